@@ -1,0 +1,1 @@
+"""Adapters: one module or folder per framework. Nothing outside this folder imports one."""

@@ -1,0 +1,88 @@
+"""LLMCall: what is known of one call to a model, from its start to its end. Data only, any provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from .record import Record
+from .totals import Totals
+
+if TYPE_CHECKING:
+    from .attribution import Attribution
+    from .content import ContentPolicy
+    from .task import Task
+
+__all__ = ["Answer", "LLMCall", "Request"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked.
+
+    Attributes:
+        call_type: the entry point, such as ``completion`` or ``aembedding``.
+        model: the model as the caller named it.
+        text: the last user message as text.
+        prompt_hash: SHA3-256 over the canonical JSON of all messages (CPS 1.3).
+        message_count: how many messages there were.
+        environment: further facts for CPS 1.2: provider, call id, stream …
+
+    """
+
+    call_type: str
+    model: str
+    text: str
+    prompt_hash: str
+    message_count: int
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. ``None`` is unknown; it is never taken for zero."""
+
+    result: Any = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost_usd: Decimal | None = None
+    model: str | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+class LLMCall(Record):
+    """One open call to a model. An adapter opens it, writes `answer` and settles it."""
+
+    __slots__ = ("answer", "attempts", "read_so_far", "request")
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        parent: Task | None,
+        attribution: Attribution,
+        capsule_type: str,
+        policy: ContentPolicy,
+    ) -> None:
+        super().__init__(
+            parent=parent, attribution=attribution, capsule_type=capsule_type, policy=policy
+        )
+        self.request = request
+        self.answer = Answer()
+        self.attempts: Sequence[Any] = ()
+        #: What has come so far, for a call that is cut short while nobody else can tell.
+        self.read_so_far: Callable[[], Answer] | None = None
+
+    def cut_short(self, ended: str) -> None:
+        """Settle as partial, with what has been read by now."""
+        if self.read_so_far is not None:
+            self.answer = self.read_so_far()
+        super().cut_short(ended)
+
+    def totals(self) -> Totals:
+        """Return this one call as sums."""
+        return Totals.of_call(
+            self.answer.tokens_in, self.answer.tokens_out, self.answer.cost_usd, self.duration_ms
+        )

@@ -1,0 +1,165 @@
+"""The bridge: storages that are not ours, driven as qp-capsule drives them, from sync code.
+
+- Every call to the storage MUST run on one event loop in one thread: pools are bound to the loop
+  that made them.
+- A conflict with another writer MUST NOT lose the capsule: it is tried again on the new head.
+- The storage is asked for a capsule's id before each attempt, since nothing else tells whether an
+  earlier attempt, perhaps of a process that died, came through.
+
+How durable a commit is, and whether two hosts can fork the chain, is the storage's own affair. A
+process forked from one that has used the storage gets a loop of its own; a storage MUST NOT carry
+connections over a fork (those of SQLAlchemy engines are dropped here).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+
+import anyio
+from anyio.from_thread import BlockingPortal
+from qp_capsule import Capsule, Capsules, ChainConflictError, SealError
+from sqlalchemy.exc import DataError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from capsule_sdk.errors import CapsuleRejected, CapsuleSDKError, ChainUnavailable
+
+from .sealing import SealGuard, stored_text, unseal
+
+__all__ = ["BridgedChain"]
+
+_CONFLICT_PATIENCE = 10.0  # seconds of conflicts before the caller is told
+
+
+class BridgedChain:
+    """Appends through ``CapsuleChain.seal_and_store``, one capsule at a time, from any thread."""
+
+    def __init__(self, capsules: Capsules, identity: str) -> None:
+        self._capsules = capsules
+        self._identity = identity
+        self._seal = SealGuard(capsules.seal)
+        self._loop: _LoopThread | None = None
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    @property
+    def identity(self) -> str:
+        """The identity of the storage."""
+        return self._identity
+
+    def append(self, capsules: Sequence[Capsule]) -> None:
+        """Bring the capsules into the chain one after the other; those before a failure stay.
+
+        Raises:
+            ChainUnavailable: the storage failed; the same call may succeed later and adds nothing
+                twice.
+            CapsuleRejected: this one can never be added.
+            ConfigurationError: the signing key cannot be used.
+
+        """
+        if not capsules:
+            return
+        self._notice_fork()
+        self._seal.prepare()
+        with self._lock:
+            if self._loop is None:
+                self._loop = _LoopThread()
+            for capsule in capsules:
+                self._loop.portal.call(self._append, capsule)
+
+    def close(self) -> None:
+        """Close the storage on the loop it lived on, and end the loop."""
+        self._notice_fork()
+        with self._lock:
+            loop, self._loop = self._loop, None
+            if loop is not None:
+                try:
+                    loop.portal.call(self._capsules.storage.close)
+                finally:
+                    loop.stop()
+
+    async def _append(self, capsule: Capsule) -> None:
+        try:
+            stored_text(capsule)
+            await self._seal_and_store(capsule)
+        except BaseException as error:
+            unseal(capsule)
+            if isinstance(error, CapsuleSDKError) or not isinstance(error, Exception):
+                raise
+            raise self._verdict(capsule, error) from error
+
+    async def _seal_and_store(self, capsule: Capsule) -> None:
+        chain, storage, seal = self._capsules.chain, self._capsules.storage, self._capsules.seal
+        tenant = capsule.context.environment.get("tenant_id")
+        tenant_id = None if tenant is None else str(tenant)
+        deadline = anyio.current_time() + _CONFLICT_PATIENCE
+        while await storage.get(str(capsule.id), tenant_id=tenant_id) is None:
+            try:
+                await chain.seal_and_store(capsule, seal=seal, tenant_id=tenant_id)
+            except ChainConflictError:
+                if anyio.current_time() > deadline:
+                    raise
+                await anyio.sleep(random.uniform(0.001, 0.05))  # noqa: S311 - to part two writers
+            else:
+                return
+
+    def _verdict(self, capsule: Capsule, error: Exception) -> CapsuleSDKError:
+        if isinstance(error, SealError):
+            return self._seal.blame(capsule, error)
+        if any(isinstance(cause, DataError) for cause in _causes(error)):
+            return CapsuleRejected(str(capsule.id), f"the storage cannot hold it: {error}")
+        storage = type(self._capsules.storage).__name__
+        return ChainUnavailable(f"{storage} failed: {type(error).__name__}: {error}")
+
+    def _notice_fork(self) -> None:
+        if self._pid == os.getpid():
+            return
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._loop = None
+        engine: object = getattr(self._capsules.storage, "_engine", None)
+        if isinstance(engine, AsyncEngine):
+            engine.sync_engine.dispose(close=False)
+
+
+class _LoopThread:
+    """An event loop in a daemon thread.
+
+    Not anyio's ``start_blocking_portal``: that is a generator, and a forked child that finalises
+    its copy would wait for ever for a thread it does not have.
+    """
+
+    def __init__(self) -> None:
+        ready: Future[BlockingPortal] = Future()
+        self._thread = threading.Thread(
+            target=_run_loop, args=(ready,), name="capsule-sdk-bridge", daemon=True
+        )
+        self._thread.start()
+        self.portal = ready.result()
+
+    def stop(self) -> None:
+        self.portal.call(self.portal.stop)
+        self._thread.join()
+
+
+def _run_loop(ready: Future[BlockingPortal]) -> None:
+    async def serve() -> None:
+        async with BlockingPortal() as portal:
+            ready.set_result(portal)
+            await portal.sleep_until_stopped()
+
+    try:
+        anyio.run(serve)
+    except BaseException as error:
+        if ready.done():
+            raise
+        ready.set_exception(error)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__

@@ -1,0 +1,119 @@
+"""The signing key: made once, whole, for its owner only, however many processes start together.
+
+qp-capsule looks whether the key file is there and writes it if not. Two processes that start
+together both write, and the one that lost goes on signing with a key that nobody can look up. So
+the key is made here, before ``Seal`` looks, and these hold:
+
+- An existing key MUST NOT be overwritten, whatever is in it.
+- A key file MUST appear whole and on disk, or not at all.
+- Where a keyring lies beside the key, it MUST know the key: a rotation keeps the public half of
+  those keys only, and everything signed with another could not be verified again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from nacl.signing import SigningKey
+from qp_capsule import Keyring, KeyringError
+
+from capsule_sdk.errors import ConfigurationError
+
+__all__ = ["ensure_key", "make_private_directory"]
+
+KEY_BYTES: Final = 32  # an Ed25519 seed, RFC 8032
+_ROTATION_GRACE = 0.25  # seconds: `capsule keys rotate` truncates the file and then writes it
+
+
+def make_private_directory(directory: Path) -> None:
+    """Create the directory for its owner only; one that exists keeps its mode."""
+    if not directory.is_dir():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def ensure_key(path: str | os.PathLike[str]) -> None:
+    """See to it that a usable Ed25519 key lies at ``path``, and that a keyring beside it knows it.
+
+    Raises:
+        ConfigurationError: the file is no key, or the keyring cannot be read.
+        OSError: the key cannot be read or created.
+
+    """
+    path = Path(path)
+    make_private_directory(path.parent)
+    with _lock(path.with_name(path.name + ".lock")):
+        if not path.exists():
+            _create(path)
+        key = _read(path)
+        _register(key, path)
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the lock file; it stays, since removing it would let two hold "the" lock."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _create(path: Path) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=path.name + ".", suffix=".new", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # qp-capsule does not take the lock
+            os.link(name, path)
+    finally:
+        Path(name).unlink()
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _read(path: Path) -> SigningKey:
+    deadline = time.monotonic() + _ROTATION_GRACE
+    while len(content := path.read_bytes()) != KEY_BYTES:
+        if time.monotonic() > deadline:
+            raise ConfigurationError(
+                f"{path} holds {len(content)} bytes, and an Ed25519 key has {KEY_BYTES}: put it"
+                " back from your backup; or, if there is none, move the file aside and a new key"
+                " is made (to verify what the old one signed, its public key is needed then)"
+            )
+        time.sleep(0.01)
+    return SigningKey(content)
+
+
+def _register(key: SigningKey, path: Path) -> None:
+    ring = path.with_name("keyring.json")
+    if not ring.exists():
+        return
+    keyring = Keyring(keyring_path=ring, key_path=path)
+    public = key.verify_key.encode().hex()
+    try:
+        if any(epoch.public_key_hex == public for epoch in keyring.epochs):
+            return
+        for epoch in keyring.epochs:  # register_key leaves a second active epoch behind
+            if epoch.status == "active":
+                epoch.status, epoch.rotated_at = "retired", datetime.now(UTC).isoformat()
+        keyring.register_key(key)
+    except (KeyringError, LookupError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f"{ring} cannot be read as a keyring ({error}): put it back from your backup, or move"
+            " it aside; the key itself is not affected"
+        ) from error

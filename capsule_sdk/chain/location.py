@@ -1,0 +1,90 @@
+"""Where a chain is: what users may name a store by, and one identity for all its spellings.
+
+Pure: it looks at names and at the environment, never into a file or a database.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from qp_capsule import CapsuleError
+from qp_capsule.paths import default_db_path
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from capsule_sdk.errors import ConfigurationError
+
+__all__ = [
+    "is_postgresql",
+    "postgresql_identity",
+    "sqlite_identity",
+    "sqlite_path",
+]
+
+ACCEPTED: Final = (
+    "give a path, 'sqlite:///relative.db', 'sqlite:////absolute.db' or"
+    " 'postgresql://user@host/database'"
+)
+
+
+def sqlite_path(url: str | os.PathLike[str] | None = None) -> Path:
+    """Return the absolute path that a path or a ``sqlite:///`` URL means.
+
+    ``~`` is the home directory; ``None`` is qp-capsule's default database, which honours
+    ``QUANTUMPIPES_DATA_DIR``.
+
+    Raises:
+        ConfigurationError: it names no file.
+
+    """
+    if url is None:
+        try:
+            return Path(os.path.realpath(default_db_path()))
+        except CapsuleError as error:
+            raise ConfigurationError(f"QUANTUMPIPES_DATA_DIR cannot be used: {error}") from error
+    text = os.fspath(url)
+    name = text.removeprefix("sqlite:///")
+    if not isinstance(text, str) or "://" in name or name.startswith(("file:", "sqlite:")):
+        raise ConfigurationError(f"{_shown(text)} is no store that can be used; {ACCEPTED}")
+    if name in {"", ":memory:"}:
+        raise ConfigurationError(
+            f"{text!r} names no file, and a chain in memory ends with the process; {ACCEPTED}"
+        )
+    if name is not text and "?" in name:
+        raise ConfigurationError(f"{text!r}: options after '?' are not supported; leave them out")
+    return Path(os.path.realpath(Path(name).expanduser()))
+
+
+def sqlite_identity(path: str | os.PathLike[str]) -> str:
+    """Return the URL of a SQLite file by its real path."""
+    return f"sqlite:///{os.path.realpath(path)}"
+
+
+def is_postgresql(url: object) -> bool:
+    """Tell whether a URL names a PostgreSQL database, with or without a driver's name."""
+    return isinstance(url, str) and url.startswith(("postgresql://", "postgresql+"))
+
+
+def postgresql_identity(url: str) -> str:
+    """Return server and database without driver, user, password and options.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
+
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(
+            f"{_shown(url)} cannot be read as a URL; {ACCEPTED}"
+        ) from None  # the reason quotes the password
+    return f"postgresql://{parsed.host or ''}:{parsed.port or 5432}/{parsed.database or ''}"
+
+
+def _shown(url: object) -> str:
+    """Quote a name for a message, without the password that a URL may hold."""
+    text = repr(url)
+    scheme, mark, rest = text.partition("://")
+    return f"{scheme}{mark}…@{rest.rpartition('@')[2]}" if mark and "@" in rest else text

@@ -1,0 +1,112 @@
+"""What every way of writing shares: a seal that is ready, and capsules that can be read back.
+
+One capsule that no reader can load, or that hashes differently when it is read, makes the whole
+chain fail to verify. Such a capsule MUST be refused before it is in the chain.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+from uuid import UUID
+
+from qp_capsule import Capsule, CapsuleType, Seal, SealError, compute_hash
+
+from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
+
+from .keys import ensure_key
+
+__all__ = ["SealGuard", "stored_text", "unseal"]
+
+
+class SealGuard:
+    """A seal that tells its own failures from those of the capsule it is given."""
+
+    def __init__(self, seal: Seal) -> None:
+        self._seal = seal
+        self._prepared_in: int | None = None
+
+    def prepare(self) -> None:
+        """Make and load the key, once per process.
+
+        Raises:
+            ChainUnavailable: the key cannot be read or created just now.
+            ConfigurationError: the file is no key.
+
+        """
+        if self._prepared_in == os.getpid():
+            return
+        path = self._seal.key_path
+        try:
+            ensure_key(path)
+            self._seal.get_public_key()
+        except OSError as error:
+            raise ChainUnavailable(f"the signing key {path} cannot be used: {error}") from error
+        self._prepared_in = os.getpid()
+
+    def seal(self, capsule: Capsule) -> None:
+        """Seal a capsule that is linked.
+
+        Raises:
+            CapsuleRejected: no seal can be put on this capsule.
+            ChainUnavailable: the seal itself fails, whatever it is given.
+
+        """
+        try:
+            self._seal.seal(capsule)
+        except SealError as error:
+            raise self.blame(capsule, error) from error
+
+    def blame(self, capsule: Capsule, error: SealError) -> CapsuleRejected | ChainUnavailable:
+        """Find out whether the capsule or the seal is at fault, by sealing an empty capsule."""
+        cause = error.__cause__ or error
+        reason = f"{type(cause).__name__}: {cause}"
+        try:
+            self._seal.seal(Capsule())
+        except SealError:
+            return ChainUnavailable(f"nothing can be sealed just now: {reason}")
+        return CapsuleRejected(str(capsule.id), reason)
+
+
+def stored_text(capsule: Capsule) -> str:
+    """Return the content as the JSON text to store.
+
+    Raises:
+        CapsuleRejected: it is no JSON, changes on the way through JSON, or could not be loaded.
+
+    """
+    if reason := _misfit(capsule):
+        raise CapsuleRejected(str(capsule.id), reason)
+    try:
+        content = capsule.to_dict()
+        text = json.dumps(content)
+        stored = json.loads(text)
+        # equality settles nearly all; tuples and NaN differ from themselves and yet hash alike
+        faithful = stored == content or compute_hash(stored) == compute_hash(content)
+    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CapsuleRejected(str(capsule.id), reason) from error
+    if not faithful:
+        raise CapsuleRejected(str(capsule.id), "its content is not the same after JSON")
+    return text
+
+
+def unseal(capsule: Capsule) -> None:
+    """Take link and seal off again, so that the next attempt starts clean."""
+    capsule.sequence, capsule.previous_hash = 0, None
+    capsule.hash = capsule.signature = capsule.signature_pq = capsule.signed_by = ""
+    capsule.signed_at = None
+
+
+def _misfit(capsule: Capsule) -> str | None:
+    """Say what would keep every reader from loading this capsule, and with it the whole chain."""
+    fields: tuple[tuple[str, object, Any], ...] = (
+        ("id", capsule.id, UUID),
+        ("parent_id", capsule.parent_id, UUID | None),
+        ("type", capsule.type, CapsuleType),
+    )
+    for name, value, expected in fields:
+        if not isinstance(value, expected):
+            return f"its {name} is of type {type(value).__name__}, not {expected}"
+    return None

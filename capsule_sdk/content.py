@@ -1,0 +1,305 @@
+"""Any Python value as JSON that every language hashes alike (DESIGN section 8).
+
+Invariants, for every value a user's code can hand over:
+
+- never an exception (only KeyboardInterrupt, SystemExit and their like pass), never a consumed
+  iterator, never a changed value;
+- bounded: depth, entries and bytes of text, in time linear in what is read;
+- what is left out says so, by a marker where it stood;
+- a value under the name of a secret is in no mode part of the result.
+
+Not handled here: how a value of each kind is taken apart (`readers.py`), and which field of a
+capsule it belongs in (`records.py`). It runs on the caller's thread, hence the short ways for
+plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, Literal, get_args
+
+from capsule_sdk import readers
+from capsule_sdk.canonical import (
+    JSON,
+    SAFE_INTEGER,
+    canonical,
+    decimal_text,
+    digest,
+    fit,
+    utc,
+    weigh,
+)
+from capsule_sdk.readers import type_name
+from capsule_sdk.secret_names import names_secret
+
+__all__ = [
+    "JSON",
+    "ContentPolicy",
+    "Limits",
+    "Mode",
+    "canonical",
+    "decimal_text",
+    "digest",
+    "label",
+    "safe",
+    "utc",
+]
+
+Mode = Literal["full", "digest", "omit"]
+
+_OMITTED: Final = "[omitted]"
+SECRET: Final = "[secret]"  # noqa: S105  stands where one stood
+_CYCLE: Final = "[cycle]"
+_MORE: Final = "…"  # the key under which a cut object says that it is cut
+_LONG: Final = 1024  # characters from which a text counts as more than one entry
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of one value is kept; each at least 1.
+
+    Args:
+        text: bytes (UTF-8) kept of one text, 16 KiB by default.
+        depth: levels of lists and objects.
+        items: entries kept of one list or object.
+        total: what a whole value may cost, so that breadth times depth stays bounded: an entry
+            costs 1, and every full KiB kept of a text another 1.
+
+    """
+
+    text: int = 16_384
+    depth: int = 16
+    items: int = 1_000
+    total: int = 20_000
+
+    def __post_init__(self) -> None:
+        if min(self.text, self.depth, self.items, self.total) < 1:
+            raise ValueError(f"every limit must be at least 1: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentPolicy:
+    """What of the user's content may be sealed, and how much of it.
+
+    Args:
+        mode: `"full"` keeps texts; `"digest"` seals `sha3-256:<hex> (<n> bytes)` in their place,
+            over the UTF-8 of the whole; `"omit"` seals `[omitted]`. Numbers, booleans, null,
+            keys, names of types and lengths of bytes stay in every mode.
+        redact: called with each whole content text before it is cut or digested (never with
+            keys). If it raises, or returns no string, `[redaction failed: <type>]` is sealed.
+        limits: how much is kept.
+
+    >>> ContentPolicy("omit").value({"to": "ana@example.com", "amount": 12.5, "api_key": "sk-1"})
+    {'to': '[omitted]', 'amount': 12.5, 'api_key': '[secret]'}
+
+    """
+
+    mode: Mode = "full"
+    redact: Callable[[str], str] | None = None
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):  # a misspelt "omit" must not seal texts
+            raise ValueError(f"mode must be one of {', '.join(get_args(Mode))}, not {self.mode!r}")
+
+    def text(self, value: str) -> str:
+        """Return a text that holds content (a prompt, a response) as this policy seals it."""
+        if type(value) is str:
+            return self._sealed(value, self.limits.text)
+        result = self.value(value)  # a subclass of str, or no text at all
+        return result if isinstance(result, str) else canonical(result)
+
+    def value(self, value: Any) -> JSON:
+        """Return any Python value as JSON; each text under it is content, as in `text`.
+
+        Lists and objects that are cut keep their first entries and a marker that states how many
+        there were; it has no digest, which would mean reading all that was to be left unread.
+        Sets are sorted by their canonical JSON (a cut one: what it yielded first). Dataclasses,
+        pydantic and attrs models and named tuples are read by their fields, other objects by
+        their `repr`, which is the one thing here that the user's code bounds and not ours.
+        """
+        return _Walk(self).node(value, 0)
+
+    def _sealed(self, value: str, limit: int) -> str:
+        if self.mode == "omit":
+            return _OMITTED
+        if self.redact is not None:
+            try:
+                redacted = self.redact(value)
+                value = str.__str__(redacted)  # TypeError for what is no string
+            except Exception as error:  # noqa: BLE001  the user's function may raise anything
+                return f"[redaction failed: {type_name(type(error))}]"
+        if self.mode == "digest":
+            size, sha3 = weigh(value)
+            return f"sha3-256:{sha3} ({size} bytes)"
+        return fit(value, limit)
+
+
+_FULL = ContentPolicy()
+
+
+def safe(value: Any, limits: Limits = _FULL.limits) -> JSON:
+    """Return any Python value as JSON, texts and all: `ContentPolicy(limits=limits).value(value)`.
+
+    >>> safe({"n": 2**60, "x": 2.5e-05, "when": {3.0, 1}})
+    {'n': '1152921504606846976', 'x': '0.000025', 'when': [1, 3]}
+    """
+    policy = _FULL if limits is _FULL.limits else ContentPolicy(limits=limits)
+    return _Walk(policy).node(value, 0)
+
+
+def label(value: Any, limit: int = 512) -> str:
+    """Return a text that is no content (a name, an id, a model): never redacted or omitted.
+
+    Args:
+        value: a text; None becomes `""`, bytes are read as UTF-8, anything else becomes its
+            canonical JSON (`5`, `true`, `[1,2]`).
+        limit: bytes kept; a longer one ends in the cut marker.
+
+    """
+    if type(value) is str:
+        return fit(value, limit)
+    if value is None:
+        return ""
+    if type(value) is bytes:
+        return fit(value.decode("utf-8", "replace"), limit)
+    result = safe(value, Limits(text=limit, depth=4, items=50, total=200))
+    return fit(result if isinstance(result, str) else canonical(result), limit)
+
+
+class _Walk:
+    """One pass over one value: what it may still cost, and which containers it stands in."""
+
+    __slots__ = ("known", "left", "limits", "open", "plain", "policy")
+
+    def __init__(self, policy: ContentPolicy) -> None:
+        self.policy = policy
+        self.limits = policy.limits
+        self.left = policy.limits.total
+        # ASCII texts of up to this length pass as they are; where none may, -1.
+        free = policy.mode == "full" and policy.redact is None
+        self.plain = min(policy.limits.text, _LONG - 1) if free else -1
+        self.open: set[int] = set()
+        self.known: dict[int, tuple[Any, Any]] = {}
+
+    def node(self, value: Any, depth: int) -> JSON:
+        kind: type = type(value)
+        if kind is str:
+            return self.text(value)
+        if (
+            value is None
+            or kind is bool
+            or (kind is int and -SAFE_INTEGER <= value <= SAFE_INTEGER)
+        ):
+            plain: JSON = value
+            return plain
+        try:
+            return self.read(value, kind, depth)
+        except Exception:  # noqa: BLE001  a user's object may raise anything from any method
+            return f"<{type_name(kind)}: unrepresentable>"
+
+    def read(self, value: Any, kind: type, depth: int) -> JSON:
+        shape, read = readers.reader(kind)
+        if shape is readers.PLAIN:
+            plain: JSON = read(value)
+            return plain
+        if shape is readers.ERROR:
+            message = read(value)
+            return f"{type_name(kind)}: {self.text(message)}" if message else type_name(kind)
+        if shape is readers.BYTES:
+            size, sha3 = self.once(value, read)
+            return (
+                {"bytes": size} if self.policy.mode == "omit" else {"bytes": size, "sha3_256": sha3}
+            )
+        if shape is readers.INSTEAD and depth <= self.limits.depth:
+            return self.node(read(value), depth + 1)
+        if depth >= self.limits.depth:
+            return f"[cut: {type_name(kind)} below depth {depth}]"
+        if id(value) in self.open:
+            return _CYCLE
+        entries, total = read(value, max(min(self.limits.items, self.left), 0))
+        self.left -= len(entries)
+        self.open.add(id(value))
+        try:
+            if shape is readers.OBJECT:
+                return self.object(entries, total, depth + 1)
+            if kind is tuple and total == 2 and _names_secret(entries[0]):
+                return [self.node(entries[0], depth + 1), SECRET]  # ("Authorization", "Bearer …")
+            return self.array(entries, total, depth + 1, ordered=shape is not readers.SET)
+        finally:
+            self.open.discard(id(value))
+
+    def object(self, entries: list[Any], total: int, depth: int) -> JSON:
+        result: dict[str, JSON] = {}
+        plain = self.plain
+        for name, value in entries:
+            key, secret = _short_key(name) if type(name) is str and len(name) < 64 else _key(name)
+            if key in result:
+                key = _distinct(key, result)
+            if secret:
+                result[key] = SECRET
+            elif type(value) is str and len(value) <= plain and value.isascii():
+                result[key] = value
+            else:
+                result[key] = self.node(value, depth)
+        if total > len(entries):
+            result[_distinct(_MORE, result)] = _cut(entries, total)
+        return result
+
+    def array(self, entries: list[Any], total: int, depth: int, *, ordered: bool) -> JSON:
+        result = [self.node(entry, depth) for entry in entries]
+        if not ordered:
+            result.sort(key=canonical)
+        if total > len(entries):
+            result.append(_cut(entries, total))
+        return result
+
+    def text(self, value: str) -> str:
+        if len(value) <= self.plain and value.isascii():
+            return value
+        if len(value) < _LONG:
+            return self.policy.text(value)
+        sealed: str = self.once(value, self.long_text)
+        self.left -= min(len(value), self.limits.text) // _LONG
+        return sealed
+
+    def long_text(self, value: str) -> str:
+        # When the whole has cost enough, a long text keeps no head, only its digest.
+        return self.policy._sealed(value, self.limits.text if self.left > 0 else 0)
+
+    def once(self, value: Any, read: Callable[[Any], Any]) -> Any:
+        """Read what may be huge a single time, though it may hang in a thousand places."""
+        known = self.known.get(id(value))
+        if known is None:
+            known = self.known[id(value)] = (value, read(value))  # held, or its id might move on
+        return known[1]
+
+
+def _cut(kept: list[Any], total: int) -> str:
+    return f"[cut: {len(kept)} of {total} entries kept]"
+
+
+def _key(name: Any) -> tuple[str, bool]:
+    """Return a key of any type as a string of BMP characters, and whether it names a secret."""
+    text = "null" if name is None else label(name)
+    if not text.isascii() and max(text) > "\uffff":
+        # JavaScript sorts keys by UTF-16 units, Python by code points: they differ above the BMP.
+        text = "".join(c if c <= "\uffff" else f"\\u{{{ord(c):x}}}" for c in text)
+    return text, names_secret(name if type(name) is str else text)
+
+
+_short_key = lru_cache(maxsize=4096)(_key)  # of short keys only, so that the cache stays small
+
+
+def _names_secret(value: Any) -> bool:
+    return type(value) in {str, bytes} and len(value) < 64 and _short_key(value)[1]
+
+
+def _distinct(key: str, taken: Mapping[str, Any]) -> str:
+    """Return `key`, or `key #2` and so on where two keys became alike: no entry is lost."""
+    number, free = len(taken) + 1, key
+    while free in taken:
+        free, number = f"{key} #{number}", number + 1
+    return free

@@ -1,0 +1,187 @@
+"""The default recorder: one for the process, made on first use or by `configure`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+
+from .errors import ConfigurationError
+from .recorder import Recorder
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Literal
+
+    from qp_capsule import Capsules
+
+    from .chain import Chain
+
+__all__ = ["aflush", "configure", "flush", "get_recorder", "recorder_for", "shutdown"]
+
+_lock = threading.RLock()
+_default: Recorder | None = None
+_configured = False
+#: Recorders of loggers that were given a chain of their own, by the identity of its store.
+_others: dict[str, Recorder] = {}
+
+
+def configure(
+    capsules: Capsules | None = None,
+    *,
+    url: str | os.PathLike[str] | None = None,
+    agent_id: str | None = None,
+    domain: str | None = None,
+    content: Literal["full", "digest", "omit"] | None = None,
+    redact: Callable[[str], str] | None = None,
+    max_text: int | None = None,
+    swallow_errors: bool | None = None,
+    settle_timeout: float | None = None,
+    exit_timeout: float | None = None,
+) -> Recorder:
+    """Set up the default recorder. Calling it again flushes and replaces the one before.
+
+    What is not given comes from ``CAPSULE_SDK_<NAME>``, then from the defaults.
+
+    Args:
+        capsules: a qp-capsule ``Capsules``, whose storage and seal are used.
+        url: or the store by name: ``sqlite:///…``, a path, or ``postgresql://…``.
+        agent_id: agent of records outside every scope that names one.
+        domain: likewise for the domain.
+        content: ``"full"`` (default), ``"digest"`` or ``"omit"``: what is sealed of texts.
+        redact: called with every text before it is sealed; returns what may be sealed.
+        max_text: bytes (UTF-8) sealed of one text; 16 KiB by default, the rest is proven by its digest.
+        swallow_errors: ``False``: the end of a task waits for the commit and raises `RecordingError`.
+        settle_timeout: seconds an ended task waits for calls still open under it; 5 by default.
+        exit_timeout: seconds the end of the process waits for the chain; 10 by default.
+
+    Returns:
+        The recorder, which is now the default one.
+
+    Raises:
+        ConfigurationError: a value cannot be used; the message says what can.
+
+    """
+    global _default, _configured  # noqa: PLW0603 - this module is the department of global state
+    if capsules is not None and url is not None:
+        raise ConfigurationError("capsules= and url= both name a store; give one of them")
+    settings = Settings.from_environment(
+        {
+            "url": None if url is None else os.fspath(url),
+            "agent_id": agent_id,
+            "domain": domain,
+            "content": content,
+            "redact": redact,
+            "max_text": max_text,
+            "swallow_errors": swallow_errors,
+            "settle_timeout": settle_timeout,
+            "exit_timeout": exit_timeout,
+        }
+    )
+    recorder = _recorder(settings, capsules)
+    with _lock:
+        before, _default, _configured = _default, recorder, True
+    if before is not None:
+        before.shutdown()
+    return recorder
+
+
+def get_recorder() -> Recorder:
+    """Return the default recorder; the first use makes it of the environment and qp-capsule's defaults.
+
+    Raises:
+        ConfigurationError: a ``CAPSULE_SDK_…`` variable has a value that cannot be used.
+
+    """
+    global _default  # noqa: PLW0603 - see configure
+    recorder = _default
+    if recorder is None:
+        with _lock:
+            if _default is None:
+                _default = _recorder(Settings.from_environment({}), None)
+            recorder = _default
+    return recorder
+
+
+def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> Recorder:
+    """Return the recorder of the chain that ``capsules`` keeps; the default one where it is the same chain.
+
+    With nothing configured and nothing recorded yet, that chain becomes the default one.
+    """
+    global _default, _configured  # noqa: PLW0603 - see configure
+    if capsules is None:
+        return get_recorder()
+    from .chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+
+    identity = chain_identity(capsules, None)
+    with _lock:
+        if _default is not None and identity == _default.identity():
+            return _default
+        if identity not in _others:
+            recorder = _recorder(
+                Settings.from_environment({"swallow_errors": swallow_errors}), capsules
+            )
+            if not _configured and (_default is None or not _default.stats().submitted):
+                _default, _configured = recorder, True
+                return recorder
+            _others[identity] = recorder
+        return _others[identity]
+
+
+def flush(timeout: float = 30.0) -> int:
+    """Wait until all that has ended so far is durably in its chain.
+
+    Args:
+        timeout: seconds to wait at most.
+
+    Returns:
+        How many records are not durable yet; 0 means that all are.
+
+    """
+    return sum(recorder.flush(timeout) for recorder in _all())
+
+
+async def aflush(timeout: float = 30.0) -> int:  # noqa: ASYNC109 - the twin of flush, which returns a count
+    """Do as `flush`, without blocking the event loop (asyncio or trio)."""
+    return await anyio.to_thread.run_sync(flush, timeout, abandon_on_cancel=True)
+
+
+def shutdown(timeout: float | None = None) -> int:
+    """Flush, stop the writers and close the stores. The next record makes a new default recorder.
+
+    Args:
+        timeout: seconds to wait at most; ``exit_timeout`` unless given.
+
+    Returns:
+        How many records are not durable.
+
+    """
+    global _default, _configured  # noqa: PLW0603 - see configure
+    with _lock:
+        recorders = _all()
+        _default, _configured = None, False
+        _others.clear()
+    return sum(recorder.shutdown(timeout) for recorder in recorders)
+
+
+def _all() -> list[Recorder]:
+    with _lock:
+        return [*([_default] if _default is not None else []), *_others.values()]
+
+
+def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
+    def open_chain() -> Chain:
+        from .chain import open_chain  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+
+        return open_chain(capsules, settings.url)
+
+    def identity() -> str:
+        from .chain import chain_identity  # noqa: PLC0415 - see above
+
+        return chain_identity(capsules, settings.url)
+
+    return Recorder(settings, open_chain, identity)
+

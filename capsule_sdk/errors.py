@@ -1,0 +1,76 @@
+"""Every error this package raises. A leaf: it imports nothing of the rest.
+
+    CapsuleSDKError
+    ├── ConfigurationError   (also ValueError)    a setting or an option is wrong
+    │   └── AuthorityError                        an authority that does not exist or is incomplete
+    ├── DecorationError      (also TypeError)     @capsuled on something that cannot be recorded
+    ├── TaskClosedError      (also RuntimeError)  a task was written to after it had ended
+    ├── RecordingError       (also RuntimeError)  strict mode: a capsule is not in the chain
+    │   └── CapsuleRejected                       one capsule that no store will ever take
+    ├── ChainUnavailable     (also OSError)       the store cannot be reached or locked just now
+    └── ExportError          (also ValueError)    a chain cannot be read or written out
+
+Only decoration, configuration and use of a closed task raise in the user's face. What goes wrong while
+recording is logged and counted instead, unless strictness was asked for with ``swallow_errors=False``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthorityError",
+    "CapsuleRejected",
+    "CapsuleSDKError",
+    "ChainUnavailable",
+    "ConfigurationError",
+    "DecorationError",
+    "ExportError",
+    "RecordingError",
+    "TaskClosedError",
+]
+
+
+class CapsuleSDKError(Exception):
+    """Root of the tree: ``except CapsuleSDKError`` catches whatever this package raises."""
+
+
+class ConfigurationError(CapsuleSDKError, ValueError):
+    """A setting, an environment variable or an option has a value that cannot be used."""
+
+
+class AuthorityError(ConfigurationError):
+    """An authority that CPS 1.4 does not know, or one that lacks what its type needs."""
+
+
+class DecorationError(CapsuleSDKError, TypeError):
+    """``@capsuled`` stands on something whose calls cannot be recorded as one task each."""
+
+
+class TaskClosedError(CapsuleSDKError, RuntimeError):
+    """A task was written to after it had ended: its capsule is sealed or about to be."""
+
+
+class RecordingError(CapsuleSDKError, RuntimeError):
+    """Strict mode only: a capsule could not be brought into the chain."""
+
+
+class CapsuleRejected(RecordingError):  # noqa: N818 - the verdict on one capsule
+    """One capsule cannot be sealed or stored, whatever one does; the rest of its group can.
+
+    Attributes:
+        capsule_id: the id of that capsule.
+        reason: what is wrong with it.
+
+    """
+
+    def __init__(self, capsule_id: str, reason: str) -> None:
+        super().__init__(f"capsule {capsule_id} cannot be sealed or stored: {reason}")
+        self.capsule_id = capsule_id
+        self.reason = reason
+
+
+class ChainUnavailable(CapsuleSDKError, OSError):  # noqa: N818 - names a state that passes, not a fault
+    """The store cannot be reached or locked right now; the same append may succeed later."""
+
+
+class ExportError(CapsuleSDKError, ValueError):
+    """A chain could not be read from its store or written out."""

@@ -1,0 +1,1 @@
+"""Evidence: reading a chain, never writing it."""

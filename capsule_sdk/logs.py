@@ -1,0 +1,57 @@
+"""What the SDK itself has to say: its own events, and the guard around everything that runs in a user's call.
+
+Events go through the standard library's logger ``capsule_sdk``, so that an application decides what is shown.
+The structlog processor for the user's own log lines is `capsule_sdk.scope.add_capsule_ids`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+__all__ = ["errors", "guarded", "log", "report"]
+
+log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+    logging.getLogger("capsule_sdk"),
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+    cache_logger_on_first_use=True,
+)
+
+#: How often each internal error has happened in this process, by the place it happened in.
+errors: Counter[str] = Counter()
+
+#: Set by the project's own tests: internal errors are collected there as well, and raised where they can be.
+raised: list[BaseException] | None = None
+
+
+def report(place: str, error: BaseException, **facts: Any) -> None:
+    """Count and log an error inside the SDK. Never raises, except under the project's own tests."""
+    errors[place] += 1
+    if raised is not None:
+        raised.append(error)
+    try:
+        log.error("internal error", place=place, exc_info=error, **facts)
+    except Exception:  # noqa: BLE001, S110 - a broken log configuration must not break the user's call
+        pass
+    if raised is not None and threading.current_thread() is threading.main_thread():
+        raise error
+
+
+@contextmanager
+def guarded(place: str) -> Iterator[None]:
+    """Run SDK code inside a user's call: an `Exception` in it is reported, and the call goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - this is the one place that catches them all
+        report(place, error)

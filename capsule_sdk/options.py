@@ -1,0 +1,124 @@
+"""The options that ``@capsuled`` and ``capsule_scope`` share: their types, their checks, their meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, TypeAlias, TypedDict
+
+from .attribution import NOBODY, Attribution
+from .authority import Authority
+from .content import safe
+from .errors import ConfigurationError
+
+__all__ = ["ArgumentSource", "ScopeOptions", "TaskOptions", "attribution_of", "check", "from_arg"]
+
+
+@dataclass(frozen=True, slots=True)
+class from_arg:  # noqa: N801 - reads as the function it is in the user's line
+    """Take an option's value from the argument of this name, at each call of a decorated function."""
+
+    name: str
+
+
+#: An option that each call of a decorated function may answer anew: a text, the name of an argument, or a
+#: function of the bound arguments.
+ArgumentSource: TypeAlias = str | from_arg | Callable[[Mapping[str, Any]], Any]
+
+#: Options whose value a decorated call may take from its arguments.
+SOURCED = ("session_id", "user_id", "tenant_id", "correlation_id")
+CAPSULE_TYPES = ("agent", "tool", "system", "kill", "workflow", "chat", "vault", "auth")
+
+
+class CommonOptions(TypedDict, total=False):
+    """What both take. ``None`` and absence mean: inherited from the scope around."""
+
+    agent_id: str | None
+    domain: str | None
+    capsule_type: str
+    authority: str | Authority | None
+    approver: str | None
+    policy_reference: str | None
+    escalation_reason: str | None
+    environment: Mapping[str, Any] | None
+
+
+class ScopeOptions(CommonOptions, total=False):
+    """The options of ``capsule_scope``."""
+
+    session_id: str | None
+    user_id: str | None
+    correlation_id: str | None
+    tenant_id: str | None
+    request: str | None
+    record: bool
+
+
+class TaskOptions(CommonOptions, total=False):
+    """The options of ``@capsuled``."""
+
+    name: str | None
+    request_from: ArgumentSource | None
+    session_id: ArgumentSource | None
+    user_id: ArgumentSource | None
+    correlation_id: ArgumentSource | None
+    tenant_id: ArgumentSource | None
+    capture_args: bool
+    capture_result: bool
+
+
+def check(where: str, given: Mapping[str, Any], allowed: type) -> None:
+    """Refuse an option that does not exist, or one of the wrong kind, with a message that says what to do.
+
+    Raises:
+        ConfigurationError: which option, and what it could be.
+
+    """
+    known = list(allowed.__annotations__) + list(CommonOptions.__annotations__)
+    for name, value in given.items():
+        if name not in known:
+            close = get_close_matches(name, known, 1)
+            raise ConfigurationError(
+                f"{where} has no option {name!r}; "
+                + (f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(known))}")
+            )
+        if name in ("record", "capture_args", "capture_result") and not isinstance(value, bool):
+            raise ConfigurationError(f"{where}: {name}={value!r} must be True or False")
+        if name == "environment" and value is not None and not isinstance(value, Mapping):
+            raise ConfigurationError(f"{where}: environment={value!r} must be a mapping")
+    kind = given.get("capsule_type")
+    if kind is not None and str(kind) not in CAPSULE_TYPES:
+        raise ConfigurationError(
+            f"{where}: capsule_type={kind!r} does not exist; use one of {', '.join(CAPSULE_TYPES)}"
+        )
+
+
+def attribution_of(given: Mapping[str, Any]) -> Attribution:
+    """Return what these options set, and nothing of what they leave open.
+
+    Raises:
+        AuthorityError: the authority does not exist, or details stand without it.
+
+    """
+    authority = Authority.from_options(
+        given.get("authority"),
+        given.get("approver"),
+        given.get("policy_reference"),
+        given.get("escalation_reason"),
+    )
+    environment = given.get("environment")
+    texts = {
+        name: str(value)
+        for name in ("agent_id", "domain", *SOURCED)
+        if (value := given.get(name)) is not None
+        and not (name in SOURCED and (callable(value) or isinstance(value, from_arg)))
+    }
+    if not texts and authority is None and not environment:
+        return NOBODY
+    safe_environment = safe(dict(environment)) if environment else {}
+    return Attribution(
+        **texts,
+        authority=authority,
+        environment=safe_environment if isinstance(safe_environment, dict) else {},
+    )

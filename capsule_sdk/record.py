@@ -1,0 +1,139 @@
+"""Record: what an open task and an open LLM call have in common until they are capsules.
+
+``parent_id`` names the task it hangs under; ``parent`` is that task where its sums and its commitment count
+this record, which is so within one recorder. A record is opened once, settled once (how it ended is decided by whoever comes first), and only then
+turned into a capsule by `capsule_sdk.records`. It holds data, never the user's own objects.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar
+from uuid import UUID, uuid4
+
+if TYPE_CHECKING:
+    from .attribution import Attribution
+    from .content import ContentPolicy
+    from .task import Task
+    from .totals import Totals
+
+__all__ = ["Ended", "Record", "error_text", "how_it_ended"]
+
+
+class Ended:
+    """Why a record is ``partial``: the values of ``outcome.metrics["ended"]``."""
+
+    CANCELLED: ClassVar = "cancelled"
+    INTERRUPTED: ClassVar = "interrupted"
+    EXITED: ClassVar = "system exit"
+    CLOSED: ClassVar = "closed"
+    ABANDONED: ClassVar = "abandoned"
+    PROCESS_EXIT: ClassVar = "process exit"
+
+
+_ENDINGS: dict[type[BaseException], str] = {
+    KeyboardInterrupt: Ended.INTERRUPTED,
+    SystemExit: Ended.EXITED,
+    GeneratorExit: Ended.CLOSED,
+}
+
+
+def how_it_ended(error: BaseException) -> str | None:
+    """Return why a record that ended with ``error`` is partial; ``None`` for an ordinary failure.
+
+    Whatever is no `Exception` and none of Python's own three is a framework's cancellation
+    (``asyncio.CancelledError``, ``trio.Cancelled``).
+    """
+    if isinstance(error, Exception):
+        return None
+    for kind, ended in _ENDINGS.items():
+        if isinstance(error, kind):
+            return ended
+    return Ended.CANCELLED
+
+
+def error_text(error: BaseException | str) -> str:
+    """Return an error as it is sealed: the type's name and the message."""
+    if isinstance(error, str):
+        return error
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an exception of the user's may have any __str__
+        message = "<no message: str() of it failed>"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+class Record(ABC):
+    """One thing that happens and will be one capsule."""
+
+    __slots__ = (
+        "__weakref__",
+        "_clock",
+        "attribution",
+        "capsule_type",
+        "closed",
+        "duration_ms",
+        "ended",
+        "error",
+        "id",
+        "lost",
+        "parent",
+        "parent_id",
+        "policy",
+        "started_at",
+        "status",
+    )
+
+    def __init__(
+        self,
+        *,
+        parent: Task | None,
+        attribution: Attribution,
+        capsule_type: str,
+        policy: ContentPolicy,
+    ) -> None:
+        self.id: UUID = uuid4()
+        self.parent = parent
+        self.parent_id: UUID | None = parent.id if parent is not None else None
+        self.attribution = attribution
+        self.capsule_type = capsule_type
+        self.policy = policy
+        self.started_at = datetime.now(UTC)
+        self._clock = time.perf_counter()
+        self.duration_ms = 0
+        self.closed = False
+        self.lost: str | None = None
+        self.status = "pending"
+        self.ended: str | None = None
+        self.error: str | None = None
+
+    def stop_clock(self) -> None:
+        """Take the time from start to now, in whole milliseconds."""
+        self.duration_ms = int((time.perf_counter() - self._clock) * 1000)
+
+    def settle(self, status: str, *, error: str | None = None, ended: str | None = None) -> None:
+        """Write down how it ended. Called once, by whoever took the record from its recorder."""
+        self.closed = True
+        self.stop_clock()
+        self.status = status
+        self.error = error
+        self.ended = ended
+
+    def settle_with(self, error: BaseException) -> None:
+        """Settle as ``error`` says: an `Exception` is a failure, anything else cut it short."""
+        ended = how_it_ended(error)
+        self.settle(
+            "failure" if ended is None else "partial",
+            error=self.policy.text(error_text(error)),
+            ended=ended,
+        )
+
+    def cut_short(self, ended: str) -> None:
+        """Settle as partial, with what is known by now."""
+        self.settle("partial", ended=ended)
+
+    @abstractmethod
+    def totals(self) -> Totals:
+        """Return what this adds to the task above it."""

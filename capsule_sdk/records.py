@@ -1,0 +1,279 @@
+"""Task or LLM call -> unsealed capsule, complete but for its place in the chain (CPS 1). Pure: no clock, no I/O."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qp_capsule import (
+    AuthoritySection,
+    Capsule,
+    CapsuleType,
+    ContextSection,
+    ExecutionSection,
+    OutcomeSection,
+    ReasoningOption,
+    ReasoningSection,
+    ToolCall,
+    TriggerSection,
+)
+
+from .attribution import Attribution
+from .call import LLMCall
+from .content import canonical, decimal_text, label
+from .record import Record
+from .task import Task, fraction
+from .totals import Totals
+
+__all__ = ["capsule_of", "stand_in"]
+
+#: CPS's own defaults, for what nobody named.
+DEFAULT_AGENT = "agent"
+DEFAULT_DOMAIN = "agents"
+
+
+def capsule_of(record: Record) -> Capsule:
+    """Return the capsule of a settled record.
+
+    The table of sections is CPS 1.1 to 1.6; what is unknown is ``null``, money a decimal string.
+    """
+    if isinstance(record, Task):
+        return _capsule_of_task(record)
+    if isinstance(record, LLMCall):
+        return _capsule_of_call(record)
+    raise TypeError(f"no capsule is defined for {type(record).__name__}")
+
+
+def stand_in(record: Record, reason: str) -> Capsule:
+    """Return a capsule of type ``system`` that takes the id and place of one that cannot be made or stored."""
+    return Capsule(
+        id=record.id,
+        type=CapsuleType.SYSTEM,
+        domain=_domain(record.attribution),
+        parent_id=record.parent_id,
+        trigger=TriggerSection(
+            type="system", source="capsule_sdk", timestamp=record.started_at, request="record"
+        ),
+        context=ContextSection(agent_id=_named(record.attribution.agent_id) or DEFAULT_AGENT),
+        outcome=OutcomeSection(
+            status="failure",
+            summary="1 record was lost",
+            error=label(reason, limit=2048),
+            metrics={"records_lost": 1, "status_of_lost": record.status},
+        ),
+    )
+
+
+def _capsule_of_task(task: Task) -> Capsule:
+    reasoning: dict[str, Any] = task.reasoning
+    tools = [ToolCall(**call) for call in task.tool_calls]
+    if task.capsule_type == CapsuleType.TOOL:
+        tools.append(
+            ToolCall(
+                tool=label(task.name),
+                arguments=task.arguments if isinstance(task.arguments, dict) else {},
+                result=task.result,
+                success=task.status == "success",
+                duration_ms=task.duration_ms,
+                error=task.error,
+            )
+        )
+    return Capsule(
+        id=task.id,
+        type=CapsuleType(task.capsule_type),
+        domain=_domain(task.attribution),
+        parent_id=task.parent_id,
+        trigger=_trigger(task, source=label(task.name), request=task.request),
+        context=_context(task.attribution, {}),
+        reasoning=ReasoningSection(
+            analysis=reasoning.get("analysis", ""),
+            options=[_option(fields, index) for index, fields in enumerate(task.options)],
+            selected_option=reasoning.get("selected_option", ""),
+            reasoning=reasoning.get("reasoning", ""),
+            confidence=reasoning.get("confidence", 0.0),
+        ),
+        authority=_authority(task.attribution),
+        execution=ExecutionSection(
+            tool_calls=tools,
+            duration_ms=task.duration_ms,
+            resources_used=_resources(task.subtree) if task.subtree.llm_calls else {},
+        ),
+        outcome=OutcomeSection(
+            status=task.status,
+            result=task.result,
+            summary=task.summary or _summary_of_task(task),
+            error=task.error,
+            side_effects=list(task.side_effects),
+            metrics={
+                **task.metrics,
+                **_metrics(task.subtree),
+                "children": task.commitment(),
+                **({"ended": task.ended} if task.ended else {}),
+            },
+        ),
+    )
+
+
+def _capsule_of_call(call: LLMCall) -> Capsule:
+    request, answer = call.request, call.answer
+    usage = {"tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out}
+    cost = decimal_text(answer.cost_usd)
+    model = label(request.model)
+    return Capsule(
+        id=call.id,
+        type=CapsuleType(call.capsule_type),
+        domain=_domain(call.attribution),
+        parent_id=call.parent_id,
+        trigger=_trigger(call, source="litellm", request=request.text),
+        context=_context(
+            call.attribution,
+            {"model": model, "call_type": request.call_type}
+            | request.environment
+            | answer.environment
+            | ({"attempts": len(call.attempts)} if call.attempts else {}),
+        ),
+        reasoning=ReasoningSection(
+            analysis=f"LLM {request.call_type} via LiteLLM",
+            selected_option=request.call_type,
+            reasoning=f"Routed to {model}",
+            model=model,
+            prompt_hash=request.prompt_hash,
+        ),
+        authority=_authority(call.attribution),
+        execution=ExecutionSection(
+            tool_calls=[
+                ToolCall(
+                    tool=f"litellm.{request.call_type}",
+                    arguments={"model": model, "message_count": request.message_count},
+                    result=answer.result,
+                    success=call.status == "success",
+                    duration_ms=call.duration_ms,
+                    error=call.error,
+                )
+            ],
+            duration_ms=call.duration_ms,
+            resources_used={**usage, "cost": cost},
+        ),
+        outcome=OutcomeSection(
+            status=call.status,
+            result=answer.result,
+            summary=f"{_VERBS.get(call.status, call.status)}: {model}",
+            error=call.error,
+            metrics={
+                **usage,
+                "latency_ms": call.duration_ms,
+                "cost_usd": cost,
+                **({"ended": call.ended} if call.ended else {}),
+            },
+        ),
+    )
+
+
+_VERBS = {"success": "Completed", "failure": "Failed", "partial": "Cut short", "blocked": "Blocked"}
+
+
+def _trigger(record: Record, *, source: str, request: str) -> TriggerSection:
+    return TriggerSection(
+        type="user_request" if record.parent_id is None else "agent",
+        source=source,
+        timestamp=record.started_at,
+        request=request,
+        correlation_id=_named(record.attribution.correlation_id),
+        user_id=_named(record.attribution.user_id),
+    )
+
+
+def _context(attribution: Attribution, facts: dict[str, Any]) -> ContextSection:
+    environment = {**attribution.environment, **facts}
+    if attribution.tenant_id is not None:
+        environment["tenant_id"] = _named(attribution.tenant_id)
+    return ContextSection(
+        agent_id=_named(attribution.agent_id) or DEFAULT_AGENT,
+        session_id=_named(attribution.session_id),
+        environment=environment,
+    )
+
+
+def _authority(attribution: Attribution) -> AuthoritySection:
+    authority = attribution.authority
+    if authority is None:
+        return AuthoritySection()
+    return AuthoritySection(
+        type=authority.type,
+        approver=_named(authority.approver),
+        policy_reference=_named(authority.policy_reference),
+        chain=[
+            {name: label(value) for name, value in link.as_link().items()}
+            for link in attribution.overridden
+        ],
+        escalation_reason=_named(authority.escalation_reason),
+    )
+
+
+def _domain(attribution: Attribution) -> str:
+    return _named(attribution.domain) or DEFAULT_DOMAIN
+
+
+def _named(value: object) -> str | None:
+    return None if value is None else label(value)
+
+
+_OPTION_TEXTS = ("description", "rejection_reason")
+_OPTION_LISTS = ("pros", "cons", "risks")
+
+
+def _option(fields: dict[str, Any], index: int) -> ReasoningOption:
+    """Return a CPS option; a field of the wrong shape is kept as text rather than refused."""
+    impact = fields.get("estimated_impact")
+    return ReasoningOption(
+        id=str(fields.get("id") or f"opt_{index}"),
+        **{name: _text(fields.get(name)) for name in _OPTION_TEXTS},
+        **{name: [_text(item) for item in _listed(fields.get(name))] for name in _OPTION_LISTS},
+        estimated_impact=impact if isinstance(impact, dict) else {},
+        feasibility=fraction(fields.get("feasibility")),
+        selected=bool(fields.get("selected")),
+    )
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else canonical(value)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _summary_of_task(task: Task) -> str:
+    calls = task.subtree.llm_calls
+    return f"{_VERBS.get(task.status, task.status)}: {label(task.name)}" + (
+        f" ({calls} LLM call{'s' if calls != 1 else ''})" if calls else ""
+    )
+
+
+def _known(total: int, unknown: int, calls: int) -> int | None:
+    """Return a sum, or nothing where every call that it would be made of is unknown."""
+    return None if calls and unknown == calls else total
+
+
+def _resources(totals: Totals) -> dict[str, Any]:
+    calls = totals.llm_calls
+    return {
+        "tokens_in": _known(totals.tokens_in, totals.usage_unknown, calls),
+        "tokens_out": _known(totals.tokens_out, totals.usage_unknown, calls),
+        "cost": None if calls and totals.cost_unknown == calls else decimal_text(totals.cost_usd),
+    }
+
+
+def _metrics(totals: Totals) -> dict[str, Any]:
+    resources = _resources(totals)
+    metrics = {
+        "llm_calls": totals.llm_calls,
+        "tokens_in": resources["tokens_in"],
+        "tokens_out": resources["tokens_out"],
+        "cost_usd": resources["cost"],
+        "latency_ms": totals.latency_ms,
+    }
+    if totals.usage_unknown:
+        metrics["usage_unknown"] = totals.usage_unknown
+    if totals.cost_unknown:
+        metrics["cost_unknown"] = totals.cost_unknown
+    return metrics

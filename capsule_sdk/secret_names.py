@@ -1,0 +1,51 @@
+"""Which names name a secret: `api_key`, `X-Auth-Token`, `dbPassword`, and not `max_tokens`.
+
+A name is split into words at `-`, `_`, spaces, dots and camelCase humps; what counts is how it
+*ends*. So a prefix changes nothing (`openai_api_key`), and what merely speaks about a secret is
+none (`token_count`, `author`). A leaf: standard library only. Values are never
+looked at; callers cache the decision.
+"""
+
+from __future__ import annotations
+
+import re
+
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_LONGEST = 256  # characters of a name that are looked at, from its end
+
+# Last words that say it alone, as a word: `auth` does, `author` does not.
+_LAST = re.compile(r"auth|bearer|cookies?|jwt|oauth|pwd")
+
+# Endings of all words written as one, so that `dbpassword` and `authtoken` count too.
+_ENDING = re.compile(
+    r"(access|account|api|auth|encryption|master|private|secret|session|signing|ssh|subscription)"
+    r"keys?$"
+    r"|(access|api|auth|bearer|refresh)tokens?$|(^id|security|session)token$"
+    r"|(?<!prior)(?<!pre)authorization$"  # a permit of an insurer is not a header
+    r"|accesskeyid$|connectionstring$|credentials?$|secrets?$"
+    r"|pass(phrase|wd|words?)$|(db|smtp|user)pass$"
+)
+
+# What stands before `token` where it is a piece of text, a page or a price, and not a key.
+_PIECE = re.compile(r"bos|cls|end|eos|first|last|mask|max|min|next|pad|page|per|sep|start|stop|unk")
+
+# Words behind the secret's name that still hold the secret: `password_hash`, `authTokenValue`.
+_TRAILER = re.compile(
+    r"confirm|confirmation|encrypted|hash|header|pem|plain|plaintext|value|[0-9]+"
+)
+
+
+def names_secret(name: str) -> bool:
+    """Tell whether a value under this name must never be sealed.
+
+    >>> names_secret("X-Auth-Token"), names_secret("max_tokens")
+    (True, False)
+    """
+    words = [word.lower() for word in _WORDS.findall(name[-_LONGEST:])]
+    while words and _TRAILER.fullmatch(words[-1]):
+        words.pop()
+    if not words:
+        return False
+    if words[-1] == "token":
+        return len(words) == 1 or not _PIECE.fullmatch(words[-2])
+    return bool(_LAST.fullmatch(words[-1]) or _ENDING.search("".join(words)))

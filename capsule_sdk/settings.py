@@ -1,0 +1,117 @@
+"""What can be set: names, defaults, environment variables, checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from .content import ContentPolicy, Limits
+from .errors import ConfigurationError
+
+__all__ = ["PREFIX", "Settings", "is_disabled"]
+
+PREFIX = "CAPSULE_SDK_"
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one recorder. Each has a variable ``CAPSULE_SDK_<NAME>``, except ``redact``.
+
+    Attributes:
+        url: the store: ``sqlite:///…`` or a path; ``None`` is qp-capsule's default database.
+        agent_id: agent of records made outside every scope that names one.
+        domain: likewise for the domain.
+        content: ``"full"`` seals texts, ``"digest"`` their SHA3-256, ``"omit"`` neither.
+        redact: called with every text before it is sealed; returns what may be sealed.
+        max_text: bytes (UTF-8) of one text that are sealed; the rest is proven by its digest.
+        swallow_errors: ``False`` makes the end of a task wait for the commit and raise
+            `RecordingError` when it fails.
+        settle_timeout: seconds that an ended task waits for calls still open under it.
+        exit_timeout: seconds that the end of the process waits for the chain.
+
+    """
+
+    url: str | None = None
+    agent_id: str | None = None
+    domain: str | None = None
+    content: Literal["full", "digest", "omit"] = "full"
+    redact: Callable[[str], str] | None = None
+    max_text: int = 16_384
+    swallow_errors: bool = True
+    settle_timeout: float = 5.0
+    exit_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.content not in {"full", "digest", "omit"}:
+            raise ConfigurationError(
+                f"content={self.content!r} does not exist; use 'full', 'digest' or 'omit'"
+            )
+        if self.redact is not None and not callable(self.redact):
+            raise ConfigurationError(
+                f"redact={self.redact!r} cannot be called; give a function from text to text"
+            )
+        for name in ("max_text", "settle_timeout", "exit_timeout"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+                raise ConfigurationError(f"{name}={value!r} must be a number of at least 0")
+        if not isinstance(self.swallow_errors, bool):
+            raise ConfigurationError(f"swallow_errors={self.swallow_errors!r} must be True or False")
+
+    @classmethod
+    def from_environment(
+        cls, overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None
+    ) -> Settings:
+        """Read ``CAPSULE_SDK_*``; what ``overrides`` holds (and is not ``None``) wins.
+
+        Raises:
+            ConfigurationError: a setting that does not exist, or a value it cannot take.
+
+        """
+        environ = os.environ if environ is None else environ
+        known = {field.name: field.default for field in fields(cls)}
+        for name in overrides:
+            if name not in known:
+                close = get_close_matches(name, known, 1)
+                hint = f"did you mean {close[0]}=?" if close else f"there are {', '.join(sorted(known))}"
+                raise ConfigurationError(f"there is no setting {name}=; {hint}")
+        values = {
+            name: _parsed(PREFIX + name.upper(), environ[PREFIX + name.upper()], default)
+            for name, default in known.items()
+            if name != "redact" and environ.get(PREFIX + name.upper())
+        }
+        values |= {name: value for name, value in overrides.items() if value is not None}
+        return replace(cls(), **values)
+
+    def policy(self) -> ContentPolicy:
+        """Return what these settings let through into a capsule."""
+        return ContentPolicy(
+            mode=self.content, redact=self.redact, limits=Limits(text=int(self.max_text))
+        )
+
+
+def _parsed(variable: str, text: str, default: object) -> object:
+    if isinstance(default, bool):
+        return _boolean(variable, text)
+    if isinstance(default, int | float):
+        try:
+            return type(default)(text)
+        except ValueError:
+            raise ConfigurationError(f"{variable}={text!r} must be a number") from None
+    return text
+
+
+def _boolean(variable: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word in _TRUE or word in _FALSE:
+        return word in _TRUE
+    raise ConfigurationError(f"{variable}={text!r} must be 1 or 0")
+
+
+def is_disabled() -> bool:
+    """Tell whether ``CAPSULE_SDK_DISABLED`` turns the whole SDK into a pass-through."""
+    return _boolean(PREFIX + "DISABLED", os.environ.get(PREFIX + "DISABLED", ""))

@@ -1,0 +1,245 @@
+"""Task: the capsule in the making that a scope or a decorated call fills, and its commitment to children.
+
+Invariants: a child is started under a task before the task is sealed or not at all; nothing is written to
+a task after it has ended. The lock is re-entrant because a generator that dies in garbage collection may
+end its task inside any line of the same thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from . import content
+from .errors import TaskClosedError
+from .record import Record, error_text
+from .totals import Totals
+
+if TYPE_CHECKING:
+    from .attribution import Attribution
+    from .content import ContentPolicy
+
+__all__ = ["Task", "children_digest", "fraction"]
+
+
+def fraction(value: Any) -> float:
+    """Return one of CPS's own float fields: 0.0 to 1.0, in four decimals, which every language prints alike."""
+    try:
+        return round(min(1.0, max(0.0, float(value))), 4)
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def children_digest(ids: Iterable[UUID | str]) -> str:
+    """Return the commitment to a task's direct children.
+
+    SHA3-256, in hexadecimal, over their ids in lower case, sorted, each followed by a line feed; the digest
+    of nothing where there are none.
+    """
+    lines = "".join(f"{child}\n" for child in sorted(str(child) for child in ids))
+    return hashlib.sha3_256(lines.encode()).hexdigest()
+
+
+class Task(Record):
+    """One open record of the user's own code. Made by ``@capsuled`` and ``capsule_scope``.
+
+    Every method raises `TaskClosedError` once the task has ended. Texts and values are taken when they are
+    given, so that what happens to them later changes nothing.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_started",
+        "_summary",
+        "arguments",
+        "blocked",
+        "metrics",
+        "name",
+        "open_children",
+        "options",
+        "placed",
+        "reasoning",
+        "recorder",
+        "request",
+        "result",
+        "side_effects",
+        "subtree",
+        "tool_calls",
+    )
+
+    #: False on the task that `current_task` gives outside every task: it takes all and records nothing.
+    recording: bool = True
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        parent: Task | None,
+        attribution: Attribution,
+        capsule_type: str,
+        policy: ContentPolicy,
+        request: str = "",
+        arguments: Any = None,
+    ) -> None:
+        super().__init__(
+            parent=parent, attribution=attribution, capsule_type=capsule_type, policy=policy
+        )
+        self.name = name
+        self.request = request
+        self.arguments = arguments
+        self.result: Any = None
+        self.reasoning: dict[str, Any] = {}
+        self.options: list[dict[str, Any]] = []
+        self.tool_calls: list[dict[str, Any]] = []
+        self.side_effects: list[str] = []
+        self.metrics: dict[str, Any] = {}
+        self.blocked: str | None = None
+        self._summary = ""
+        self._lock = threading.RLock()
+        self._started: list[UUID] = []
+        self.open_children = 0
+        #: Whether its capsule is complete, in line for the chain: sums and commitment are final.
+        self.placed = False
+        #: Who records it; a call recorded elsewhere names it as parent but is not counted by it.
+        self.recorder: object = None
+        self.subtree = Totals()
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r} {self.id} {self.status}>"
+
+    # -- what the user writes ---------------------------------------------------------------------
+
+    def reason(
+        self,
+        analysis: str = "",
+        *,
+        options: Sequence[str | Mapping[str, Any]] = (),
+        selected: str = "",
+        reasoning: str = "",
+        confidence: float | None = None,
+    ) -> None:
+        """Say why (CPS 1.3).
+
+        Args:
+            analysis: the situation as it was understood.
+            options: what was considered, as texts or as mappings with the fields of a CPS option
+                (``description``, ``pros``, ``cons``, ``feasibility``, ``rejection_reason`` …).
+            selected: the option taken, by its text or its ``id``.
+            reasoning: why that one.
+            confidence: 0.0 to 1.0; values outside are brought to the nearer end.
+
+        """
+        self._check_open("reason")
+        text = self.policy.text
+        if analysis:
+            self.reasoning["analysis"] = text(str(analysis))
+        if selected:
+            self.reasoning["selected_option"] = text(str(selected))
+        if reasoning:
+            self.reasoning["reasoning"] = text(str(reasoning))
+        if confidence is not None:
+            self.reasoning["confidence"] = fraction(confidence)
+        for option in options:
+            fields = dict(option) if isinstance(option, Mapping) else {"description": option}
+            chosen = bool(selected) and selected in (fields.get("id"), fields.get("description"))
+            taken = self.policy.value(fields)
+            taken["selected"] = bool(fields.get("selected", chosen))
+            self.options.append(taken)
+
+    def tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        result: Any = None,
+        error: BaseException | str | None = None,
+        *,
+        duration_ms: int = 0,
+    ) -> None:
+        """Record one tool call of this task (CPS 1.5), successful unless ``error`` is given."""
+        self._check_open("tool")
+        self.tool_calls.append(
+            {
+                "tool": content.label(name),
+                "arguments": self.policy.value(dict(arguments or {})),
+                "result": self.policy.value(result),
+                "success": error is None,
+                "duration_ms": int(duration_ms),
+                "error": None if error is None else self.policy.text(error_text(error)),
+            }
+        )
+
+    def side_effect(self, text: str) -> None:
+        """Record something that this task changed in the world (CPS 1.6)."""
+        self._check_open("side_effect")
+        self.side_effects.append(self.policy.text(str(text)))
+
+    def metric(self, key: str, value: float | str | bool | None) -> None:
+        """Record a figure under ``outcome.metrics``; the SDK's own names win over it."""
+        self._check_open("metric")
+        self.metrics[content.label(key)] = content.safe(value)
+
+    @property
+    def summary(self) -> str:
+        """The brief summary of the outcome (CPS 1.6); assign it while the task is open."""
+        return self._summary
+
+    @summary.setter
+    def summary(self, text: str) -> None:
+        self._check_open("summary")
+        self._summary = self.policy.text(str(text))
+
+    def block(self, reason: str) -> None:
+        """Say that policy refused this: the outcome becomes ``blocked``, ``reason`` its error."""
+        self._check_open("block")
+        self.blocked = self.policy.text(str(reason))
+
+    def _check_open(self, what: str) -> None:
+        if self.closed:
+            raise TaskClosedError(
+                f"{what}: the task {self.name!r} has ended ({self.status}) and its capsule is complete; "
+                "write to it inside its `with` block or its decorated call"
+            )
+
+    # -- how it ends ------------------------------------------------------------------------------
+
+    def settle(self, status: str, *, error: str | None = None, ended: str | None = None) -> None:
+        """Write down how it ended; what `block` said stays."""
+        if self.blocked is not None:
+            status, error = "blocked", self.blocked
+        super().settle(status, error=error, ended=ended)
+
+    def adopt(self, child: UUID) -> bool:
+        """Note that ``child`` has started directly under this task; refused once it has ended."""
+        with self._lock:
+            if self.closed:
+                return False
+            self._started.append(child)
+            self.open_children += 1
+            return True
+
+    def child_ended(self) -> int:
+        """Note that one direct child is complete; return how many are still open."""
+        with self._lock:
+            self.open_children -= 1
+            return self.open_children
+
+    def commitment(self) -> dict[str, Any]:
+        """Return ``children``: how many started, how many had ended, and the digest of their ids."""
+        with self._lock:
+            started = tuple(self._started)
+            return {
+                "started": len(started),
+                "ended": len(started) - self.open_children,
+                "digest": children_digest(started),
+            }
+
+    def renew_lock(self) -> None:
+        """Take a new lock in a forked child: another thread of the parent may have held the old one."""
+        self._lock = threading.RLock()
+
+    def totals(self) -> Totals:
+        """Return the sums over the whole subtree."""
+        return self.subtree
