@@ -45,8 +45,8 @@ class Attribution:
             changes["environment"] = {**self.environment, **inner.environment}
         if inner.authority is not None:
             changes["authority"] = inner.authority
-            if self.authority is not None:
-                changes["overridden"] = (*self.overridden, self.authority)
+            replaced = () if self.authority is None else (self.authority,)
+            changes["overridden"] = (*self.overridden, *replaced, *inner.overridden)
         return replace(self, **changes) if changes else self
 
 

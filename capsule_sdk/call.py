@@ -26,7 +26,7 @@ class Request:
         call_type: the entry point, such as ``completion`` or ``aembedding``.
         model: the model as the caller named it.
         text: the last user message as text.
-        prompt_hash: SHA3-256 over the canonical JSON of all messages (CPS 1.3).
+        prompt_hash: SHA3-256 over the canonical JSON of all messages (CPS 1.3); ``None`` where texts are omitted.
         message_count: how many messages there were.
         environment: further facts for CPS 1.2: provider, call id, stream …
 
@@ -35,7 +35,7 @@ class Request:
     call_type: str
     model: str
     text: str
-    prompt_hash: str
+    prompt_hash: str | None
     message_count: int
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -48,14 +48,13 @@ class Answer:
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost_usd: Decimal | None = None
-    model: str | None = None
     environment: dict[str, Any] = field(default_factory=dict)
 
 
 class LLMCall(Record):
     """One open call to a model. An adapter opens it, writes `answer` and settles it."""
 
-    __slots__ = ("answer", "attempts", "read_so_far", "request")
+    __slots__ = ("_answer", "attempts", "read", "request")
 
     def __init__(
         self,
@@ -70,16 +69,23 @@ class LLMCall(Record):
             parent=parent, attribution=attribution, capsule_type=capsule_type, policy=policy
         )
         self.request = request
-        self.answer = Answer()
-        self.attempts: Sequence[Any] = ()
-        #: What has come so far, for a call that is cut short while nobody else can tell.
-        self.read_so_far: Callable[[], Answer] | None = None
+        self.attempts: Sequence[str] = ()
+        #: Reads what has come (so far), for an answer that is not written down yet. Called once, on the
+        #: writer's thread: it must hold no object of the user's, and the call must not keep a stream alive.
+        self.read: Callable[[], Answer] | None = None
+        self._answer: Answer | None = None
 
-    def cut_short(self, ended: str) -> None:
-        """Settle as partial, with what has been read by now."""
-        if self.read_so_far is not None:
-            self.answer = self.read_so_far()
-        super().cut_short(ended)
+    @property
+    def answer(self) -> Answer:
+        """What came back, as far as it is known."""
+        if self._answer is None:
+            read, self.read = self.read, None
+            self._answer = read() if read is not None else Answer()
+        return self._answer
+
+    @answer.setter
+    def answer(self, answer: Answer) -> None:
+        self._answer = answer
 
     def totals(self) -> Totals:
         """Return this one call as sums."""

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
-from capsule_sdk import readers
-from capsule_sdk.canonical import (
+from . import readers
+from .canonical import (
     JSON,
     SAFE_INTEGER,
     canonical,
@@ -31,11 +31,12 @@ from capsule_sdk.canonical import (
     utc,
     weigh,
 )
-from capsule_sdk.readers import type_name
-from capsule_sdk.secret_names import names_secret
+from .readers import Marker, type_name
+from .secret_names import names_secret
 
 __all__ = [
     "JSON",
+    "SECRET",
     "ContentPolicy",
     "Limits",
     "Mode",
@@ -53,6 +54,7 @@ _OMITTED: Final = "[omitted]"
 SECRET: Final = "[secret]"  # noqa: S105  stands where one stood
 _CYCLE: Final = "[cycle]"
 _MORE: Final = "…"  # the key under which a cut object says that it is cut
+_DEEPEST: Final = 100  # an Enum whose value is itself ends here, long before Python's own limit
 _LONG: Final = 1024  # characters from which a text counts as more than one entry
 
 
@@ -202,32 +204,37 @@ class _Walk:
 
     def read(self, value: Any, kind: type, depth: int) -> JSON:
         shape, read = readers.reader(kind)
-        if shape is readers.PLAIN:
-            plain: JSON = read(value)
-            return plain
+        if shape in readers.CONTAINERS:
+            return self.container(shape, read, value, depth)
+        if shape is readers.INSTEAD:
+            return self.node(read(value), depth + 1) if depth < _DEEPEST else _CYCLE
         if shape is readers.ERROR:
             message = read(value)
             return f"{type_name(kind)}: {self.text(message)}" if message else type_name(kind)
         if shape is readers.BYTES:
             size, sha3 = self.once(value, read)
-            return (
-                {"bytes": size} if self.policy.mode == "omit" else {"bytes": size, "sha3_256": sha3}
-            )
-        if shape is readers.INSTEAD and depth <= self.limits.depth:
-            return self.node(read(value), depth + 1)
+            omit = self.policy.mode == "omit"
+            return {"bytes": size} if omit else {"bytes": size, "sha3_256": sha3}
+        plain: JSON = read(value)
+        return plain
+
+    def container(self, shape: str, read: Callable[..., Any], value: Any, depth: int) -> JSON:
         if depth >= self.limits.depth:
-            return f"[cut: {type_name(kind)} below depth {depth}]"
+            return f"[cut: {type_name(type(value))} below depth {self.limits.depth}]"
         if id(value) in self.open:
             return _CYCLE
-        entries, total = read(value, max(min(self.limits.items, self.left), 0))
+        room = self.limits.items
+        if self.left < room:
+            room = max(self.left, 0)
+        entries, total = read(value, room)
         self.left -= len(entries)
         self.open.add(id(value))
         try:
             if shape is readers.OBJECT:
                 return self.object(entries, total, depth + 1)
-            if kind is tuple and total == 2 and _names_secret(entries[0]):
-                return [self.node(entries[0], depth + 1), SECRET]  # ("Authorization", "Bearer …")
-            return self.array(entries, total, depth + 1, ordered=shape is not readers.SET)
+            if type(value) is tuple and len(entries) == 2 and _names_secret(entries[0]):
+                entries[1] = Marker(SECRET)  # a header: ("Authorization", "Bearer …")
+            return self.array(entries, total, depth + 1, ordered=shape is readers.ARRAY)
         finally:
             self.open.discard(id(value))
 

@@ -241,6 +241,9 @@ class _TaskRun:
         if self._node is not None:
             self._node.suspend()
 
+    def pass_on(self, item: Any) -> None:
+        """What a generator yields is not recorded."""
+
     def succeed(self, result: Any) -> None:
         if self._node is not None:
             with guarded("decorator.succeed"):
@@ -278,6 +281,9 @@ class _BoundRun:
 
     def suspend(self) -> None:
         self._node.suspend()
+
+    def pass_on(self, item: Any) -> None:
+        """Nothing is recorded."""
 
     def succeed(self, result: Any) -> None:
         self._node.closed = True

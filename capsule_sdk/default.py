@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 
     from .chain import Chain
 
-__all__ = ["aflush", "configure", "flush", "get_recorder", "recorder_for", "shutdown"]
+__all__ = ["aflush", "configure", "flush", "generation", "get_recorder", "recorder_for", "shutdown"]
 
 _lock = threading.RLock()
 _default: Recorder | None = None
 _configured = False
+#: Grows whenever another recorder becomes the default one, so that who keeps one knows when to ask anew.
+_generation = 0
 #: Recorders of loggers that were given a chain of their own, by the identity of its store.
 _others: dict[str, Recorder] = {}
 
@@ -65,7 +67,7 @@ def configure(
         ConfigurationError: a value cannot be used; the message says what can.
 
     """
-    global _default, _configured  # noqa: PLW0603 - this module is the department of global state
+    global _default, _configured, _generation  # noqa: PLW0603 - this module is the department of global state
     if capsules is not None and url is not None:
         raise ConfigurationError("capsules= and url= both name a store; give one of them")
     settings = Settings.from_environment(
@@ -84,6 +86,7 @@ def configure(
     recorder = _recorder(settings, capsules)
     with _lock:
         before, _default, _configured = _default, recorder, True
+        _generation += 1
     if before is not None:
         before.shutdown()
     return recorder
@@ -96,14 +99,20 @@ def get_recorder() -> Recorder:
         ConfigurationError: a ``CAPSULE_SDK_…`` variable has a value that cannot be used.
 
     """
-    global _default  # noqa: PLW0603 - see configure
+    global _default, _generation  # noqa: PLW0603 - see configure
     recorder = _default
     if recorder is None:
         with _lock:
             if _default is None:
                 _default = _recorder(Settings.from_environment({}), None)
+                _generation += 1
             recorder = _default
     return recorder
+
+
+def generation() -> int:
+    """Return a number that changes when another recorder becomes the default one."""
+    return _generation
 
 
 def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> Recorder:
@@ -111,7 +120,7 @@ def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> R
 
     With nothing configured and nothing recorded yet, that chain becomes the default one.
     """
-    global _default, _configured  # noqa: PLW0603 - see configure
+    global _default, _configured, _generation  # noqa: PLW0603 - see configure
     if capsules is None:
         return get_recorder()
     from .chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
@@ -126,6 +135,7 @@ def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> R
             )
             if not _configured and (_default is None or not _default.stats().submitted):
                 _default, _configured = recorder, True
+                _generation += 1
                 return recorder
             _others[identity] = recorder
         return _others[identity]
@@ -159,10 +169,11 @@ def shutdown(timeout: float | None = None) -> int:
         How many records are not durable.
 
     """
-    global _default, _configured  # noqa: PLW0603 - see configure
+    global _default, _configured, _generation  # noqa: PLW0603 - see configure
     with _lock:
         recorders = _all()
         _default, _configured = None, False
+        _generation += 1
         _others.clear()
     return sum(recorder.shutdown(timeout) for recorder in recorders)
 

@@ -31,6 +31,9 @@ class Run(Protocol):
     def suspend(self) -> None:
         """Put back what was current before."""
 
+    def pass_on(self, item: Any) -> None:
+        """See an item that a generator yields, on its way to the consumer."""
+
     def succeed(self, result: Any) -> None:
         """End well."""
 
@@ -131,6 +134,7 @@ def _generator(inner: Generator[Any, Any, T], run: Run) -> Generator[Any, Any, T
             run.fail(error)
             raise
         run.suspend()
+        run.pass_on(item)
         try:
             given = yield item
             step = inner.send
@@ -174,6 +178,7 @@ async def _async_generator(
             run.fail(error)
             raise
         run.suspend()
+        run.pass_on(item)
         try:
             given = yield item
             step = inner.asend

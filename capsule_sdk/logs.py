@@ -10,12 +10,12 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
 
-__all__ = ["errors", "guarded", "log", "report"]
+__all__ = ["errors", "guarded", "log", "report", "tell"]
 
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     logging.getLogger("capsule_sdk"),
@@ -40,12 +40,15 @@ def report(place: str, error: BaseException, **facts: Any) -> None:
     errors[place] += 1
     if raised is not None:
         raised.append(error)
-    try:
-        log.error("internal error", place=place, exc_info=error, **facts)
-    except Exception:  # noqa: BLE001, S110 - a broken log configuration must not break the user's call
-        pass
+    tell("error", "internal error", place=place, exc_info=error, **facts)
     if raised is not None and threading.current_thread() is threading.main_thread():
         raise error
+
+
+def tell(level: str, event: str, **facts: Any) -> None:
+    """Log an event. A log configuration that is broken must not break the user's call, nor the writer."""
+    with suppress(Exception):
+        getattr(log, level)(event, **facts)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections import UserString, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set, Sized, ValuesView
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -25,8 +26,8 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, Sim
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from capsule_sdk.canonical import decimal_text, fit, integer, moment, real
-from capsule_sdk.secret_names import names_secret
+from .canonical import decimal_text, fit, integer, moment, real
+from .secret_names import names_secret
 
 # What a reader gives for a value:
 PLAIN: Final = "plain"  # (value) -> JSON, no content in any mode: numbers, names of types
@@ -36,6 +37,7 @@ BYTES: Final = "bytes"  # (value) -> (length, SHA3-256)
 OBJECT: Final = "object"  # (value, room) -> (up to `room` pairs, how many there are)
 ARRAY: Final = "array"  # (value, room) -> (up to `room` entries, how many there are)
 SET: Final = "set"  # as ARRAY, in no order
+CONTAINERS: Final = frozenset({OBJECT, ARRAY, SET})
 
 Reader: TypeAlias = tuple[str, Callable[..., Any]]
 Entries: TypeAlias = tuple[list[Any], int]
@@ -54,18 +56,18 @@ def type_name(cls: type) -> str:
     return fit(type.__dict__["__name__"].__get__(cls), 512)
 
 
-def first(entries: Callable[[], Iterable[Any]], room: int) -> list[Any]:
+def _first(entries: Iterable[Any], room: int) -> list[Any]:
     """Return the first entries of what another thread may be changing meanwhile."""
     for _ in range(3):
         try:
-            return list(islice(entries(), room))
+            return list(islice(entries, room))
         except RuntimeError:  # it changed between two entries
             continue
-    return list(islice(entries(), room))
+    return list(islice(entries, room))
 
 
 def _dict(value: dict[Any, Any], room: int) -> Entries:
-    return first(lambda: dict.items(value), room), dict.__len__(value)
+    return _first(dict.items(value), room), dict.__len__(value)
 
 
 def _list(value: list[Any], room: int) -> Entries:
@@ -76,21 +78,13 @@ def _tuple(value: tuple[Any, ...], room: int) -> Entries:
     return list(tuple.__getitem__(value, slice(room))), tuple.__len__(value)
 
 
-def _set(value: set[Any], room: int) -> Entries:
-    return first(lambda: set.__iter__(value), room), set.__len__(value)
-
-
-def _frozenset(value: frozenset[Any], room: int) -> Entries:
-    return first(lambda: frozenset.__iter__(value), room), frozenset.__len__(value)
-
-
 def _mapping(value: Mapping[Any, Any], room: int) -> Entries:
-    entries = first(value.items, room + 1)
+    entries = _first(value.items(), room + 1)
     return entries[:room], _total(value, entries)
 
 
 def _iterable(value: Any, room: int) -> Entries:
-    entries = first(lambda: iter(value), room + 1)
+    entries = _first(value, room + 1)
     return entries[:room], _total(value, entries)
 
 
@@ -140,10 +134,12 @@ def _bytes(value: Any) -> tuple[int, str]:
 
 def _opaque(value: Any) -> Any:
     """Read an object by its repr; by its attributes where the repr might show a secret's value."""
-    cls = type(value)
+    cls: Any = type(value)
     if cls.__repr__ is object.__repr__:
         return _kind(cls)  # nothing but an address in memory
-    held = getattr(value, "__dict__", None)
+    held = None
+    with suppress(AttributeError):  # past __getattr__: a proxy's may raise
+        held = object.__getattribute__(value, "__dict__")
     if type(held) is dict and any(type(name) is str and names_secret(name) for name in list(held)):
         return held
     return str.__str__(repr(value))
@@ -154,7 +150,8 @@ def _kind(cls: type) -> Marker:
 
 
 def _qualified(value: Any) -> str:
-    return fit(f"{value.__module__}.{value.__qualname__}", 512)
+    module = value.__module__  # None for a method of a built-in value
+    return fit(f"{module}.{value.__qualname__}" if module else value.__qualname__, 512)
 
 
 def _text(value: Any) -> str:
@@ -172,8 +169,7 @@ _BASES: tuple[tuple[type | tuple[type, ...], Reader], ...] = (
     (dict, (OBJECT, _dict)),
     (list, (ARRAY, _list)),
     (tuple, (ARRAY, _tuple)),
-    (set, (SET, _set)),
-    (frozenset, (SET, _frozenset)),
+    ((set, frozenset), (SET, _iterable)),
     (datetime, (INSTEAD, lambda value: moment(value).isoformat())),
     ((date, time), (INSTEAD, lambda value: _text(value.isoformat()))),
     (timedelta, (PLAIN, lambda value: real(timedelta.total_seconds(value)))),
@@ -198,9 +194,7 @@ _ABSTRACT: tuple[tuple[type | tuple[type, ...], Reader], ...] = (
 @lru_cache(maxsize=1024)
 def reader(cls: type) -> Reader:
     """Return what a value of this class is, and the function that reads it."""
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return OBJECT, _attributes(tuple(cls._fields))
-    found = _among(_BASES, cls) or _with_fields(cls)
+    found = _named_tuple(cls) or _among(_BASES, cls) or _with_fields(cls)
     if found:
         return found
     if any(hasattr(cls, name) for name in ("__next__", "__anext__", "__await__")):
@@ -210,6 +204,11 @@ def reader(cls: type) -> Reader:
 
 def _among(kinds: tuple[tuple[type | tuple[type, ...], Reader], ...], cls: type) -> Reader | None:
     return next((found for base, found in kinds if issubclass(cls, base)), None)
+
+
+def _named_tuple(cls: type) -> Reader | None:
+    names = getattr(cls, "_fields", None)
+    return (OBJECT, _attributes(names)) if issubclass(cls, tuple) and type(names) is tuple else None
 
 
 def _with_fields(cls: Any) -> Reader | None:

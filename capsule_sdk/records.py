@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from qp_capsule import (
@@ -29,6 +30,8 @@ __all__ = ["capsule_of", "stand_in"]
 #: CPS's own defaults, for what nobody named.
 DEFAULT_AGENT = "agent"
 DEFAULT_DOMAIN = "agents"
+#: Characters that qp-capsule's PostgreSQL columns hold.
+DOMAIN_WIDTH, TENANT_WIDTH = 50, 36
 
 
 def capsule_of(record: Record) -> Capsule:
@@ -44,16 +47,24 @@ def capsule_of(record: Record) -> Capsule:
 
 
 def stand_in(record: Record, reason: str) -> Capsule:
-    """Return a capsule of type ``system`` that takes the id and place of one that cannot be made or stored."""
+    """Return a capsule of type ``system`` that takes the id and place of one that cannot be made or stored.
+
+    It carries nothing that a store might not take: names too long for their column are left out.
+    """
+    attribution = record.attribution
+    tenant = _named(attribution.tenant_id)
     return Capsule(
         id=record.id,
         type=CapsuleType.SYSTEM,
-        domain=_domain(record.attribution),
+        domain=_fitting(_domain(attribution), DOMAIN_WIDTH) or DEFAULT_DOMAIN,
         parent_id=record.parent_id,
         trigger=TriggerSection(
             type="system", source="capsule_sdk", timestamp=record.started_at, request="record"
         ),
-        context=ContextSection(agent_id=_named(record.attribution.agent_id) or DEFAULT_AGENT),
+        context=ContextSection(
+            agent_id=_named(attribution.agent_id) or DEFAULT_AGENT,
+            environment={"tenant_id": tenant} if _fitting(tenant, TENANT_WIDTH) else {},
+        ),
         outcome=OutcomeSection(
             status="failure",
             summary="1 record was lost",
@@ -61,6 +72,10 @@ def stand_in(record: Record, reason: str) -> Capsule:
             metrics={"records_lost": 1, "status_of_lost": record.status},
         ),
     )
+
+
+def _fitting(text: str | None, width: int) -> str | None:
+    return text if text is not None and len(text) <= width else None
 
 
 def _capsule_of_task(task: Task) -> Capsule:
@@ -83,7 +98,7 @@ def _capsule_of_task(task: Task) -> Capsule:
         domain=_domain(task.attribution),
         parent_id=task.parent_id,
         trigger=_trigger(task, source=label(task.name), request=task.request),
-        context=_context(task.attribution, {}),
+        context=_context(task, {}),
         reasoning=ReasoningSection(
             analysis=reasoning.get("analysis", ""),
             options=[_option(fields, index) for index, fields in enumerate(task.options)],
@@ -125,11 +140,11 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
         parent_id=call.parent_id,
         trigger=_trigger(call, source="litellm", request=request.text),
         context=_context(
-            call.attribution,
+            call,
             {"model": model, "call_type": request.call_type}
             | request.environment
             | answer.environment
-            | ({"attempts": len(call.attempts)} if call.attempts else {}),
+            | _attempts(call.attempts),
         ),
         reasoning=ReasoningSection(
             analysis=f"LLM {request.call_type} via LiteLLM",
@@ -171,6 +186,14 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
 _VERBS = {"success": "Completed", "failure": "Failed", "partial": "Cut short", "blocked": "Blocked"}
 
 
+def _attempts(models: Sequence[str]) -> dict[str, Any]:
+    """Return how often the request was sent, and to which models where there were several."""
+    if not models:
+        return {}
+    tried = [label(model) for model in dict.fromkeys(models)]
+    return {"attempts": len(models), **({"models_tried": tried} if len(tried) > 1 else {})}
+
+
 def _trigger(record: Record, *, source: str, request: str) -> TriggerSection:
     return TriggerSection(
         type="user_request" if record.parent_id is None else "agent",
@@ -182,8 +205,12 @@ def _trigger(record: Record, *, source: str, request: str) -> TriggerSection:
     )
 
 
-def _context(attribution: Attribution, facts: dict[str, Any]) -> ContextSection:
+def _context(record: Record, facts: dict[str, Any]) -> ContextSection:
+    attribution = record.attribution
     environment = {**attribution.environment, **facts}
+    if record.parent is None and record.parent_id is not None:
+        # begun in another process or for another chain: that task's commitment does not name it
+        environment["counted_by_parent"] = False
     if attribution.tenant_id is not None:
         environment["tenant_id"] = _named(attribution.tenant_id)
     return ContextSection(

@@ -1,25 +1,24 @@
-"""Scope: what the current code runs under. One ContextVar holds a chain of nodes, innermost first.
+"""``capsule_scope``: a block of code as a task, or only under another attribution. And what is current.
 
-Invariants: a node is closed once and stays closed; readers walk past closed nodes, so that a node left
-behind in a foreign context is never blamed; leaving puts back what was there, by value, and only where the
-variable still holds the node that is left or one inside it.
+How a task is opened and closed stands here once, for the ``with`` block and for ``@capsuled``.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, MutableMapping
-from contextvars import ContextVar
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import Any, Unpack
 
 import anyio.to_thread
 
 from .attribution import NOBODY, Attribution
 from .content import ContentPolicy, label
 from .default import get_recorder
-from .errors import ConfigurationError
+from .errors import ConfigurationError, RecordingError
 from .logs import guarded
+from .node import Scope, innermost, nearest_open, parent_of
 from .options import ScopeOptions, attribution_of, check
 from .recorder import Recorder
 from .settings import is_disabled
@@ -31,68 +30,10 @@ __all__ = [
     "capsule_scope",
     "current_scope",
     "current_task",
-    "nearest_open",
+    "innermost",
+    "parent_of",
 ]
 
-
-class Scope:
-    """What code inside runs under. Read it with `current_scope`; it is made by scopes and decorators."""
-
-    __slots__ = ("_inside", "_outside", "attribution", "closed", "parent", "recorder", "task")
-
-    def __init__(
-        self,
-        parent: Scope | None,
-        inner: Attribution,
-        task: Task | None = None,
-        recorder: Recorder | None = None,
-    ) -> None:
-        self.parent = parent
-        self.attribution = (parent.attribution if parent else NOBODY).overlaid(inner)
-        self.task = task
-        self.recorder = recorder
-        self.closed = False
-        self._inside: Scope | None = None
-        self._outside: Scope | None = None
-
-    def __repr__(self) -> str:
-        return f"<Scope task={self.nearest_task()!r} {'closed' if self.closed else 'open'}>"
-
-    agent_id = property(lambda self: self.attribution.agent_id, doc="The agent, if a scope names one.")
-    domain = property(lambda self: self.attribution.domain, doc="The domain, if a scope names one.")
-    session_id = property(lambda self: self.attribution.session_id, doc="The session.")
-    user_id = property(lambda self: self.attribution.user_id, doc="The authenticated user.")
-    correlation_id = property(lambda self: self.attribution.correlation_id, doc="The correlation id.")
-    tenant_id = property(lambda self: self.attribution.tenant_id, doc="The tenant.")
-    environment = property(lambda self: self.attribution.environment, doc="Facts for CPS 1.2.")
-    authority = property(lambda self: self.attribution.authority, doc="The authority in force.")
-
-    def nearest_task(self) -> Task | None:
-        """Return the innermost task that is still open, or ``None``."""
-        node: Scope | None = self
-        while node is not None:
-            if node.task is not None and not node.task.closed:
-                return node.task
-            node = node.parent
-        return None
-
-    def resume(self) -> None:
-        """Make this scope current here, or the inner one that was current in it when it was suspended."""
-        self._outside = _current.get()
-        _current.set(self._inside or self)
-
-    def suspend(self) -> None:
-        """Put back what was current before `resume`, unless this context never held this scope."""
-        inside = node = _current.get()
-        while node is not None and node is not self:
-            node = node.parent
-        if node is self:
-            _current.set(self._outside)
-            self._inside = inside
-        self._outside = None
-
-
-_current: ContextVar[Scope | None] = ContextVar("capsule_sdk_scope", default=None)
 _NOWHERE = Scope(None, NOBODY)
 
 
@@ -111,39 +52,29 @@ class _Detached(Task):
             policy=ContentPolicy(mode="omit"),
         )
 
-    def _check_open(self, what: str) -> None:
-        del what
-
-    def reason(self, *_: Any, **__: Any) -> None:
+    def _nothing(self, *_: Any, **__: Any) -> None:
         """Record nothing."""
 
-    tool = side_effect = metric = block = reason  # type: ignore[assignment]
+    reason = tool = side_effect = metric = block = _nothing
+    summary = property(lambda self: "", _nothing, doc="Always empty.")  # type: ignore[assignment]
 
 
 _DETACHED = _Detached()
 
 
-def nearest_open() -> Scope | None:
-    """Return the innermost open node of this context, or ``None``."""
-    node = _current.get()
-    while node is not None and node.closed:
-        node = node.parent
-    return node
-
-
 def current_scope() -> Scope:
     """Return what this code runs under; outside every scope one that sets nothing."""
-    return nearest_open() or _NOWHERE
+    return nearest_open(innermost()) or _NOWHERE
 
 
 def current_task() -> Task:
     """Return the innermost open task.
 
-    Outside every task (and while the SDK is disabled) it is a detached one, with ``recording`` false, which
-    takes whatever it is given and records nothing: code that annotates its task works on its own as well.
+    Outside every task (and while the SDK is disabled) it is a detached one, with ``recording`` false,
+    which takes whatever it is given and records nothing: code that annotates its task works on its own
+    as well.
     """
-    node = nearest_open()
-    return (node.nearest_task() if node is not None else None) or _DETACHED
+    return parent_of(innermost())[0] or _DETACHED
 
 
 def open_task(
@@ -151,21 +82,26 @@ def open_task(
     *,
     inner: Attribution,
     capsule_type: str,
-    parent: Scope | None,
+    within: Scope | None,
     describe: Callable[[ContentPolicy], tuple[str, Any]],
 ) -> Scope:
-    """Begin a task under ``parent`` and return its node, not yet current.
+    """Begin a task for code that was called in the scope ``within``; return its scope, not yet current.
 
     ``describe`` gives the task's request and arguments as the recorder's policy lets them be sealed.
     """
     recorder = get_recorder()
     policy = recorder.policy
     request, arguments = describe(policy)
-    node = Scope(parent, inner, recorder=recorder)
+    node = Scope(within, inner, recorder)
+    parent, ended = parent_of(within)
+    attribution = with_defaults(node.attribution, recorder)
+    if ended is not None:
+        facts = {**attribution.environment, "closed_parent": str(ended)}
+        attribution = replace(attribution, environment=facts)
     node.task = Task(
         name,
-        parent=parent.nearest_task() if parent is not None else None,
-        attribution=with_defaults(node.attribution, recorder),
+        parent=parent,
+        attribution=attribution,
         capsule_type=capsule_type,
         policy=policy,
         request=request,
@@ -176,8 +112,8 @@ def open_task(
 
 
 def close_task(node: Scope, error: BaseException | None = None, result: Any = None) -> None:
-    """Close a node and settle its task, if nobody has yet."""
-    node.closed = True
+    """Close a scope and settle its task, if nobody has yet."""
+    node.close()
     task, recorder = node.task, node.recorder
     if task is None or recorder is None or not recorder.claim(task):
         return
@@ -188,48 +124,85 @@ def close_task(node: Scope, error: BaseException | None = None, result: Any = No
         else:
             task.settle_with(error)
     finally:
+        task.closed = True  # also where it could not be settled: it stays "pending", and says so
         recorder.finish(task)
 
 
-def with_defaults(
-    attribution: Attribution, recorder: Recorder, agent_id: str | None = None, domain: str | None = None
-) -> Attribution:
-    """Fill in agent and domain where no scope names them: what ``configure`` says, then the given ones."""
-    if attribution.agent_id is not None and attribution.domain is not None:
-        return attribution
+def with_defaults(attribution: Attribution, recorder: Recorder) -> Attribution:
+    """Fill in what ``configure`` says of agent and domain, where no scope names them."""
     settings = recorder.settings
-    return Attribution(
-        agent_id=settings.agent_id or agent_id, domain=settings.domain or domain
-    ).overlaid(attribution)
+    agent_id, domain = attribution.agent_id, attribution.domain
+    if (agent_id is None and settings.agent_id) or (domain is None and settings.domain):
+        return replace(
+            attribution,
+            agent_id=settings.agent_id if agent_id is None else agent_id,
+            domain=settings.domain if domain is None else domain,
+        )
+    return attribution
+
+
+def confirmation(node: Scope | None) -> Callable[[], None] | None:
+    """Return what strict mode does when a task has ended well: wait for its commit. Else ``None``."""
+    if node is None or node.recorder is None or node.task is None:
+        return None
+    if node.recorder.settings.swallow_errors:
+        return None
+    return functools.partial(_confirm, node.recorder, node.task)
+
+
+def _confirm(recorder: Recorder, task: Task) -> None:
+    if task.status == "pending":
+        raise RecordingError(
+            f"how the task {task.name!r} ended could not be recorded; the log of capsule_sdk says why"
+        )
+    recorder.confirm(task)
+
+
+def refuse_if_strict(name: str) -> None:
+    """Refuse to run code whose task could not be opened, in strict mode only.
+
+    Raises:
+        RecordingError: the log, on the logger ``capsule_sdk``, says why.
+
+    """
+    strict = False
+    with guarded("scope.strict"):
+        strict = not get_recorder().settings.swallow_errors
+    if strict:
+        raise RecordingError(
+            f"the task {name!r} could not be opened, and with swallow_errors=False nothing runs "
+            "unrecorded; the log of capsule_sdk says why"
+        )
 
 
 class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...)
-    """Record a block as a task, or change what the code inside runs under. For ``with`` and ``async with``.
+    """Record a block as a task, or change what the code inside runs under: ``with``, ``async with``.
 
     Args:
         name: what the task is called: ``trigger.source`` (CPS 1.1).
-        **options: all optional; what is left out is inherited. ``agent_id``, ``domain``, ``session_id``,
-            ``user_id``, ``correlation_id``, ``tenant_id``, ``environment`` (facts for CPS 1.2),
-            ``authority`` with ``approver``, ``policy_reference``, ``escalation_reason`` (CPS 1.4),
-            ``capsule_type`` (``"agent"``), ``request`` (text for ``trigger.request``), and ``record``:
-            ``False`` makes no task of its own and yields the one around.
+        **options: all optional; what is left out is inherited. ``agent_id``, ``domain``,
+            ``session_id``, ``user_id``, ``correlation_id``, ``tenant_id``, ``environment`` (facts for
+            CPS 1.2), ``authority`` with ``approver``, ``policy_reference``, ``escalation_reason``
+            (CPS 1.4), ``capsule_type`` (``"agent"``), ``request`` (text for ``trigger.request``), and
+            ``record``: ``False`` makes no task of its own and yields the one around.
 
     Raises:
         ConfigurationError: an option does not exist or cannot have this value.
         AuthorityError: the authority does not exist; the message lists those that do.
-        RecordingError: on the way out, in strict mode only.
+        RecordingError: in strict mode only: on the way in nothing can be recorded, or on the way out
+            the capsule is not in the chain.
 
     """
 
+    __slots__ = ("_inner", "_name", "_node", "_options")
+
     def __init__(self, name: str | None = None, **options: Unpack[ScopeOptions]) -> None:
-        check("capsule_scope", options, ScopeOptions)
         if name is not None and not isinstance(name, str):
             raise ConfigurationError(f"capsule_scope: name={name!r} must be a text")
+        check("capsule_scope", options, ScopeOptions)
         self._name = name or "scope"
+        self._options = options
         self._inner = attribution_of(options)
-        self._capsule_type = str(options.get("capsule_type") or "agent")
-        self._request = options.get("request") or ""
-        self._record = options.get("record", True)
         self._node: Scope | None = None
 
     def __enter__(self) -> Task:
@@ -238,20 +211,25 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
                 f"this capsule_scope({self._name!r}) is open already; make a new one for each `with`"
             )
         with guarded("scope.enter"):
-            if not is_disabled():
-                parent = nearest_open()
-                if self._record:
-                    self._node = open_task(
-                        self._name,
-                        inner=self._inner,
-                        capsule_type=self._capsule_type,
-                        parent=parent,
-                        describe=lambda policy: (policy.text(self._request), None),
-                    )
-                else:
-                    self._node = Scope(parent, self._inner)
-                self._node.resume()
+            if is_disabled():
+                return _DETACHED
+            self._node = self._open(innermost())
+            self._node.resume()
+        if self._node is None:
+            refuse_if_strict(self._name)
         return current_task()
+
+    def _open(self, within: Scope | None) -> Scope:
+        options = self._options
+        if not options.get("record", True):
+            return Scope(within, self._inner)
+        return open_task(
+            self._name,
+            inner=self._inner,
+            capsule_type=str(options.get("capsule_type") or "agent"),
+            within=within,
+            describe=lambda policy: (policy.text(options.get("request") or ""), None),
+        )
 
     def __exit__(
         self,
@@ -286,26 +264,16 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         return confirmation(node) if error is None else None
 
 
-def confirmation(node: Scope | None) -> Callable[[], None] | None:
-    """Return what strict mode does when a task has ended well: wait for its commit. ``None`` otherwise."""
-    if node is None or node.recorder is None or node.task is None:
-        return None
-    if node.recorder.settings.swallow_errors:
-        return None
-    return functools.partial(node.recorder.confirm, node.task)
-
-
 def add_capsule_ids(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """Put ``capsule_id``, ``agent_id`` and ``session_id`` of the current task on a log line.
 
-    A structlog processor: ``structlog.configure(processors=[add_capsule_ids, ...])``. What the line already
-    says is left as it is, and outside every task nothing is added.
+    A structlog processor: ``structlog.configure(processors=[add_capsule_ids, ...])``. What the line
+    already says is left as it is, and outside every task nothing is added.
     """
     del logger, method
-    node = nearest_open()
-    task = node.nearest_task() if node is not None else None
+    task = parent_of(innermost())[0]
     if task is not None:
         event.setdefault("capsule_id", str(task.id))
         for key, value in (

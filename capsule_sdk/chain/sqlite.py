@@ -31,7 +31,7 @@ from sqlalchemy.pool import NullPool
 
 from capsule_sdk.errors import ChainUnavailable
 
-__all__ = ["BUSY_TIMEOUT", "SQLiteFile", "open_for_reading", "open_for_writing"]
+__all__ = ["BUSY_TIMEOUT", "SQLiteFile", "is_database", "open_for_reading", "open_for_writing"]
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a lock is waited for before the caller is told
 _CONVERSION_TIMEOUT = 0.25  # seconds that turning to the write-ahead log may wait
@@ -164,6 +164,17 @@ def open_for_reading(path: Path) -> sa.Connection:
             raise
         connection = _open_read_only(path, "mode=ro&immutable=1")
     return connection
+
+
+def is_database(path: Path) -> bool:
+    """Tell whether a file holds a SQLite database of any kind; an empty file does not."""
+    if not _size(path):
+        return False
+    try:
+        open_for_reading(path).close()
+    except DBAPIError as error:
+        return getattr(error.orig, "sqlite_errorname", "") != "SQLITE_NOTADB"
+    return True
 
 
 def _open_read_only(path: Path, options: str) -> sa.Connection:

@@ -15,8 +15,9 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, IntegrityError
@@ -25,14 +26,16 @@ from capsule_sdk.errors import ChainUnavailable
 
 from .keys import make_private_directory
 from .location import sqlite_identity, sqlite_path
-from .sqlite import BUSY_TIMEOUT, SQLiteFile, open_for_reading, open_for_writing
+from .sqlite import BUSY_TIMEOUT, SQLiteFile, is_database, open_for_reading, open_for_writing
 
 __all__ = [
     "ChainStore",
     "ChainTransaction",
     "SQLiteStore",
+    "StoredCapsule",
     "UnstorableRow",
     "capsules_table",
+    "is_database",
     "read_rows",
     "session_key",
     "sqlite_path",
@@ -124,8 +127,9 @@ class SQLiteStore:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout: float = BUSY_TIMEOUT) -> None:
-        self._busy_timeout = busy_timeout
-        self._file = SQLiteFile(Path(os.path.realpath(path)), self._open)
+        self._file = SQLiteFile(
+            Path(os.path.realpath(path)), partial(_open_or_create, busy_timeout=busy_timeout)
+        )
 
     @property
     def identity(self) -> str:
@@ -147,16 +151,17 @@ class SQLiteStore:
         """Close the connection."""
         self._file.close()
 
-    def _open(self, path: Path) -> sa.Connection:
-        make_private_directory(path.parent)
-        connection = open_for_writing(path, self._busy_timeout)
-        try:
-            with connection.begin():
-                _metadata.create_all(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+
+def _open_or_create(path: Path, *, busy_timeout: float) -> sa.Connection:
+    make_private_directory(path.parent)
+    connection = open_for_writing(path, busy_timeout)
+    try:
+        with connection.begin():
+            _metadata.create_all(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 class _SQLiteTransaction:
@@ -195,7 +200,20 @@ class _SQLiteTransaction:
             raise UnstorableRow(inserted, str(getattr(error, "orig", error))) from error
 
 
-def read_rows(path: Path) -> Iterator[sa.Row[Any]]:
+class StoredCapsule(NamedTuple):
+    """A capsule as it lies in the table: its content as text, and its seal."""
+
+    id: str
+    sequence: int
+    data: str
+    hash: str
+    signature: str
+    signature_pq: str | None
+    signed_at: str | None
+    signed_by: str | None
+
+
+def read_rows(path: Path) -> Iterator[StoredCapsule]:
     """Yield the rows that the chain has now, in sequence order, without holding it in memory.
 
     Raises:
@@ -204,7 +222,8 @@ def read_rows(path: Path) -> Iterator[sa.Row[Any]]:
     """
     table = capsules_table.c
     place = sa.tuple_(table.sequence, table.id)
-    page = sa.select(capsules_table).order_by(table.sequence, table.id).limit(_ROWS_PER_PAGE)
+    columns = [table[name] for name in StoredCapsule._fields]
+    page = sa.select(*columns).order_by(table.sequence, table.id).limit(_ROWS_PER_PAGE)
     file = SQLiteFile(path, open_for_reading)
     try:
         with file.connection() as connection:
@@ -216,7 +235,7 @@ def read_rows(path: Path) -> Iterator[sa.Row[Any]]:
                     raise ChainUnavailable(f"{path} was tampered with: {row.id} has no sequence")
                 if end is not None and row.sequence > end:
                     return
-                yield row
+                yield StoredCapsule(*row)
             last = sa.tuple_(sa.literal(rows[-1].sequence), sa.literal(rows[-1].id))
             with file.connection() as connection:
                 rows = connection.execute(page.where(place > last)).all()

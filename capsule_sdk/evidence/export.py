@@ -1,4 +1,4 @@
-"""Export: a chain out of its database, as the JSON that ``capsule verify`` and every CPS reader take.
+"""Export: a chain out of its database, as the JSON that ``capsule verify`` and CPS readers take.
 
 CPS 3.5 verifies the stored document, so the stored text goes out as it is: no number is printed
 anew and no field is added, left out or reordered. Only the seal is put behind it.
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from capsule_sdk.chain.store import read_rows, sqlite_path
+from capsule_sdk.chain.store import is_database, read_rows, sqlite_path
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, ExportError
 
 __all__ = ["SEAL_FIELDS", "export_chain", "read_chain"]
@@ -138,19 +138,14 @@ def _document(text: object, path: Path, sequence: object) -> dict[str, Any]:
 
 
 def _seal_field(row: Any, name: str) -> str | None:
-    value: str | None = getattr(row, name)
-    return value or (None if name == "signed_at" else "")
+    value = getattr(row, name)
+    return str(value) if value else (None if name == "signed_at" else "")
 
 
 def _refuse_to_replace_a_database(path: Path) -> None:
     """Keep ``capsuled export capsules.db`` from replacing the chain by a JSON file."""
-    if not path.is_file():
-        return
-    try:
-        next(read_rows(path), None)
-    except ChainUnavailable:
-        return
-    raise ExportError(
-        f"{path} is a database of capsules and is not overwritten; to export it, name it as the"
-        " source (--db)"
-    )
+    if path.is_file() and is_database(path):
+        raise ExportError(
+            f"{path} is a database and is not overwritten; to export it, name it as the source"
+            " (--db)"
+        )

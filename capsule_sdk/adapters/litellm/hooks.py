@@ -1,0 +1,137 @@
+"""Hooks: what LiteLLM's events add to a call, and the calls that only they can see.
+
+A call through a wrapped entry point is settled by its caller's outcome; its events only count attempts. A
+call through a function that was taken from LiteLLM before it was wrapped, and is kept where it cannot be
+exchanged (a Router's attribute, a closure), has nothing but its events: it is opened by the first, and
+settled by a success, by a failure that nothing can follow, or by the death of LiteLLM's own object.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import litellm
+
+from ...scope import Scope, innermost
+from .flight import Flight, current
+
+if TYPE_CHECKING:
+    from .logger import CapsuleLogger
+
+__all__ = ["Slot", "failed", "flight_of", "mark", "returning", "sending", "succeeded"]
+
+#: The key under which LiteLLM's own record of a call (``model_call_details``) carries ours. It survives in
+#: every mode, and nothing that LiteLLM hands to other loggers shows it.
+SLOT = "_capsule_sdk_slot"
+
+#: Arguments with which a call may succeed after it was reported as failed.
+RETRIES = ("num_retries", "fallbacks", "context_window_fallback_dict", "retry_policy")
+
+
+class Slot:
+    """Rides on one of LiteLLM's logging objects: the call it was made for, or the scope it was made in."""
+
+    __slots__ = ("__weakref__", "early", "flight", "may_retry", "scope")
+
+    def __init__(self, flight: Flight | None, scope: Scope | None, *, may_retry: bool) -> None:
+        self.flight = flight
+        self.scope = scope
+        self.early = flight is None
+        self.may_retry = may_retry
+
+    def __copy__(self) -> Slot:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Slot:
+        return self
+
+
+def mark(logging_obj: Any, flight: Flight | None, given: Mapping[str, Any]) -> None:
+    """Have a logging object carry the call it is made for, or the scope of a call nobody follows yet."""
+    details = getattr(logging_obj, "model_call_details", None)
+    if not isinstance(details, dict) or SLOT in details:
+        return
+    if flight is not None and not flight.open:
+        flight = None  # a context that outlived the call it was copied in
+    may_retry = any(given.get(name) for name in RETRIES) or bool(litellm.num_retries)
+    details[SLOT] = Slot(flight, None if flight else innermost(), may_retry=may_retry)
+    if flight is not None:
+        flight.belongs_to(logging_obj)
+
+
+def flight_of(logging_obj: Any) -> Flight | None:
+    """Return the call that a logging object carries."""
+    details = getattr(logging_obj, "model_call_details", None)
+    slot = details.get(SLOT) if isinstance(details, dict) else None
+    return slot.flight if isinstance(slot, Slot) else None
+
+
+def sending(logger: CapsuleLogger, model: Any, details: Any) -> None:
+    """LiteLLM sends a request for this call."""
+    slot = _slot(details)
+    if slot is None:
+        if not isinstance(details, dict):
+            return
+        flight = current.get()
+        if flight is not None and not flight.open:
+            flight = None
+        details[SLOT] = slot = Slot(flight, innermost(), may_retry=False)
+    flight = _opened(logger, slot, details)
+    if flight is not None:
+        flight.attempt(model)
+
+
+def returning(logger: CapsuleLogger, request: Any, response: Any) -> None:
+    """LiteLLM is about to return the whole answer of an async call."""
+    details = getattr(request.get("litellm_logging_obj"), "model_call_details", None)
+    slot = _slot(details)
+    if slot is not None and slot.early and not details.get("stream"):
+        succeeded(logger, details, response)
+
+
+def succeeded(logger: CapsuleLogger, details: Any, response: Any) -> None:
+    """LiteLLM reports an answer."""
+    slot = _slot(details)
+    if slot is not None and slot.early:
+        flight = _opened(logger, slot, details)
+        if flight is not None:
+            flight.answered(response)
+
+
+def failed(logger: CapsuleLogger, details: Any) -> None:
+    """LiteLLM reports a failure, by which a call ends unless it is tried again."""
+    slot = _slot(details)
+    if slot is None or not slot.early:
+        return
+    if details.get("litellm_no_upstream_llm_call") is True:
+        return
+    flight = _opened(logger, slot, details)
+    error = details.get("exception")
+    if flight is None or not isinstance(error, BaseException):
+        return
+    if slot.may_retry:
+        flight.failed_so_far(error)
+    else:
+        flight.failed(error)
+
+
+def _slot(details: Any) -> Slot | None:
+    found = details.get(SLOT) if isinstance(details, dict) else None
+    return found if isinstance(found, Slot) else None
+
+
+def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Flight | None:
+    """Return the call of a slot; one that nobody follows is opened now, for the logger that hears of it first."""
+    if slot.flight is None:
+        params = details.get("litellm_params") or {}
+        given = {
+            **(details.get("optional_params") or {}),
+            **details,
+            "metadata": params.get("metadata"),
+        }
+        slot.flight = Flight(str(details.get("call_type")), given, [logger], slot.scope)
+        weakref.finalize(slot, slot.flight.vanish).atexit = False
+    return slot.flight
+

@@ -1,0 +1,177 @@
+"""Streams: follow a returned stream to its end without standing between it and its reader.
+
+An object that streams keeps its identity and its type's name: only its class is exchanged for a subclass
+whose steps report. Generators, whose class cannot be exchanged, are driven by one of the same kind.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import weakref
+from typing import Any, Protocol
+
+import wrapt
+
+from ...driving import drive
+
+__all__ = ["Follower", "follow", "is_stream"]
+
+_FOLLOWER = "_capsule_sdk_follower"
+
+
+class Follower(Protocol):
+    """Who wants to know how a stream goes. None of these may raise."""
+
+    def chunk(self, chunk: Any) -> None:
+        """One chunk is on its way to the reader."""
+
+    def end(self, stream: Any) -> None:
+        """The stream has ended by itself."""
+
+    def fail(self, error: BaseException) -> None:
+        """A step has raised; the error is on its way to the reader."""
+
+    def close(self) -> None:
+        """The reader has closed the stream."""
+
+    def vanish(self) -> None:
+        """Nobody can read the stream any more. Called in a finalizer: takes no lock."""
+
+
+def is_stream(value: Any) -> bool:
+    """Tell whether ``value`` is read step by step."""
+    kind = type(value)
+    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
+
+
+def follow(stream: Any, follower: Follower) -> Any:
+    """Return ``stream``, followed: the same object wherever Python allows it."""
+    if isinstance(stream, types.GeneratorType | types.AsyncGeneratorType):
+        driver = drive(stream, _FollowedRun(follower))
+        weakref.finalize(driver, follower.vanish).atexit = False
+        return driver
+    try:
+        stream.__class__ = _followed(type(stream))
+        setattr(stream, _FOLLOWER, follower)
+    except (TypeError, AttributeError):  # a class with slots, or one written in C
+        return _Proxy(stream, follower)
+    weakref.finalize(stream, follower.vanish).atexit = False
+    return stream
+
+
+@functools.cache
+def _followed(base: type) -> type:
+    """Return the subclass of ``base`` whose steps report to the follower of each object."""
+
+    def __next__(self: Any) -> Any:
+        follower: Follower = self.__dict__[_FOLLOWER]
+        try:
+            chunk = base.__next__(self)  # type: ignore[attr-defined]
+        except StopIteration:
+            follower.end(self)
+            raise
+        except BaseException as error:
+            follower.fail(error)
+            raise
+        follower.chunk(chunk)
+        return chunk
+
+    async def __anext__(self: Any) -> Any:
+        follower: Follower = self.__dict__[_FOLLOWER]
+        try:
+            chunk = await base.__anext__(self)  # type: ignore[attr-defined]
+        except StopAsyncIteration:
+            follower.end(self)
+            raise
+        except BaseException as error:
+            follower.fail(error)
+            raise
+        follower.chunk(chunk)
+        return chunk
+
+    async def aclose(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.__dict__[_FOLLOWER].close()
+        return await base.aclose(self, *args, **kwargs)  # type: ignore[attr-defined]
+
+    def close(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.__dict__[_FOLLOWER].close()
+        return base.close(self, *args, **kwargs)  # type: ignore[attr-defined]
+
+    steps = (__next__, __anext__, aclose, close)
+    methods: dict[str, Any] = {step.__name__: step for step in steps if hasattr(base, step.__name__)}
+    for name, method in methods.items():
+        functools.update_wrapper(method, getattr(base, name))
+    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    return type(base.__name__, (base,), {**methods, **names})
+
+
+class _Proxy(wrapt.ObjectProxy):  # type: ignore[misc]
+    """Stands in for a stream whose class cannot be exchanged."""
+
+    def __init__(self, stream: Any, follower: Follower) -> None:
+        super().__init__(stream)
+        self._self_follower = follower
+        weakref.finalize(self, follower.vanish).atexit = False
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __aiter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        follower = self._self_follower
+        try:
+            chunk = next(self.__wrapped__)
+        except StopIteration:
+            follower.end(self.__wrapped__)
+            raise
+        except BaseException as error:
+            follower.fail(error)
+            raise
+        follower.chunk(chunk)
+        return chunk
+
+    async def __anext__(self) -> Any:
+        follower = self._self_follower
+        try:
+            chunk = await anext(self.__wrapped__)
+        except StopAsyncIteration:
+            follower.end(self.__wrapped__)
+            raise
+        except BaseException as error:
+            follower.fail(error)
+            raise
+        follower.chunk(chunk)
+        return chunk
+
+
+class _FollowedRun:
+    """The run of a generator that streams: no scope is set for it, its steps are only reported."""
+
+    __slots__ = ("_follower",)
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+
+    def start(self) -> None:
+        """Nothing to do: the call that returned the generator has begun."""
+
+    resume = suspend = confirm_now = start
+
+    def pass_on(self, item: Any) -> None:
+        self._follower.chunk(item)
+
+    def succeed(self, result: Any) -> None:
+        del result
+        self._follower.end(None)
+
+    def fail(self, error: BaseException) -> None:
+        if isinstance(error, GeneratorExit):
+            self._follower.close()
+        else:
+            self._follower.fail(error)
+
+    async def confirm(self) -> None:
+        """Nothing to wait for."""

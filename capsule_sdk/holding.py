@@ -1,0 +1,75 @@
+"""Holding: puts ended records in the order of the chain, children before the task they hang under.
+
+Invariants: a record is placed once; a task is placed after all that was started under it, or ``patience``
+seconds after its end, and from then on its sums and its commitment are final. Used by one thread at a time.
+Pure: no clock, no I/O. What becomes of the line is not handled here (`capsule_sdk.outbox`).
+"""
+
+from __future__ import annotations
+
+from .logs import report
+from .record import Record
+from .task import Task
+
+__all__ = ["Holding"]
+
+
+class Holding:
+    """The line of records whose capsules are complete, and the ended tasks that are not yet in it."""
+
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
+        self.line: list[Record] = []
+        self._held: dict[Task, float] = {}
+
+    def add(self, record: Record, ended: float) -> None:
+        """Take a record that ended at ``ended``: into the line, or back until its children have ended."""
+        if isinstance(record, Task) and _has_open_children(record):
+            self._held[record] = ended + self.patience
+        else:
+            self._place(record)
+
+    def release(self, now: float) -> None:
+        """Place the tasks that have been held back for long enough."""
+        while (until := self.next_release()) is not None and until <= now:
+            task = next(iter(self._held))
+            del self._held[task]
+            self._place(task)
+
+    def next_release(self) -> float | None:
+        """Return when the next task is to be placed, come what may. They are held in the order of their ends."""
+        return next(iter(self._held.values()), None)
+
+    def _place(self, record: Record) -> None:
+        """Put a complete record in line, and every task above it that was only waiting for it."""
+        while True:
+            self.line.append(record)
+            if isinstance(record, Task):
+                record.placed = True
+            parent = record.parent
+            if parent is None:
+                return
+            _pass_on_sums(record, parent)
+            if parent.placed or parent.child_ended() or self._held.pop(parent, None) is None:
+                return
+            record = parent
+
+
+def _has_open_children(task: Task) -> bool:
+    # Under its lock, though one number is read: a child that was being adopted while the task closed
+    # is counted when the lock is free, and from then on there can be no other.
+    with task._lock:
+        return task.open_children > 0
+
+
+def _pass_on_sums(record: Record, parent: Task) -> None:
+    """Add what a record amounts to to the nearest task above whose capsule is not complete yet."""
+    above: Task | None = parent
+    while above is not None and above.placed:
+        above = above.parent
+    if above is None:
+        return
+    try:
+        above.subtree.add(record.totals())
+    except Exception as error:  # noqa: BLE001 - sums that cannot be made must not cost a capsule
+        report("holding.totals", error, capsule_id=str(record.id))

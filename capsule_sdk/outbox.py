@@ -1,0 +1,106 @@
+"""Outbox: makes capsules of the records in line, and brings them into the chain in groups.
+
+Rules it keeps:
+
+- What cannot be committed now stays in line, and is tried again after a pause that grows.
+- What can never be is replaced by a capsule that says so, under the same id; the others of its group do
+  not suffer.
+
+It imports qp-capsule and SQLAlchemy. That is done in the thread that begins the first record, never in the
+writer: an import under way in another thread would be lost in a forked child, and could fail where the
+interpreter is shutting down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from .chain import Chain
+from .errors import CapsuleRejected
+from .logs import errors, report, tell
+from .record import Record
+from .records import capsule_of, stand_in
+
+if TYPE_CHECKING:
+    from qp_capsule import Capsule
+
+__all__ = ["Outbox"]
+
+#: Seconds between two tries while the store is away: the first, and the longest.
+RETRY_FIRST, RETRY_MOST = 0.05, 2.0
+
+
+class Outbox:
+    """Delivers to one chain, which it opens when there is something to deliver. One thread at a time."""
+
+    def __init__(self, open_chain: Callable[[], Chain]) -> None:
+        self._open_chain = open_chain
+        self._chain: Chain | None = None
+        #: How many records could not be made or stored; a stand-in has their place in the chain.
+        self.failed = 0
+        #: Seconds to wait before the next try; 0 while the store takes what it is given.
+        self.pause = 0.0
+
+    def deliver(self, group: Sequence[Record]) -> bool:
+        """Commit the capsules of these records, all of them; false if the store is away."""
+        capsules = {record: self._capsule(record) for record in group}
+        while capsules:
+            try:
+                if self._chain is None:
+                    self._chain = self._open_chain()
+                self._chain.append(list(capsules.values()))
+                break
+            except CapsuleRejected as error:
+                if not self._replace(capsules, error):
+                    return self._store_is_away(error)
+            except Exception as error:  # noqa: BLE001 - a custom storage may raise anything; it is tried again
+                return self._store_is_away(error)
+        if self.pause:
+            tell("warning", "the store is back")
+        self.pause = 0.0
+        return True
+
+    def close(self) -> None:
+        """Close the chain; the next delivery opens it again."""
+        chain, self._chain = self._chain, None
+        if chain is not None:
+            try:
+                chain.close()
+            except Exception as error:  # noqa: BLE001 - all that was to be committed is
+                report("recorder.close", error)
+
+    def _store_is_away(self, error: Exception) -> bool:
+        if not self.pause:
+            errors["recorder.store"] += 1
+            tell("error", "the store is away, trying again", error=f"{type(error).__name__}: {error}")
+        self.pause = min(2 * self.pause, RETRY_MOST) or RETRY_FIRST
+        return False
+
+    def _capsule(self, record: Record) -> Capsule:
+        if record.lost is not None:
+            return stand_in(record, record.lost)
+        try:
+            return capsule_of(record)
+        except Exception as error:  # noqa: BLE001 - a record that cannot be made must not hold up the others
+            report("records", error, capsule_id=str(record.id))
+            return self._lose(record, f"{type(error).__name__}: {error}")
+
+    def _replace(self, capsules: dict[Record, Capsule], rejected: CapsuleRejected) -> bool:
+        """Let a stand-in take the place of a capsule that cannot be stored; false if it is none of these."""
+        for record in capsules:
+            if str(record.id) != rejected.capsule_id:
+                continue
+            tell("error", "capsule rejected", capsule_id=rejected.capsule_id, reason=rejected.reason)
+            if record.lost is None:
+                capsules[record] = self._lose(record, rejected.reason)
+            else:
+                tell("error", "a record is lost: not even a stand-in for it can be stored")
+                del capsules[record]
+            return True
+        return False
+
+    def _lose(self, record: Record, reason: str) -> Capsule:
+        record.lost = reason
+        self.failed += 1
+        return stand_in(record, reason)

@@ -1,0 +1,241 @@
+"""The signing key: one, whole, private, never replaced, and known to the keyring."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from chain_support import assert_verified, capsules, finish, qp_capsule_command, start
+from qp_capsule import Keyring, Seal
+
+from capsule_sdk.chain import open_chain
+from capsule_sdk.chain.keys import ensure_key
+from capsule_sdk.errors import ChainUnavailable, ConfigurationError
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return tmp_path / "key"
+
+
+def public_key(path: Path) -> str:
+    return Seal(path).get_public_key()
+
+
+def test_a_new_key_is_whole_and_its_owners_only(tmp_path: Path) -> None:
+    key = tmp_path / "home" / "keys" / "key"
+    ensure_key(key)
+    assert len(key.read_bytes()) == 32
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
+    assert len(public_key(key)) == 64
+
+
+def test_two_keys_are_not_alike(tmp_path: Path) -> None:
+    ensure_key(tmp_path / "a")
+    ensure_key(tmp_path / "b")
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()
+
+
+def test_processes_that_start_together_sign_with_one_key(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from qp_capsule import Seal
+from capsule_sdk.chain.keys import ensure_key
+path = Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+ensure_key(path)
+print(Seal(path).get_public_key())
+"""
+    home = tmp_path / "new"
+    processes = [start(code, home / "key") for _ in range(8)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert set(finish(*processes)) == {f"{public_key(home / 'key')}\n"}
+    assert sorted(path.name for path in home.iterdir()) == ["key", "key.lock"]
+
+
+def test_threads_that_start_together_get_one_key(key: Path) -> None:
+    seen: set[bytes] = set()
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait()
+        ensure_key(key)
+        seen.add(key.read_bytes())
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 1
+
+
+def test_a_process_that_dies_while_it_makes_the_key_leaves_none_or_a_whole_one(
+    tmp_path: Path,
+) -> None:
+    code = """
+import os, sys
+from capsule_sdk.chain import keys
+step = int(sys.argv[2])
+def die(*_): os._exit(9)
+if step == 0: keys.os.fsync = die
+if step == 1: keys.os.link = die
+if step == 2: keys.Path.unlink = die
+keys.ensure_key(sys.argv[1])
+"""
+    for step in range(3):
+        key = tmp_path / str(step) / "key"
+        process = start(code, key, str(step))
+        process.communicate()
+        assert process.returncode == 9
+        assert key.exists() == (step == 2)
+        ensure_key(key)
+        assert len(key.read_bytes()) == 32
+
+
+def test_an_existing_key_is_never_replaced(key: Path) -> None:
+    key.write_bytes(bytes(range(32)))
+    ensure_key(key)
+    ensure_key(key)
+    assert key.read_bytes() == bytes(range(32))
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 33])
+def test_a_file_that_is_no_key_is_refused_and_left_for_its_owner(key: Path, content: bytes) -> None:
+    key.write_bytes(content)
+    with pytest.raises(ConfigurationError, match="from your backup"):
+        ensure_key(key)
+    assert key.read_bytes() == content
+    chain = open_chain()
+    with pytest.raises(ConfigurationError, match="from your backup"):
+        chain.append(capsules(1))
+    key.unlink()
+    chain.append(capsules(1))
+    chain.close()
+
+
+def test_a_key_being_rotated_is_waited_for(key: Path) -> None:
+    """`capsule keys rotate` truncates the file before it writes the new key."""
+    key.write_bytes(b"")
+    writing = threading.Timer(0.05, key.write_bytes, [bytes(32)])
+    writing.start()
+    ensure_key(key)
+    writing.join()
+    assert key.read_bytes() == bytes(32)
+
+
+def test_a_key_that_cannot_be_read_now_may_be_later(key: Path) -> None:
+    key.mkdir()
+    chain = open_chain()
+    group = capsules(1)
+    with pytest.raises(ChainUnavailable, match="the signing key .* cannot be used"):
+        chain.append(group)
+    key.rmdir()
+    chain.append(group)
+    chain.close()
+
+
+def test_a_fork_while_the_key_is_made_does_not_lock_the_child_out(tmp_path: Path) -> None:
+    code = """
+import os, sys, threading, time
+from pathlib import Path
+from capsule_sdk.chain import keys
+inside = threading.Event()
+create = keys._create
+def slowly(path):
+    inside.set()
+    time.sleep(0.3)
+    create(path)
+keys._create = slowly
+thread = threading.Thread(target=keys.ensure_key, args=(sys.argv[1],))
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    keys.ensure_key(sys.argv[1])
+    print(Path(sys.argv[1]).read_bytes().hex(), flush=True)
+    os._exit(0)
+thread.join()
+print(Path(sys.argv[1]).read_bytes().hex(), flush=True)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    (printed,) = finish(start(code, tmp_path / "key"), timeout=20)
+    one, other = printed.split()
+    assert one == other
+
+
+# -- the keyring ----------------------------------------------------------------------------------
+
+
+def append(count: int) -> Path:
+    chain = open_chain()
+    chain.append(capsules(count))
+    chain.close()
+    return Path(chain.identity.removeprefix("sqlite:///"))
+
+
+def test_without_a_keyring_none_is_made(tmp_path: Path) -> None:
+    append(1)
+    assert not (tmp_path / "keyring.json").exists()
+
+
+def test_the_key_of_a_keyring_is_used_and_the_keyring_left_alone(tmp_path: Path) -> None:
+    assert qp_capsule_command("keys", "rotate").returncode == 0
+    before = (tmp_path / "keyring.json").read_bytes()
+    db = append(2)
+    assert (tmp_path / "keyring.json").read_bytes() == before
+    assert_verified("--db", db, "--signatures")
+
+
+def test_a_key_that_the_keyring_does_not_know_is_registered_as_the_active_one(
+    tmp_path: Path,
+) -> None:
+    assert qp_capsule_command("keys", "rotate").returncode == 0
+    (tmp_path / "key").unlink()
+    db = append(2)
+    new = public_key(tmp_path / "key")
+    keyring = Keyring()
+    assert [epoch.status for epoch in keyring.epochs] == ["retired", "active"]
+    assert keyring.export_public_key() == new
+    assert_verified("--db", db, "--signatures")
+    assert_verified("--db", db, "--pubkey", new)
+    assert qp_capsule_command("keys", "rotate").returncode == 0
+    assert_verified("--db", db, "--signatures")
+
+
+def test_chains_verify_across_rotations_also_under_a_writer_that_goes_on_with_the_old_key(
+    tmp_path: Path,
+) -> None:
+    chain = open_chain()
+    chain.append(capsules(2))
+    old = public_key(tmp_path / "key")
+    assert qp_capsule_command("keys", "rotate").returncode == 0
+    assert public_key(tmp_path / "key") != old
+    late = capsules(2)
+    chain.append(late)
+    chain.close()
+    assert {one.signed_by for one in late} == {old[:16]}
+    db = append(2)
+    done = qp_capsule_command("verify", "--db", db, "--signatures")
+    assert done.returncode == 0, done.stdout
+    assert qp_capsule_command("keys", "rotate").returncode == 0
+    assert_verified("--db", append(1), "--signatures")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": 2}', '{"version": 1}'])
+def test_a_keyring_that_cannot_be_read_is_named_and_left(tmp_path: Path, content: str) -> None:
+    (tmp_path / "keyring.json").write_text(content)
+    with pytest.raises(ConfigurationError, match=r"keyring\.json cannot be read as a keyring"):
+        append(1)
+    assert (tmp_path / "keyring.json").read_text() == content
