@@ -38,7 +38,14 @@ class Attribution:
             return self
         changes: dict[str, Any] = {
             name: value
-            for name in ("agent_id", "domain", "session_id", "user_id", "correlation_id", "tenant_id")
+            for name in (
+                "agent_id",
+                "domain",
+                "session_id",
+                "user_id",
+                "correlation_id",
+                "tenant_id",
+            )
             if (value := getattr(inner, name)) is not None
         }
         if inner.environment:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from .logs import guarded
 from .record import Record
 from .totals import Totals
 
@@ -80,7 +81,11 @@ class LLMCall(Record):
         """What came back, as far as it is known."""
         if self._answer is None:
             read, self.read = self.read, None
-            self._answer = read() if read is not None else Answer()
+            self._answer = Answer()
+            if read is not None:
+                self._answer = Answer(environment={"answer": "could not be read"})
+                with guarded("call.answer"):
+                    self._answer = read()
         return self._answer
 
     @answer.setter

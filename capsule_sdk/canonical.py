@@ -81,8 +81,7 @@ def fit(text: str, limit: int) -> str:
         if len(raw) <= limit:
             return raw.decode()
     size, sha3 = weigh(text)
-    # One character more than the limit, so that a surrogate pair at the end stays whole.
-    head = _utf8(text[: limit + 1])[:limit].decode("utf-8", "ignore")
+    head = _utf8(text[:limit])[:limit].decode("utf-8", "ignore")
     return f"{head}…[cut: {size} bytes, sha3-256 {sha3}]"
 
 

@@ -6,34 +6,45 @@ work like plain functions.
 
 from __future__ import annotations
 
+import copy
 import functools
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 import anyio.to_thread
 import wrapt
 
 from .attribution import NOBODY, Attribution
-from .content import SECRET, ContentPolicy, canonical
 from .driving import run_driven
 from .errors import DecorationError
 from .logs import guarded
-from .options import SOURCED, ArgumentSource, TaskOptions, attribution_of, check, from_arg
-from .scope import Scope, close_task, confirmation, nearest_open, open_task
+from .node import Scope, innermost
+from .options import TaskOptions, attribution_of, check
+from .recipe import Recipe, is_lazy
+from .scope import close_task, confirmation, open_task, refuse_if_strict
 from .settings import is_disabled
+
+if TYPE_CHECKING:
+    _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
+    _BoundFunctionWrapper = wrapt.BoundFunctionWrapper[..., Any]
+else:
+    _FunctionWrapper = wrapt.FunctionWrapper
+    _BoundFunctionWrapper = wrapt.BoundFunctionWrapper
 
 __all__ = ["bind_scope", "capsuled"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-F = TypeVar("F", bound=Callable[..., Any])
+F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any]")
 
 
 @overload
-def capsuled(fn: F, /) -> F: ...
+def capsuled(fn: F, /, **options: Unpack[TaskOptions]) -> F: ...
 @overload
-def capsuled(**options: Unpack[TaskOptions]) -> Callable[[F], F]: ...
+def capsuled(fn: None = None, /, **options: Unpack[TaskOptions]) -> Callable[[F], F]: ...
 def capsuled(fn: Any = None, /, **options: Any) -> Any:
     """Make every call of a function, method, generator or callable object one task.
 
@@ -44,8 +55,8 @@ def capsuled(fn: Any = None, /, **options: Any) -> Any:
             ``domain``, ``environment``, ``authority``, ``approver``, ``policy_reference``,
             ``escalation_reason`` as in `capsule_scope`; ``name`` (the qualified name of the function);
             ``capsule_type`` (``"agent"``; ``"tool"`` records the call itself as a tool call);
-            ``session_id``, ``user_id``, ``tenant_id``, ``correlation_id`` and ``request_from``, which may
-            name an argument with ``from_arg("site_id")`` or be a function of the bound arguments;
+            ``session_id``, ``user_id``, ``tenant_id``, ``correlation_id`` and ``request_from``, which
+            may name an argument with ``from_arg("site_id")`` or be a function of the bound arguments;
             ``capture_args`` and ``capture_result`` (true): whether they are sealed.
 
     Returns:
@@ -53,7 +64,8 @@ def capsuled(fn: Any = None, /, **options: Any) -> Any:
         ``CAPSULE_SDK_DISABLED`` is set it is ``fn`` itself.
 
     Raises:
-        DecorationError: ``fn`` is a class, a property, or cannot be called.
+        DecorationError: ``fn`` is a class, a property, or cannot be called, or an option names an
+            argument that it does not have.
         ConfigurationError: an option does not exist or cannot have this value.
         AuthorityError: the authority does not exist.
         RecordingError: by the decorated call, in strict mode only.
@@ -67,7 +79,7 @@ def capsuled(fn: Any = None, /, **options: Any) -> Any:
 
 
 def _decorate(fn: Any, options: Mapping[str, Any], inner: Attribution) -> Any:
-    target = fn.__func__ if isinstance(fn, staticmethod | classmethod) else fn
+    target: Any = fn.__func__ if isinstance(fn, staticmethod | classmethod) else fn
     if isinstance(fn, property):
         raise DecorationError(
             "@capsuled cannot record a property; put it below @property, on the function itself"
@@ -79,170 +91,156 @@ def _decorate(fn: Any, options: Mapping[str, Any], inner: Attribution) -> Any:
         )
     if not callable(target):
         raise DecorationError(
-            f"@capsuled stands on {target!r}, which cannot be called; as an option it takes a keyword, "
-            "such as @capsuled(agent_id=...)"
+            f"@capsuled stands on {target!r}, which cannot be called; put it on the function itself "
+            "(below other decorators), and give options by keyword: @capsuled(agent_id=...)"
         )
     if is_disabled():
         return fn
-    return _Capsuled(fn, _Recipe(target, options, inner).call)
+    recipe = Recipe(target, options, inner)
+
+    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        run = _TaskRun(recipe, instance, args, kwargs)
+        return run_driven(wrapped, args, kwargs, run, lazy=recipe.lazy)
+
+    wrapper = _Capsuled(fn, call)
+    wrapper._self_options = options
+    return wrapper
 
 
-class _Capsuled(wrapt.FunctionWrapper):  # type: ignore[misc]
-    """A decorated callable. Pickled by its name, as functions are; wrapt refuses by default."""
+class _Bound(_BoundFunctionWrapper):
+    """A method or static method taken from its instance or class."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        name = getattr(self.__wrapped__, "__qualname__", None)
-        return name if name is not None else super().__reduce_ex__(protocol)
+        if inspect.ismethod(self.__wrapped__):  # the instance, or class, and the name of the method
+            return self.__wrapped__.__reduce_ex__(protocol)
+        return _by_name, (self.__module__, self.__qualname__)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if not inspect.ismethod(self.__wrapped__):
+            return self
+        return getattr(copy.deepcopy(self.__wrapped__.__self__, memo), self.__name__)
 
 
-class _Recipe:
-    """What one decoration says, and how it is applied to a call."""
+class _Capsuled(_FunctionWrapper):
+    """A decorated callable. It is pickled and copied as what it decorates; wrapt refuses by default."""
 
-    __slots__ = (
-        "capsule_type",
-        "capture_args",
-        "capture_result",
-        "defaults",
-        "inner",
-        "lazy",
-        "name",
-        "positional",
-        "request_from",
-        "sources",
-        "variadic",
-    )
+    # No annotations here: they would stand before those of what it decorates.
+    __bound_function_wrapper__ = _Bound
 
-    def __init__(self, target: Any, options: Mapping[str, Any], inner: Attribution) -> None:
-        self.inner = inner
-        self.name = options.get("name") or _name_of(target)
-        self.capsule_type = str(options.get("capsule_type") or "agent")
-        self.capture_args = options.get("capture_args", True)
-        self.capture_result = options.get("capture_result", True)
-        self.request_from: ArgumentSource | None = options.get("request_from")
-        self.sources = {
-            name: source
-            for name in SOURCED
-            if (source := options.get(name)) is not None
-            and (callable(source) or isinstance(source, from_arg))
-        }
-        self.lazy = _is_lazy(target)
-        try:
-            parameters = list(inspect.signature(target).parameters.values())
-        except (TypeError, ValueError):  # some callables written in C tell nothing
-            parameters = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
-        self.positional = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
-        self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
-        self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            self._check_names([p.name for p in parameters])
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if (name := _own_name(self.__wrapped__)) is not None:
+            return name
+        return _again, (self.__wrapped__, dict(self._self_options))
 
-    def _check_names(self, parameters: list[str]) -> None:
-        """Refuse at decoration what could only fail at each call."""
-        for option, source in {**self.sources, "request_from": self.request_from}.items():
-            name = source.name if isinstance(source, from_arg) else source
-            if isinstance(name, str) and name not in parameters:
-                raise DecorationError(
-                    f"@capsuled: {option} names the argument {name!r}, but {self.name} takes "
-                    f"{', '.join(parameters) or 'none'}"
-                )
+    def __copy__(self) -> Any:
+        return self._with(copy.copy)
 
-    def call(self, wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run one call of the decorated callable."""
-        run = _TaskRun(self, instance, args, kwargs)
-        return run_driven(lambda: wrapped(*args, **kwargs), run, lazy=self.lazy)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self._with(lambda wrapped: copy.deepcopy(wrapped, memo))
 
-    def bind(
-        self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[str, Any]:
-        """Return the arguments of a call by name. A call that does not fit is left to Python to refuse."""
-        names = self.positional if instance is None else self.positional[1:]
-        bound = dict(zip(names, args, strict=False))
-        if len(args) > len(names):
-            bound[self.variadic] = args[len(names) :]
-        bound.update(kwargs)
-        return bound
-
-    def attribution(self, bound: Mapping[str, Any]) -> Attribution:
-        """Return what this call sets: the options, and those that its arguments answer."""
-        if not self.sources:
-            return self.inner
-        found: dict[str, Any] = {}
-        for option, source in self.sources.items():
-            with guarded(f"decorator.{option}"):
-                value = self._answer(source, bound)
-                if value is not None:
-                    found[option] = str(value)
-        return self.inner.overlaid(Attribution(**found)) if found else self.inner
-
-    def describe(self, bound: dict[str, Any], policy: ContentPolicy) -> tuple[str, Any]:
-        """Return the request and the arguments as they may be sealed.
-
-        The request is what ``request_from`` says, else the first text among the arguments, else all of
-        them as JSON.
-        """
-        arguments = policy.value(bound) if self.capture_args else {}
-        if self.request_from is not None:
-            with guarded("decorator.request_from"):
-                value = self._answer(self.request_from, bound)
-                text = value if isinstance(value, str) else canonical(policy.value(value))
-                return policy.text(text), arguments
-        if not bound or not isinstance(arguments, dict) or not arguments:
-            return "", arguments
-        for name, value in bound.items():
-            if isinstance(value, str) and arguments.get(name) != SECRET:
-                return str(arguments[name]), arguments
-        return policy.text(canonical(arguments)), arguments
-
-    def _answer(self, source: ArgumentSource, bound: Mapping[str, Any]) -> Any:
-        if callable(source):
-            return source(bound)
-        name = source.name if isinstance(source, from_arg) else source
-        return bound.get(name, self.defaults.get(name))
+    def _with(self, copied: Callable[[Any], Any]) -> Any:
+        if _own_name(self.__wrapped__) is not None:
+            return self
+        return _again(copied(self.__wrapped__), self._self_options)
 
 
-class _TaskRun:
-    """One call of a decorated callable: the `Run` that opens, fills and closes its task."""
+def _own_name(target: Any) -> str | None:
+    """Return the name that a function is pickled by; ``None`` for what is pickled by its contents."""
+    if inspect.ismethod(target) or getattr(target, "__self__", None) is not None:
+        return None
+    return getattr(target, "__qualname__", None)
 
-    __slots__ = ("_args", "_instance", "_kwargs", "_node", "_parent", "_recipe")
 
-    def __init__(
-        self, recipe: _Recipe, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        self._recipe = recipe
-        self._instance = instance
-        self._args = args
-        self._kwargs = kwargs
-        self._parent = nearest_open()
-        self._node: Scope | None = None
+def _by_name(module: str, qualname: str) -> Any:
+    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+
+
+def _again(fn: Any, options: Mapping[str, Any]) -> Any:
+    return _decorate(fn, options, attribution_of(options))
+
+
+class _ScopeRun:
+    """One call with a scope of its own, of which nothing is recorded; what `bind_scope` needs."""
+
+    __slots__ = ("_active", "_node")
+
+    def __init__(self, node: Scope | None) -> None:
+        self._node = node
+        self._active = False
+
+    def __del__(self) -> None:
+        # Whoever drives it was destroyed: never stepped, or in an await that nobody can finish.
+        node = self._node
+        if node is None or node.closed or sys.is_finalizing():
+            return
+        if self._active:
+            self.suspend()
+        self.fail(GeneratorExit())
 
     def start(self) -> None:
-        if self._node is not None:
-            return
-        with guarded("decorator.start"):
-            recipe = self._recipe
-            bound = recipe.bind(self._instance, self._args, self._kwargs)
-            parent = self._parent
-            while parent is not None and parent.closed:
-                parent = parent.parent
-            self._node = open_task(
-                recipe.name,
-                inner=recipe.attribution(bound),
-                capsule_type=recipe.capsule_type,
-                parent=parent,
-                describe=lambda policy: recipe.describe(bound, policy),
-            )
-        self._args, self._kwargs = (), {}
+        """Nothing to begin."""
 
     def resume(self) -> None:
         if self._node is not None:
+            self._active = True
             self._node.resume()
 
     def suspend(self) -> None:
         if self._node is not None:
+            self._active = False
             self._node.suspend()
 
     def pass_on(self, item: Any) -> None:
-        """What a generator yields is not recorded."""
+        """Record nothing of what a generator yields."""
+
+    def succeed(self, result: Any) -> None:
+        if self._node is not None:
+            self._node.close()
+
+    def fail(self, error: BaseException) -> None:
+        if self._node is not None:
+            self._node.close()
+
+    async def confirm(self) -> None:
+        """Nothing to wait for."""
+
+    def confirm_now(self) -> None:
+        """Nothing to wait for."""
+
+
+class _TaskRun(_ScopeRun):
+    """One call of a decorated callable: the `Run` that opens, fills and closes its task."""
+
+    __slots__ = ("_args", "_instance", "_kwargs", "_recipe", "_within")
+
+    def __init__(
+        self, recipe: Recipe, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(None)
+        self._recipe = recipe
+        self._instance = instance
+        self._args = args
+        self._kwargs = kwargs
+        self._within = innermost()
+
+    def start(self) -> None:
+        if self._node is not None:
+            return
+        recipe = self._recipe
+        with guarded("decorator.start"):
+            bound = recipe.bind(self._instance, self._args, self._kwargs)
+            self._node = open_task(
+                recipe.name,
+                inner=recipe.attribution(bound),
+                capsule_type=recipe.capsule_type,
+                within=self._within,
+                describe=lambda policy: recipe.describe(bound, policy),
+            )
+        self._args, self._kwargs, self._instance, self._within = (), {}, None, None
+        refuse_if_strict(self._node, recipe.name)
 
     def succeed(self, result: Any) -> None:
         if self._node is not None:
@@ -265,69 +263,36 @@ class _TaskRun:
             wait()
 
 
-class _BoundRun:
-    """One call of a callable that `bind_scope` has bound: the scope is current, and nothing is recorded."""
+class _ScopeBound(_FunctionWrapper):
+    """A callable with the scope it was bound to."""
 
-    __slots__ = ("_node",)
-
-    def __init__(self, node: Scope | None) -> None:
-        self._node = Scope(node, NOBODY)
-
-    def start(self) -> None:
-        """Nothing is recorded."""
-
-    def resume(self) -> None:
-        self._node.resume()
-
-    def suspend(self) -> None:
-        self._node.suspend()
-
-    def pass_on(self, item: Any) -> None:
-        """Nothing is recorded."""
-
-    def succeed(self, result: Any) -> None:
-        self._node.closed = True
-
-    def fail(self, error: BaseException) -> None:
-        self._node.closed = True
-
-    async def confirm(self) -> None:
-        """Nothing is recorded."""
-
-    def confirm_now(self) -> None:
-        """Nothing is recorded."""
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "bind_scope binds to a scope of this process, which cannot be pickled; hand the function "
+            "itself to the other process, and open a scope there"
+        )
 
 
-def bind_scope(fn: Callable[P, R]) -> Callable[P, R]:
-    """Return ``fn`` bound to the scope of this moment, for an executor or a thread that does not inherit it.
+def bind_scope(fn: Callable[P, R], /) -> Callable[P, R]:
+    """Return ``fn`` bound to the scope of this moment, for an executor or a thread without its context.
 
     ``loop.run_in_executor(None, bind_scope(work), item)``: calls in ``work`` hang under the task that is
     current here. Coroutine functions and generators are bound as well.
+
+    Raises:
+        DecorationError: ``fn`` cannot be called.
+
     """
-    node = nearest_open()
+    if not callable(fn):
+        raise DecorationError(
+            f"bind_scope takes a function, not {fn!r}; call it inside the bound one"
+        )
+    if is_disabled():
+        return fn
+    within, lazy = innermost(), is_lazy(fn)
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del instance
-        return run_driven(lambda: wrapped(*args, **kwargs), _BoundRun(node), lazy=lazy)
+        return run_driven(wrapped, args, kwargs, _ScopeRun(Scope(within, NOBODY)), lazy=lazy)
 
-    lazy = _is_lazy(fn)
-    return _Capsuled(fn, call)  # type: ignore[no-any-return]
-
-
-def _name_of(target: Any) -> str:
-    while isinstance(target, functools.partial):
-        target = target.func
-    return getattr(target, "__qualname__", None) or type(target).__qualname__
-
-
-def _is_lazy(target: Any) -> bool:
-    """Tell whether a call of ``target`` only makes an object whose code runs later."""
-    while isinstance(target, functools.partial):
-        target = target.func
-    if not (inspect.isfunction(target) or inspect.ismethod(target)):
-        target = getattr(type(target), "__call__", target)  # noqa: B004 - the function behind the object
-    return (
-        inspect.iscoroutinefunction(target)
-        or inspect.isgeneratorfunction(target)
-        or inspect.isasyncgenfunction(target)
-    )
+    return _ScopeBound(fn, call)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from .errors import ConfigurationError
-from .recorder import Recorder
-from .settings import Settings
+from .logs import tell
+from .recorder import Recorder, live_recorders
+from .settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +75,7 @@ def configure(
         raise ConfigurationError("capsules= and url= both name a store; give one of them")
     settings = Settings.from_environment(
         {
-            "url": None if url is None else os.fspath(url),
+            "url": os.fspath(url) if isinstance(url, os.PathLike) else url,
             "agent_id": agent_id,
             "domain": domain,
             "content": content,
@@ -83,12 +86,16 @@ def configure(
             "exit_timeout": exit_timeout,
         }
     )
+    if capsules is None:
+        settings = _located(settings, variable=url is None)
     recorder = _recorder(settings, capsules)
+    recorder.identity()
     with _lock:
         before, _default, _configured = _default, recorder, True
         _generation += 1
-    if before is not None:
-        before.shutdown()
+    if before is not None and (left := before.shutdown()):
+        tell("error", "the store of before is away; its records are still queued", records=left)
+        before.start()
     return recorder
 
 
@@ -118,7 +125,7 @@ def generation() -> int:
 def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> Recorder:
     """Return the recorder of the chain that ``capsules`` keeps; the default one where it is the same chain.
 
-    With nothing configured and nothing recorded yet, that chain becomes the default one.
+    With nothing configured and nothing begun yet, that chain becomes the default one.
     """
     global _default, _configured, _generation  # noqa: PLW0603 - see configure
     if capsules is None:
@@ -133,7 +140,7 @@ def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> R
             recorder = _recorder(
                 Settings.from_environment({"swallow_errors": swallow_errors}), capsules
             )
-            if not _configured and (_default is None or not _default.stats().submitted):
+            if not _configured and (_default is None or _default.is_unused()):
                 _default, _configured = recorder, True
                 _generation += 1
                 return recorder
@@ -151,7 +158,8 @@ def flush(timeout: float = 30.0) -> int:
         How many records are not durable yet; 0 means that all are.
 
     """
-    return sum(recorder.flush(timeout) for recorder in _all())
+    deadline = time.monotonic() + timeout
+    return sum(recorder.flush(deadline - time.monotonic()) for recorder in live_recorders())
 
 
 async def aflush(timeout: float = 30.0) -> int:  # noqa: ASYNC109 - the twin of flush, which returns a count
@@ -171,28 +179,45 @@ def shutdown(timeout: float | None = None) -> int:
     """
     global _default, _configured, _generation  # noqa: PLW0603 - see configure
     with _lock:
-        recorders = _all()
         _default, _configured = None, False
         _generation += 1
         _others.clear()
-    return sum(recorder.shutdown(timeout) for recorder in recorders)
+    return sum(recorder.shutdown(timeout) for recorder in live_recorders())
 
 
-def _all() -> list[Recorder]:
-    with _lock:
-        return [*([_default] if _default is not None else []), *_others.values()]
+def _located(settings: Settings, *, variable: bool) -> Settings:
+    """Check where the store is, and fix it: a relative path means the directory of this moment."""
+    from .chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+
+    if settings.url is None:
+        return settings
+    try:
+        identity = chain_identity(None, settings.url)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{PREFIX}URL: {error}" if variable else str(error)) from error
+    file = identity.removeprefix("sqlite:///")
+    return settings if file == identity else replace(settings, url=file)
 
 
 def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
+    url = None if capsules is not None else settings.url
+
     def open_chain() -> Chain:
         from .chain import open_chain  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
-        return open_chain(capsules, settings.url)
+        return open_chain(capsules, url)
 
     def identity() -> str:
         from .chain import chain_identity  # noqa: PLC0415 - see above
 
-        return chain_identity(capsules, settings.url)
+        return chain_identity(capsules, url)
 
     return Recorder(settings, open_chain, identity)
 
+
+def _after_fork_in_child() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held the old one
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

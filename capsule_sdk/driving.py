@@ -20,7 +20,10 @@ T = TypeVar("T")
 
 
 class Run(Protocol):
-    """One run of the user's code: opened before its first line, active while it runs, ended once."""
+    """One run of the user's code: opened before its first line, active while it runs, ended once.
+
+    What drives it may be destroyed at any point, so a run that has begun ends itself when it dies.
+    """
 
     def start(self) -> None:
         """Begin, if it has not begun yet. Called at the first step."""
@@ -47,11 +50,12 @@ class Run(Protocol):
         """Do as `confirm`, in code that cannot await."""
 
 
+_DRIVEN = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
+
+
 def is_driven(value: object) -> bool:
     """Tell whether what a call returned still has its code to run."""
-    return isinstance(
-        value, types.CoroutineType | types.GeneratorType | types.AsyncGeneratorType
-    )
+    return isinstance(value, _DRIVEN)
 
 
 def drive(value: Any, run: Run) -> Any:
@@ -59,46 +63,60 @@ def drive(value: Any, run: Run) -> Any:
     driver: Any
     if isinstance(value, types.CoroutineType):
         driver = _coroutine(value, run)
+        # Whoever forgets to await gets Python's warning once, about the name he knows; and whoever
+        # closes the coroutine unawaited gets none.
+        weakref.finalize(driver, _close_unawaited, value).atexit = False
     elif isinstance(value, types.AsyncGeneratorType):
         driver = _async_generator(value, run)
     elif value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
-        driver = types.coroutine(_generator)(value, run)
+        driver = _awaitable_generator(value, run)
     else:
         driver = _generator(value, run)
     driver.__name__, driver.__qualname__ = value.__name__, value.__qualname__
-    if isinstance(value, types.CoroutineType):
-        # Whoever forgets to await gets Python's warning once, about the name he knows; and whoever closes
-        # the coroutine unawaited gets none.
-        weakref.finalize(driver, value.close).atexit = False
     return driver
 
 
-def run_driven(call: Callable[[], Any], run: Run, *, lazy: bool) -> Any:
-    """Make a call within ``run``; what it returns decides what kind of call it was.
+def run_driven(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], run: Run, *, lazy: bool
+) -> Any:
+    """Call ``fn`` within ``run``; what it returns decides what kind of call it was.
 
     Args:
-        call: makes the call.
-        run: begins, follows and ends it.
+        fn: what is called.
+        args: its arguments by position.
+        kwargs: its arguments by name.
+        run: begins, follows and ends the call.
         lazy: whether the call is known to run no code of the user's yet (it makes a coroutine or a
             generator), so that ``run`` begins with the first step, and never where there is none.
+            A call that Python refuses, for its arguments, has begun and failed all the same.
 
     """
-    if lazy:
-        return drive(call(), run)
-    run.start()
-    run.resume()
+    if not lazy:
+        run.start()
+        run.resume()
     try:
-        result = call()
+        result = fn(*args, **kwargs)
     except BaseException as error:
-        run.suspend()
+        if lazy:
+            run.start()
+        else:
+            run.suspend()
         run.fail(error)
         raise
-    run.suspend()
+    if not lazy:
+        run.suspend()
     if is_driven(result):
         return drive(result, run)
+    if lazy:  # only declared to be lazy
+        run.start()
     run.succeed(result)
     run.confirm_now()
     return result
+
+
+def _close_unawaited(inner: types.CoroutineType[Any, Any, Any]) -> None:
+    if not inner.cr_suspended:
+        inner.close()
 
 
 async def _coroutine(inner: Coroutine[Any, Any, T], run: Run) -> T:
@@ -117,94 +135,103 @@ async def _coroutine(inner: Coroutine[Any, Any, T], run: Run) -> T:
 
 
 def _generator(inner: Generator[Any, Any, T], run: Run) -> Generator[Any, Any, T]:
+    # No `yield from`: it would answer a thrown GeneratorExit by closing, whatever the generator makes
+    # of it, and leave the scope current between two steps.
     run.start()
     step: Any = inner.send
     given: Any = None
+    closing: GeneratorExit | None = None
     while True:
         run.resume()
         try:
             item = step(given)
         except StopIteration as stop:
-            run.suspend()
-            run.succeed(stop.value)
-            run.confirm_now()
-            return stop.value  # type: ignore[no-any-return]
+            result: T = stop.value
+            break
         except BaseException as error:
             run.suspend()
             run.fail(error)
+            given = closing = None  # or the exception and this frame would keep each other alive
             raise
         run.suspend()
         run.pass_on(item)
+        closing = None
         try:
-            given = yield item
-            step = inner.send
-        except GeneratorExit as closing:
-            run.resume()
-            try:
-                inner.close()
-            except BaseException as error:
-                run.suspend()
-                run.fail(error)
-                raise
-            run.suspend()
-            run.fail(closing)
-            raise
+            given, step = (yield item), inner.send
+        except GeneratorExit as error:
+            given, step, closing = _untraced(error), inner.throw, error
         except BaseException as error:  # noqa: BLE001 - whatever is thrown in is thrown on
-            given, step = error, inner.throw
+            given, step = _untraced(error), inner.throw
+    run.suspend()
+    given = None
+    if closing is not None:
+        run.fail(closing)
+        closing = None
+    else:
+        run.succeed(result)
+        run.confirm_now()
+    return result
 
 
-async def _async_generator(
-    inner: AsyncGenerator[Any, Any], run: Run
-) -> AsyncGenerator[Any, Any]:
+def _untraced(error: BaseException) -> BaseException:
+    """Take the driver's own frame off a traceback, which has to end in the user's."""
+    if error.__traceback__ is not None:
+        error.__traceback__ = error.__traceback__.tb_next
+    return error
+
+
+@types.coroutine
+def _awaitable_generator(inner: Generator[Any, Any, T], run: Run) -> Generator[Any, Any, T]:
+    return (yield from _generator(inner, run))
+
+
+async def _async_generator(inner: AsyncGenerator[Any, Any], run: Run) -> AsyncGenerator[Any, Any]:
     run.start()
-    step: Any = inner.asend
+    step: Any = _first_step(inner)
     given: Any = None
-    first = True
+    closing: GeneratorExit | None = None
     while True:
         run.resume()
         try:
-            if first:
-                first = False
-                item = await _unhooked(inner)
-            else:
-                item = await step(given)
+            item = await step(given)
         except StopAsyncIteration:
-            run.suspend()
-            run.succeed(None)
-            await run.confirm()
-            return
+            break
         except BaseException as error:
             run.suspend()
             run.fail(error)
+            given = closing = None  # as above
             raise
         run.suspend()
         run.pass_on(item)
+        closing = None
         try:
-            given = yield item
-            step = inner.asend
-        except GeneratorExit as closing:
-            run.resume()
-            try:
-                await inner.aclose()
-            except BaseException as error:
-                run.suspend()
-                run.fail(error)
-                raise
-            run.suspend()
-            run.fail(closing)
-            raise
+            given, step = (yield item), inner.asend
+        except GeneratorExit as error:
+            given, step, closing = _untraced(error), inner.athrow, error
         except BaseException as error:  # noqa: BLE001 - whatever is thrown in is thrown on
-            given, step = error, inner.athrow
+            given, step = _untraced(error), inner.athrow
+    run.suspend()
+    given = None
+    if closing is not None:
+        run.fail(closing)
+        closing = None
+    else:
+        run.succeed(None)
+        await run.confirm()
 
 
-def _unhooked(inner: AsyncGenerator[Any, Any]) -> Any:
-    """Return the first step, unseen by the event loop: it closes the driver, and the driver closes this one.
+def _first_step(inner: AsyncGenerator[Any, Any]) -> Callable[[Any], Any]:
+    """Return ``asend``, unseen by the event loop: it closes the driver, and the driver closes this one.
 
     Both in the loop's care would be closed at once when it shuts down, and the second would raise.
     """
-    hooks = sys.get_asyncgen_hooks()
-    sys.set_asyncgen_hooks(None, None)
-    try:
-        return inner.asend(None)
-    finally:
-        sys.set_asyncgen_hooks(*hooks)
+
+    def asend(given: Any) -> Any:
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            return inner.asend(given)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    return asend

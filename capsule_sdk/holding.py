@@ -22,6 +22,9 @@ class Holding:
         self.line: list[Record] = []
         self._held: dict[Task, float] = {}
 
+    def __contains__(self, record: Record) -> bool:
+        return record in self._held or record in self.line
+
     def add(self, record: Record, ended: float) -> None:
         """Take a record that ended at ``ended``: into the line, or back until its children have ended."""
         if isinstance(record, Task) and _has_open_children(record):

@@ -12,7 +12,15 @@ from .authority import Authority
 from .content import safe
 from .errors import ConfigurationError
 
-__all__ = ["ArgumentSource", "ScopeOptions", "TaskOptions", "attribution_of", "check", "from_arg"]
+__all__ = [
+    "SOURCED",
+    "ArgumentSource",
+    "ScopeOptions",
+    "TaskOptions",
+    "attribution_of",
+    "check",
+    "from_arg",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,8 @@ ArgumentSource: TypeAlias = str | from_arg | Callable[[Mapping[str, Any]], Any]
 
 #: Options whose value a decorated call may take from its arguments.
 SOURCED = ("session_id", "user_id", "tenant_id", "correlation_id")
-CAPSULE_TYPES = ("agent", "tool", "system", "kill", "workflow", "chat", "vault", "auth")
+_FLAGS = ("record", "capture_args", "capture_result")
+_CAPSULE_TYPES = ("agent", "tool", "system", "kill", "workflow", "chat", "vault", "auth")
 
 
 class CommonOptions(TypedDict, total=False):
@@ -68,30 +77,56 @@ class TaskOptions(CommonOptions, total=False):
     capture_result: bool
 
 
-def check(where: str, given: Mapping[str, Any], allowed: type) -> None:
-    """Refuse an option that does not exist, or one of the wrong kind, with a message that says what to do.
+def check(
+    where: str, given: Mapping[str, Any], allowed: type[ScopeOptions] | type[TaskOptions]
+) -> None:
+    """Refuse an option that does not exist, or one of the wrong kind, and say what to do.
 
     Raises:
         ConfigurationError: which option, and what it could be.
 
     """
-    known = list(allowed.__annotations__) + list(CommonOptions.__annotations__)
+    known = allowed.__annotations__
     for name, value in given.items():
         if name not in known:
             close = get_close_matches(name, known, 1)
             raise ConfigurationError(
                 f"{where} has no option {name!r}; "
-                + (f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(known))}")
+                + (
+                    f"did you mean {close[0]!r}?"
+                    if close
+                    else f"it takes {', '.join(sorted(known))}"
+                )
             )
-        if name in ("record", "capture_args", "capture_result") and not isinstance(value, bool):
-            raise ConfigurationError(f"{where}: {name}={value!r} must be True or False")
-        if name == "environment" and value is not None and not isinstance(value, Mapping):
-            raise ConfigurationError(f"{where}: environment={value!r} must be a mapping")
-    kind = given.get("capsule_type")
-    if kind is not None and str(kind) not in CAPSULE_TYPES:
-        raise ConfigurationError(
-            f"{where}: capsule_type={kind!r} does not exist; use one of {', '.join(CAPSULE_TYPES)}"
-        )
+        if value is None and name not in _FLAGS:
+            continue
+        wanted = _wanted(name, value, sourced=allowed is TaskOptions)
+        if wanted is not None:
+            raise ConfigurationError(f"{where}: {name}={value!r} must be {wanted}")
+
+
+def _wanted(name: str, value: Any, *, sourced: bool) -> str | None:
+    """Return what this option takes, if ``value`` is something else."""
+    if name in _FLAGS:
+        return None if isinstance(value, bool) else "True or False"
+    if name == "environment":
+        return None if isinstance(value, Mapping) else "a mapping"
+    if name == "authority":  # Authority checks it, and lists what there is
+        return None
+    if name == "capsule_type":
+        return None if value in _CAPSULE_TYPES else f"one of {', '.join(_CAPSULE_TYPES)}"
+    from_call = callable(value) or isinstance(value, from_arg)
+    if name == "request_from":
+        return None if from_call or isinstance(value, str) else "an argument's name or a function"
+    if from_call:
+        if sourced and name in SOURCED:
+            return None
+        return f"a text: only @capsuled takes from_arg or a function, for {', '.join(SOURCED)}"
+    if isinstance(value, str):
+        return None
+    # Ids come as UUID or number from a database.
+    unfit = name not in SOURCED or isinstance(value, bool | bytes | Mapping | list | tuple | set)
+    return "a text" if unfit else None
 
 
 def attribution_of(given: Mapping[str, Any]) -> Attribution:
@@ -108,17 +143,15 @@ def attribution_of(given: Mapping[str, Any]) -> Attribution:
         given.get("escalation_reason"),
     )
     environment = given.get("environment")
-    texts = {
-        name: str(value)
+    texts: dict[str, Any] = {
+        name: str.__str__(value) if isinstance(value, str) else str(value)
         for name in ("agent_id", "domain", *SOURCED)
         if (value := given.get(name)) is not None
-        and not (name in SOURCED and (callable(value) or isinstance(value, from_arg)))
+        and not (callable(value) or isinstance(value, from_arg))
     }
     if not texts and authority is None and not environment:
         return NOBODY
-    safe_environment = safe(dict(environment)) if environment else {}
+    facts = safe(dict(environment)) if environment else {}
     return Attribution(
-        **texts,
-        authority=authority,
-        environment=safe_environment if isinstance(safe_environment, dict) else {},
+        **texts, authority=authority, environment=facts if isinstance(facts, dict) else {}
     )

@@ -42,8 +42,11 @@ class Outbox:
         #: Seconds to wait before the next try; 0 while the store takes what it is given.
         self.pause = 0.0
 
-    def deliver(self, group: Sequence[Record]) -> bool:
-        """Commit the capsules of these records, all of them; false if the store is away."""
+    def deliver(self, group: Sequence[Record]) -> int | None:
+        """Commit the capsules of these records, and return how many there were.
+
+        ``None``: the store is away, and whether any of them got there is not known.
+        """
         capsules = {record: self._capsule(record) for record in group}
         while capsules:
             try:
@@ -53,13 +56,15 @@ class Outbox:
                 break
             except CapsuleRejected as error:
                 if not self._replace(capsules, error):
-                    return self._store_is_away(error)
+                    self._store_is_away(error)
+                    return None
             except Exception as error:  # noqa: BLE001 - a custom storage may raise anything; it is tried again
-                return self._store_is_away(error)
+                self._store_is_away(error)
+                return None
         if self.pause:
             tell("warning", "the store is back")
         self.pause = 0.0
-        return True
+        return len(capsules)
 
     def close(self) -> None:
         """Close the chain; the next delivery opens it again."""
@@ -70,12 +75,11 @@ class Outbox:
             except Exception as error:  # noqa: BLE001 - all that was to be committed is
                 report("recorder.close", error)
 
-    def _store_is_away(self, error: Exception) -> bool:
+    def _store_is_away(self, error: Exception) -> None:
         if not self.pause:
             errors["recorder.store"] += 1
             tell("error", "the store is away, trying again", error=f"{type(error).__name__}: {error}")
         self.pause = min(2 * self.pause, RETRY_MOST) or RETRY_FIRST
-        return False
 
     def _capsule(self, record: Record) -> Capsule:
         if record.lost is not None:
@@ -83,8 +87,9 @@ class Outbox:
         try:
             return capsule_of(record)
         except Exception as error:  # noqa: BLE001 - a record that cannot be made must not hold up the others
+            capsule = self._lose(record, f"{type(error).__name__}: {error}")
             report("records", error, capsule_id=str(record.id))
-            return self._lose(record, f"{type(error).__name__}: {error}")
+            return capsule
 
     def _replace(self, capsules: dict[Record, Capsule], rejected: CapsuleRejected) -> bool:
         """Let a stand-in take the place of a capsule that cannot be stored; false if it is none of these."""

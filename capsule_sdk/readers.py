@@ -142,7 +142,7 @@ def _opaque(value: Any) -> Any:
         held = object.__getattribute__(value, "__dict__")
     if type(held) is dict and any(type(name) is str and names_secret(name) for name in list(held)):
         return held
-    return str.__str__(repr(value))
+    return repr(value)
 
 
 def _kind(cls: type) -> Marker:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .task import Task
     from .totals import Totals
 
-__all__ = ["Ended", "Record", "error_text", "how_it_ended"]
+__all__ = ["Ended", "Record", "how_it_ended", "sealed_error"]
 
 
 class Ended:
@@ -54,15 +54,16 @@ def how_it_ended(error: BaseException) -> str | None:
     return Ended.CANCELLED
 
 
-def error_text(error: BaseException | str) -> str:
-    """Return an error as it is sealed: the type's name and the message."""
+def sealed_error(error: BaseException | str, policy: ContentPolicy) -> str:
+    """Return an error as it is sealed: the type's name, and the message as ``policy`` lets it be."""
     if isinstance(error, str):
-        return error
+        return policy.text(error)
+    name = type(error).__name__
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - an exception of the user's may have any __str__
-        message = "<no message: str() of it failed>"
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+        return f"{name}: <no message: str() of it failed>"
+    return f"{name}: {policy.text(message)}" if message else name
 
 
 class Record(ABC):
@@ -126,7 +127,7 @@ class Record(ABC):
         ended = how_it_ended(error)
         self.settle(
             "failure" if ended is None else "partial",
-            error=self.policy.text(error_text(error)),
+            error=sealed_error(error, self.policy),
             ended=ended,
         )
 

@@ -4,17 +4,16 @@ Rules it keeps:
 
 - A record is settled by whoever takes it from ``_open``; all others come too late. One atomic ``dict.pop``
   decides, so it holds between threads, in finalizers, and in a forked child (which begins with none).
-- Whatever was begun stays in ``_begun`` until its end has arrived at the writer. What an interrupt left
-  between claim and finish is found there at the end of the process; what arrives twice counts once.
-- `finish` may run in a finalizer: it takes no lock and only puts into a `queue.SimpleQueue`.
-- The order of the chain is `capsule_sdk.holding`'s affair, the store `capsule_sdk.outbox`'s.
+- Whatever was begun is known until its end has arrived in a round. What an interrupt left between claim and
+  finish is found at the end of the process.
+- `finish` may run in a finalizer: it takes no lock and starts no thread.
+
+The writer's work itself is in `capsule_sdk.rounds`, what a fork means in `capsule_sdk.forking`.
 """
 
 from __future__ import annotations
 
 import atexit
-import os
-import queue
 import sys
 import threading
 import time
@@ -23,21 +22,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import RecordingError
-from .holding import Holding
 from .logs import errors, report, tell
 from .record import Ended, Record
+from .rounds import Rounds
 from .settings import Settings
 from .task import Task
 
 if TYPE_CHECKING:
     from .chain import Chain
-    from .outbox import Outbox
 
 __all__ = ["Recorder", "Stats", "live_recorders"]
 
-#: The most capsules that are committed at once.
-GROUP = 512
-#: Seconds that a fork, or the end of the writer, waits for the commit under way.
+#: Seconds that a fork, or the end of the writer, waits for the round under way.
 ROUND_PATIENCE = 10.0
 #: Seconds that the end of the process waits for those who have claimed a record to hand it over.
 HANDOVER_PATIENCE = 0.5
@@ -81,23 +77,14 @@ class Recorder:
         #: Names the chain, without opening it: the same store gives the same text.
         self.identity = identity
         self._open_chain = open_chain
-        self._outbox: Outbox | None = None
-        self._committed = 0
-        self._lag = 0.0
+        self._rounds = Rounds(settings.settle_timeout)
+        #: Set when the process ends: there is no writer any more, and until then the store is waited for.
         self._last_call: float | None = None
         self._start_afresh()
 
     def _start_afresh(self) -> None:
-        """Forget all that belongs to the process this was forked from; counts go on from here."""
         self._open: dict[Record, None] = {}
-        self._begun: dict[Record, None] = {}
-        self._pending: dict[Record, float] = {}
-        self._holding = Holding(self.settings.settle_timeout)
-        self._inbox: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
         self._lock = threading.RLock()
-        self._round_lock = threading.RLock()
-        self._in_round = False
-        self._progress = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
@@ -110,7 +97,7 @@ class Recorder:
         process that this one was forked from, is named as its parent and nothing more: that task commits
         to what is recorded where it is.
         """
-        self._begun[record] = None
+        self._rounds.begun[record] = None
         self._open[record] = None
         parent = record.parent
         while parent is not None:
@@ -137,10 +124,9 @@ class Recorder:
         With ``finalizing`` it takes no lock and starts no thread: a finalizer may run inside any line of
         any code, inside the lines of this class and of `threading` too.
         """
-        self._pending[record] = time.monotonic()
-        self._inbox.put(record)
+        self._rounds.put(record)
         if self._last_call is not None:
-            self._work(max(0.0, self._last_call - time.monotonic()))
+            self._rounds.work(self._last_call - time.monotonic())
         elif self._thread is None and not finalizing:
             self.start()
 
@@ -154,10 +140,11 @@ class Recorder:
             How many of these records are not durable yet; 0 means that all are.
 
         """
-        waiting = list(self._pending)
+        pending = self._rounds.pending
+        waiting = list(pending)
         if waiting and threading.current_thread() is not self._thread:
-            self._wait(lambda: not any(r in self._pending for r in reversed(waiting)), timeout)
-        return sum(record in self._pending for record in waiting)
+            self._wait(lambda: not any(record in pending for record in reversed(waiting)), timeout)
+        return sum(record in pending for record in waiting)
 
     def confirm(self, record: Record) -> None:
         """Wait until one ended record is durable (strict mode).
@@ -167,9 +154,10 @@ class Recorder:
 
         """
         patience = self.settings.settle_timeout + self.settings.exit_timeout
-        if record in self._pending:
-            self._wait(lambda: record not in self._pending, patience)
-        if record in self._pending:
+        pending = self._rounds.pending
+        if record in pending:
+            self._wait(lambda: record not in pending, patience)
+        if record in pending:
             raise RecordingError(
                 f"capsule {record.id} is not in the chain after {patience:g} s; the store cannot be "
                 "reached (see the log of capsule_sdk); it is still queued and will be tried again"
@@ -190,48 +178,52 @@ class Recorder:
 
         """
         left = self.flush(self.settings.exit_timeout if timeout is None else timeout)
-        self._stop_writer()
+        self._stop_writer(0.0 if left else ROUND_PATIENCE)
         with self._lock:
-            if self._thread is None and not self._begun and not self._pending:
+            owes = bool(self._rounds.begun or self._rounds.pending)
+            if self._thread is None and not owes:
                 _live.discard(self)
-        if self._pending and not left:
+        if owes and not left:
             self.start()
         return left
 
+    def is_unused(self) -> bool:
+        """Tell whether nothing has been begun here yet."""
+        return self._rounds.outbox is None
+
     def stats(self) -> Stats:
         """Return the figures of this moment."""
-        with self._progress:
-            pending, committed = len(self._pending), self._committed
+        committed, pending = self._rounds.figures()
         return Stats(
             open=len(self._open),
             submitted=committed + pending,
             committed=committed,
             pending=pending,
-            failed=self._outbox.failed if self._outbox is not None else 0,
+            failed=self._rounds.outbox.failed if self._rounds.outbox is not None else 0,
             errors=errors.total(),
-            commit_lag=self._lag,
+            commit_lag=self._rounds.lag,
         )
 
     def _wait(self, done: Callable[[], bool], timeout: float) -> None:
-        if self.start() is None:
-            self._work(timeout)
-            return
-        self._inbox.put(None)
-        with self._progress:
-            self._progress.wait_for(done, min(timeout, threading.TIMEOUT_MAX))
+        if self.start() is not None:
+            self._rounds.wait(done, timeout)
+        else:
+            self._rounds.work(timeout)
 
-    # -- the writer's side ------------------------------------------------------------------------
+    # -- the writer -------------------------------------------------------------------------------
 
     def start(self) -> threading.Thread | None:
-        """See to it that the writer runs; ``None`` where the interpreter starts no threads any more."""
+        """See to it that the writer runs; ``None`` where no thread can be started any more."""
         if self._thread is not None:
             return self._thread
         with self._lock:
+            _live.add(self)
+            if self._rounds.outbox is None:
+                from .forking import Outbox  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+
+                self._rounds.outbox = Outbox(self._open_chain)
             if self._thread is not None or self._last_call is not None:
                 return self._thread
-            _live.add(self)
-            if self._outbox is None:
-                self._outbox = _load()(self._open_chain)
             self._stop = threading.Event()
             # Named before it runs: a signal handler that records something may run inside its start.
             self._thread = threading.Thread(
@@ -242,29 +234,110 @@ class Recorder:
             except RuntimeError:
                 self._thread = None
             else:
-                _drain_at_exit_of_worker(self)
+                _close_at_exit_of_worker(self)
             return self._thread
 
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                self._gather(None)
-                self._round()
+                first = self._rounds.gather()
+                if first is not None or not stop.is_set():
+                    self._rounds.make(first)
             except BaseException as error:  # noqa: BLE001 - the writer must outlive whatever goes wrong in a round
                 report("recorder.writer", error)
                 stop.wait(0.05)
 
-    def _stop_writer(self) -> None:
-        """End the writer, do what has come meanwhile, and close the store."""
+    def _stop_writer(self, patience: float) -> None:
+        """End the writer, do what has come meanwhile, and close the store.
+
+        Without ``patience`` a round under way goes on by itself, and the store stays open.
+        """
         with self._lock:
             thread, self._thread = self._thread, None
             self._stop.set()
-            self._inbox.put(None)
+            self._rounds.wake()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(ROUND_PATIENCE)
-        self._work(0.0)
-        if self._outbox is not None and self._round_lock.acquire(timeout=ROUND_PATIENCE):
-            try:
-                self._outbox.close()
-            finally:
-                self._round_lock.release()
+            thread.join(patience)
+        if patience:
+            self._rounds.work(0.0)
+        self._rounds.close(patience)
+
+    # -- the end of the process, and its beginning after a fork ------------------------------------
+
+    def close_at_exit(self) -> None:
+        """Settle what is still open as cut short by the end of the process, drain, and close the store.
+
+        What ends after that is committed by the thread that ends it.
+        """
+        last_call = time.monotonic() + self.settings.exit_timeout
+        self._settle_all()
+        left = self.flush(self.settings.exit_timeout)
+        self._last_call = last_call
+        self._stop_writer(0.0 if left else ROUND_PATIENCE)
+        if left := len(self._rounds.pending):
+            tell("error", "records are not in the chain at the end of the process", records=left)
+
+    def _settle_all(self) -> None:
+        begun, pending = self._rounds.begun, self._rounds.pending
+        for record in reversed(list(begun)):
+            if self.claim(record):
+                self._cut_short(record)
+        patience = time.monotonic() + HANDOVER_PATIENCE
+        while any(record not in pending for record in list(begun)) and time.monotonic() < patience:
+            time.sleep(0.005)
+        for record in reversed(list(begun)):  # an interrupt may have come before they were handed over
+            self._cut_short(record)
+
+    def _cut_short(self, record: Record) -> None:
+        try:
+            if not record.closed:
+                record.cut_short(Ended.PROCESS_EXIT)
+        except Exception as error:  # noqa: BLE001 - what is known of it is enough for its capsule
+            report("recorder.exit", error)
+        finally:
+            self.finish(record)
+
+    def pause_for_fork(self) -> bool:
+        """Keep the writer out of a round; false if the one under way takes too long."""
+        return self._rounds.lock.acquire(timeout=ROUND_PATIENCE)
+
+    def go_on_after_fork(self) -> None:
+        """Let the writer go on, in the parent."""
+        self._rounds.lock.release()
+
+    def start_afresh_in_child(self) -> None:
+        """Leave to the parent what the parent began; its tasks go on here as names to hang calls under."""
+        for record in [*self._rounds.begun, *self._rounds.pending]:
+            if isinstance(record, Task):
+                record.recorder = None
+        self._rounds.start_afresh()
+        self._start_afresh()
+
+
+#: Recorders that have a writer, or something to answer for. Held here: who replaces one may forget it.
+_live: set[Recorder] = set()
+
+
+def live_recorders() -> list[Recorder]:
+    """Return all recorders of this process that may have something to write."""
+    return list(_live)
+
+
+def _at_exit() -> None:
+    for recorder in live_recorders():
+        try:
+            recorder.close_at_exit()
+        except Exception as error:  # noqa: BLE001 - the other recorders still have to be closed
+            report("recorder.exit", error)
+
+
+def _close_at_exit_of_worker(recorder: Recorder) -> None:
+    """A worker that `multiprocessing` has forked ends without ``atexit``; it has finalizers of its own."""
+    multiprocessing: Any = sys.modules.get("multiprocessing.process")
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
+        from multiprocessing.util import Finalize  # noqa: PLC0415 - only where it is in use already
+
+        Finalize(recorder, recorder.close_at_exit, exitpriority=0)
+
+
+atexit.register(_at_exit)

@@ -56,7 +56,7 @@ class _Detached(Task):
         """Record nothing."""
 
     reason = tool = side_effect = metric = block = _nothing
-    summary = property(lambda self: "", _nothing, doc="Always empty.")  # type: ignore[assignment]
+    summary = property(lambda self: "", _nothing, doc="Always empty.")
 
 
 _DETACHED = _Detached()
@@ -158,20 +158,22 @@ def _confirm(recorder: Recorder, task: Task) -> None:
     recorder.confirm(task)
 
 
-def refuse_if_strict(name: str) -> None:
-    """Refuse to run code whose task could not be opened, in strict mode only.
+def refuse_if_strict(node: Scope | None, name: str) -> None:
+    """Refuse, in strict mode, to run code whose task ``name`` could not be opened.
 
     Raises:
-        RecordingError: the log, on the logger ``capsule_sdk``, says why.
+        RecordingError: there is no ``node``, and strictness was asked for.
 
     """
+    if node is not None:
+        return
     strict = False
     with guarded("scope.strict"):
         strict = not get_recorder().settings.swallow_errors
     if strict:
         raise RecordingError(
-            f"the task {name!r} could not be opened, and with swallow_errors=False nothing runs "
-            "unrecorded; the log of capsule_sdk says why"
+            f"the task {name!r} could not be opened, and with swallow_errors=False nothing "
+            "runs unrecorded; the log of capsule_sdk says why"
         )
 
 
@@ -215,8 +217,7 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
                 return _DETACHED
             self._node = self._open(innermost())
             self._node.resume()
-        if self._node is None:
-            refuse_if_strict(self._name)
+        refuse_if_strict(self._node, self._name)
         return current_task()
 
     def _open(self, within: Scope | None) -> Scope:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -47,20 +48,8 @@ class Settings:
     exit_timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.content not in {"full", "digest", "omit"}:
-            raise ConfigurationError(
-                f"content={self.content!r} does not exist; use 'full', 'digest' or 'omit'"
-            )
-        if self.redact is not None and not callable(self.redact):
-            raise ConfigurationError(
-                f"redact={self.redact!r} cannot be called; give a function from text to text"
-            )
-        for name in ("max_text", "settle_timeout", "exit_timeout"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-                raise ConfigurationError(f"{name}={value!r} must be a number of at least 0")
-        if not isinstance(self.swallow_errors, bool):
-            raise ConfigurationError(f"swallow_errors={self.swallow_errors!r} must be True or False")
+        for name in _ACCEPTED:
+            _check(f"{name}=", name, getattr(self, name))
 
     @classmethod
     def from_environment(
@@ -80,9 +69,9 @@ class Settings:
                 hint = f"did you mean {close[0]}=?" if close else f"there are {', '.join(sorted(known))}"
                 raise ConfigurationError(f"there is no setting {name}=; {hint}")
         values = {
-            name: _parsed(PREFIX + name.upper(), environ[PREFIX + name.upper()], default)
+            name: _parsed(name, text, default)
             for name, default in known.items()
-            if name != "redact" and environ.get(PREFIX + name.upper())
+            if name != "redact" and (text := environ.get(PREFIX + name.upper()))
         }
         values |= {name: value for name, value in overrides.items() if value is not None}
         return replace(cls(), **values)
@@ -90,28 +79,69 @@ class Settings:
     def policy(self) -> ContentPolicy:
         """Return what these settings let through into a capsule."""
         return ContentPolicy(
-            mode=self.content, redact=self.redact, limits=Limits(text=int(self.max_text))
+            mode=self.content, redact=self.redact, limits=Limits(text=self.max_text)
         )
 
 
-def _parsed(variable: str, text: str, default: object) -> object:
+#: What each setting accepts, as a message says it.
+_ACCEPTED = {
+    "url": "a path, 'sqlite:///…' or 'postgresql://…'",
+    "agent_id": "a text",
+    "domain": "a text",
+    "content": "'full', 'digest' or 'omit'",
+    "redact": "a function from text to text",
+    "max_text": "a whole number of bytes, at least 1",
+    "swallow_errors": "True or False",
+    "settle_timeout": "a number of seconds, at least 0",
+    "exit_timeout": "a number of seconds, at least 0",
+}
+
+
+def _check(shown: str, name: str, value: object) -> None:
+    if not _accepts(name, value):
+        raise ConfigurationError(f"{shown}{value!r} cannot be used; give {_ACCEPTED[name]}")
+
+
+def _accepts(name: str, value: object) -> bool:
+    match name:
+        case "content":
+            return value in ("full", "digest", "omit")
+        case "redact":
+            return value is None or callable(value)
+        case "max_text":
+            return type(value) is int and value >= 1
+        case "swallow_errors":
+            return isinstance(value, bool)
+        case "settle_timeout" | "exit_timeout":
+            return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+        case _:
+            return value is None or isinstance(value, str)
+
+
+def _parsed(name: str, text: str, default: object) -> object:
+    variable = PREFIX + name.upper()
+    value: object = text
     if isinstance(default, bool):
         return _boolean(variable, text)
     if isinstance(default, int | float):
-        try:
-            return type(default)(text)
-        except ValueError:
-            raise ConfigurationError(f"{variable}={text!r} must be a number") from None
-    return text
+        with suppress(ValueError):
+            value = type(default)(text)
+    _check(f"{variable}=", name, value)
+    return value
 
 
 def _boolean(variable: str, text: str) -> bool:
     word = text.strip().lower()
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
-    raise ConfigurationError(f"{variable}={text!r} must be 1 or 0")
+    raise ConfigurationError(f"{variable}={text!r} cannot be used; give 1 or 0")
 
 
 def is_disabled() -> bool:
-    """Tell whether ``CAPSULE_SDK_DISABLED`` turns the whole SDK into a pass-through."""
+    """Tell whether ``CAPSULE_SDK_DISABLED`` turns the whole SDK into a pass-through.
+
+    Raises:
+        ConfigurationError: it says neither yes nor no.
+
+    """
     return _boolean(PREFIX + "DISABLED", os.environ.get(PREFIX + "DISABLED", ""))

@@ -15,7 +15,8 @@ from uuid import UUID
 
 from . import content
 from .errors import TaskClosedError
-from .record import Record, error_text
+from .logs import guarded
+from .record import Record, sealed_error
 from .totals import Totals
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ __all__ = ["Task", "children_digest", "fraction"]
 
 
 def fraction(value: Any) -> float:
-    """Return one of CPS's own float fields: 0.0 to 1.0, in four decimals, which every language prints alike."""
+    """Return one of CPS's own float fields: 0.0 to 1.0, to four decimals."""
     try:
         return round(min(1.0, max(0.0, float(value))), 4)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
 
 
@@ -133,21 +134,29 @@ class Task(Record):
 
         """
         self._check_open("reason")
-        text = self.policy.text
-        if analysis:
-            self.reasoning["analysis"] = text(str(analysis))
-        if selected:
-            self.reasoning["selected_option"] = text(str(selected))
-        if reasoning:
-            self.reasoning["reasoning"] = text(str(reasoning))
-        if confidence is not None:
-            self.reasoning["confidence"] = fraction(confidence)
-        for option in options:
-            fields = dict(option) if isinstance(option, Mapping) else {"description": option}
-            chosen = bool(selected) and selected in (fields.get("id"), fields.get("description"))
-            taken = self.policy.value(fields)
-            taken["selected"] = bool(fields.get("selected", chosen))
-            self.options.append(taken)
+        with guarded("task.reason"):
+            text = self.policy.text
+            for name, given in (
+                ("analysis", analysis),
+                ("selected_option", selected),
+                ("reasoning", reasoning),
+            ):
+                if given:
+                    self.reasoning[name] = text(given)
+            if confidence is not None:
+                self.reasoning["confidence"] = fraction(confidence)
+            if isinstance(options, str | Mapping):
+                options = [options]
+            for option in options:
+                self.options.append(self._option(option, selected))
+
+    def _option(self, option: str | Mapping[str, Any], selected: str) -> dict[str, Any]:
+        fields = dict(option) if isinstance(option, Mapping) else {"description": option}
+        chosen = bool(selected) and selected in (fields.get("id"), fields.get("description"))
+        taken = self.policy.value(fields)
+        if not isinstance(taken, dict):
+            taken = {"description": taken}
+        return {**taken, "selected": bool(fields.get("selected", chosen))}
 
     def tool(
         self,
@@ -160,21 +169,23 @@ class Task(Record):
     ) -> None:
         """Record one tool call of this task (CPS 1.5), successful unless ``error`` is given."""
         self._check_open("tool")
-        self.tool_calls.append(
-            {
-                "tool": content.label(name),
-                "arguments": self.policy.value(dict(arguments or {})),
-                "result": self.policy.value(result),
-                "success": error is None,
-                "duration_ms": int(duration_ms),
-                "error": None if error is None else self.policy.text(error_text(error)),
-            }
-        )
+        with guarded("task.tool"):
+            taken = self.policy.value({} if arguments is None else arguments)
+            self.tool_calls.append(
+                {
+                    "tool": content.label(name),
+                    "arguments": taken if isinstance(taken, dict) else {"arguments": taken},
+                    "result": self.policy.value(result),
+                    "success": error is None,
+                    "duration_ms": int(duration_ms),
+                    "error": None if error is None else sealed_error(error, self.policy),
+                }
+            )
 
     def side_effect(self, text: str) -> None:
         """Record something that this task changed in the world (CPS 1.6)."""
         self._check_open("side_effect")
-        self.side_effects.append(self.policy.text(str(text)))
+        self.side_effects.append(self.policy.text(text))
 
     def metric(self, key: str, value: float | str | bool | None) -> None:
         """Record a figure under ``outcome.metrics``; the SDK's own names win over it."""
@@ -189,12 +200,12 @@ class Task(Record):
     @summary.setter
     def summary(self, text: str) -> None:
         self._check_open("summary")
-        self._summary = self.policy.text(str(text))
+        self._summary = self.policy.text(text)
 
     def block(self, reason: str) -> None:
         """Say that policy refused this: the outcome becomes ``blocked``, ``reason`` its error."""
         self._check_open("block")
-        self.blocked = self.policy.text(str(reason))
+        self.blocked = self.policy.text(reason)
 
     def _check_open(self, what: str) -> None:
         if self.closed:

@@ -17,6 +17,8 @@ from capsule_sdk.evidence.export import export_chain
 from capsule_sdk.evidence.tree import render_tree
 
 PROGRAMS = Path(sys.executable).parent  # where pip put `capsule` and `capsuled`
+if PROGRAMS.is_relative_to(Path.cwd()):
+    PROGRAMS = PROGRAMS.relative_to(Path.cwd())
 
 
 def audit(data: Path) -> tuple[list[dict[str, Any]], bool]:

@@ -1,4 +1,4 @@
-"""What the tests of chain, evidence and CLI share: capsules to write, and others to check and to write too."""
+"""What the tests of chain, evidence and CLI share: capsules, other processes, other checkers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,12 @@ def assert_verified(*arguments: str | Path) -> None:
     assert code == 0, printed.getvalue()
 
 
+def rotate_keys() -> None:
+    """What ``capsule keys rotate`` does."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert qp_capsule.cli.main(["keys", "rotate"]) == 0
+
+
 def qp_capsule_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run it as users do, in a process of its own."""
     command = Path(sys.executable).with_name("capsule")
@@ -89,6 +97,34 @@ def start(code: str, *arguments: str | Path, **options: Any) -> subprocess.Popen
         text=True,
         **options,
     )
+
+
+def race(count: int, work: Callable[[int], None]) -> None:
+    """Run ``work(number)`` in this many processes that start it at the same moment.
+
+    To be called from code given to `start`: they are forked, so that only one has to import.
+    """
+    gate, opener = os.pipe()
+    children = []
+    for number in range(count):
+        child = os.fork()
+        if child == 0:
+            os.close(opener)
+            os.read(gate, 1)
+            status = 1
+            try:
+                work(number)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        children.append(child)
+    os.close(gate)
+    os.close(opener)
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    assert not any(statuses), statuses
 
 
 def finish(*processes: subprocess.Popen[str], timeout: float = 60) -> list[str]:

@@ -19,8 +19,10 @@ import pytest
 # Before anything imports LiteLLM, which would ask the network for prices.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
+pytest.register_assert_rewrite("litellm_support")
+
 import capsule_sdk
-from capsule_sdk import logs, scope
+from capsule_sdk import logs, node
 from capsule_sdk.evidence.export import read_chain
 from capsule_sdk.recorder import Recorder
 
@@ -124,8 +126,8 @@ def _sdk(
     monkeypatch.setattr(logs, "raised", None if expected else raised)
     logs.errors.clear()
     yield
-    left = scope._current.get()
-    scope._current.set(None)
+    left = node._current.get()
+    node._current.set(None)
     capsule_sdk.shutdown(5.0)
     assert left is None, "a scope is still current after the test"
     assert not raised, f"errors inside the SDK: {raised}"

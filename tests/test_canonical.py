@@ -63,6 +63,7 @@ def test_a_text_of_exactly_the_limit_is_whole_and_one_byte_more_is_cut():
     assert safe(longer) == f"{'x' * 16_384}…[cut: 16385 bytes, sha3-256 {sha3(longer)}]"
     assert safe("é" * 8_192) == "é" * 8_192
     assert safe("é" * 8_193).startswith("é" * 8_192 + "…[cut: 16386 bytes")
+    assert safe("é" * 8_192 + "a").startswith("é" * 8_192 + "…[cut: 16385 bytes")
 
 
 def test_100_mb_of_text_cost_neither_memory_nor_minutes():

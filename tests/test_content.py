@@ -193,9 +193,15 @@ def test_many_long_texts_are_bounded_together_and_each_can_still_be_proven():
     for level in range(15):
         comb = [comb] + [f"{level}-{n}" + "x" * 30_000 for n in range(100)]
     sealed = safe(comb)
-    assert len(canonical(sealed)) < 25_000_000
+    assert len(canonical(sealed)) < 21_000_000
     last = comb[-1]
-    assert sealed[-1].endswith(f"…[cut: {len(last)} bytes, sha3-256 {sha3(last)}]")
+    assert sealed[-1] == f"…[cut: {len(last)} bytes, sha3-256 {sha3(last)}]"
+
+
+def test_when_long_texts_have_used_up_the_total_what_follows_is_cut_and_says_so():
+    value = ["x" * 10_240, [1, 2], {"a": 1}, "short"]
+    cut = "[cut: 0 of {} entries kept]"
+    assert safe(value, Limits(total=8))[1:] == [[cut.format(2)], {"…": cut.format(1)}, "short"]
 
 
 @pytest.mark.parametrize("field", ["text", "depth", "items", "total"])
@@ -384,6 +390,13 @@ def test_secrets_are_hidden_wherever_names_and_values_stand_together():
         assert "[secret]" in text
         assert "hunter2" not in text
         assert sha3("hunter2") not in text
+
+
+def test_the_marker_of_a_secret_stays_in_every_mode():
+    for mode in ("full", "digest", "omit"):
+        policy = ContentPolicy(mode, redact=str.upper)  # type: ignore[arg-type]
+        assert policy.value(("Authorization", "x"))[1] == "[secret]"  # type: ignore[index]
+        assert policy.value({"token": "x"}) == {"token": "[secret]"}
 
 
 def test_the_decision_about_a_key_is_cached():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
-from chain_support import assert_verified, capsules, finish, qp_capsule_command, start
+from chain_support import assert_verified, capsules, finish, qp_capsule_command, rotate_keys, start
 from qp_capsule import Keyring, Seal
 
-from capsule_sdk.chain import open_chain
+from capsule_sdk.chain import keys, open_chain
 from capsule_sdk.chain.keys import ensure_key
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError
 
@@ -41,27 +43,24 @@ def test_two_keys_are_not_alike(tmp_path: Path) -> None:
 
 def test_processes_that_start_together_sign_with_one_key(tmp_path: Path) -> None:
     code = """
-import sys
+import os, sys
 from pathlib import Path
+from chain_support import race
 from qp_capsule import Seal
 from capsule_sdk.chain.keys import ensure_key
-path = Path(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-ensure_key(path)
-print(Seal(path).get_public_key())
+def work(process):
+    for home in sys.argv[1:]:
+        ensure_key(Path(home, "key"))
+        os.write(1, f"{home} {Seal(Path(home, 'key')).get_public_key()}\\n".encode())
+race(8, work)
 """
-    home = tmp_path / "new"
-    processes = [start(code, home / "key") for _ in range(8)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    assert set(finish(*processes)) == {f"{public_key(home / 'key')}\n"}
-    assert sorted(path.name for path in home.iterdir()) == ["key", "key.lock"]
+    homes = [tmp_path / f"new-{number}" for number in range(10)]
+    (printed,) = finish(start(code, *homes))
+    lines = printed.splitlines()
+    assert len(lines) == 80
+    assert set(lines) == {f"{home} {public_key(home / 'key')}" for home in homes}
+    for home in homes:
+        assert sorted(path.name for path in home.iterdir()) == ["key", "key.lock"]
 
 
 def test_threads_that_start_together_get_one_key(key: Path) -> None:
@@ -81,27 +80,20 @@ def test_threads_that_start_together_get_one_key(key: Path) -> None:
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize("step", ["os.fsync", "os.link", "Path.unlink"])
 def test_a_process_that_dies_while_it_makes_the_key_leaves_none_or_a_whole_one(
-    tmp_path: Path,
+    key: Path, step: str
 ) -> None:
-    code = """
-import os, sys
-from capsule_sdk.chain import keys
-step = int(sys.argv[2])
-def die(*_): os._exit(9)
-if step == 0: keys.os.fsync = die
-if step == 1: keys.os.link = die
-if step == 2: keys.Path.unlink = die
-keys.ensure_key(sys.argv[1])
-"""
-    for step in range(3):
-        key = tmp_path / str(step) / "key"
-        process = start(code, key, str(step))
-        process.communicate()
-        assert process.returncode == 9
-        assert key.exists() == (step == 2)
+    child = os.fork()
+    if child == 0:
+        owner: Any = {"os": keys.os, "Path": keys.Path}[step.partition(".")[0]]
+        setattr(owner, step.partition(".")[2], lambda *_: os._exit(9))
         ensure_key(key)
-        assert len(key.read_bytes()) == 32
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert key.exists() == (step == "Path.unlink")
+    ensure_key(key)
+    assert len(key.read_bytes()) == 32
 
 
 def test_an_existing_key_is_never_replaced(key: Path) -> None:
@@ -139,7 +131,7 @@ def test_a_key_that_cannot_be_read_now_may_be_later(key: Path) -> None:
     key.mkdir()
     chain = open_chain()
     group = capsules(1)
-    with pytest.raises(ChainUnavailable, match="the signing key .* cannot be used"):
+    with pytest.raises(ChainUnavailable, match=r"the signing key .* cannot be used"):
         chain.append(group)
     key.rmdir()
     chain.append(group)
@@ -191,7 +183,7 @@ def test_without_a_keyring_none_is_made(tmp_path: Path) -> None:
 
 
 def test_the_key_of_a_keyring_is_used_and_the_keyring_left_alone(tmp_path: Path) -> None:
-    assert qp_capsule_command("keys", "rotate").returncode == 0
+    rotate_keys()
     before = (tmp_path / "keyring.json").read_bytes()
     db = append(2)
     assert (tmp_path / "keyring.json").read_bytes() == before
@@ -201,7 +193,7 @@ def test_the_key_of_a_keyring_is_used_and_the_keyring_left_alone(tmp_path: Path)
 def test_a_key_that_the_keyring_does_not_know_is_registered_as_the_active_one(
     tmp_path: Path,
 ) -> None:
-    assert qp_capsule_command("keys", "rotate").returncode == 0
+    rotate_keys()
     (tmp_path / "key").unlink()
     db = append(2)
     new = public_key(tmp_path / "key")
@@ -210,7 +202,7 @@ def test_a_key_that_the_keyring_does_not_know_is_registered_as_the_active_one(
     assert keyring.export_public_key() == new
     assert_verified("--db", db, "--signatures")
     assert_verified("--db", db, "--pubkey", new)
-    assert qp_capsule_command("keys", "rotate").returncode == 0
+    rotate_keys()
     assert_verified("--db", db, "--signatures")
 
 
@@ -220,7 +212,7 @@ def test_chains_verify_across_rotations_also_under_a_writer_that_goes_on_with_th
     chain = open_chain()
     chain.append(capsules(2))
     old = public_key(tmp_path / "key")
-    assert qp_capsule_command("keys", "rotate").returncode == 0
+    rotate_keys()
     assert public_key(tmp_path / "key") != old
     late = capsules(2)
     chain.append(late)
@@ -229,7 +221,7 @@ def test_chains_verify_across_rotations_also_under_a_writer_that_goes_on_with_th
     db = append(2)
     done = qp_capsule_command("verify", "--db", db, "--signatures")
     assert done.returncode == 0, done.stdout
-    assert qp_capsule_command("keys", "rotate").returncode == 0
+    rotate_keys()
     assert_verified("--db", append(1), "--signatures")
 
 

@@ -268,6 +268,33 @@ def test_an_object_without_a_repr_says_its_class():
     ]  # fmt: skip
 
 
+def test_containers_are_read_past_the_methods_of_a_subclass():
+    def fail(*_: Any) -> Any:
+        raise ValueError
+
+    names = ("__len__", "__iter__", "__getitem__", "keys", "items", "__bool__", "__repr__")
+    for base, held, sealed in [
+        (list, [1, 2], [1, 2]),
+        (tuple, (1, 2), [1, 2]),
+        (dict, {"a": 1}, {"a": 1}),
+        (bytes, b"abc", {"bytes": 3, "sha3_256": sha3(b"abc")}),
+        (bytearray, b"abc", {"bytes": 3, "sha3_256": sha3(b"abc")}),
+    ]:
+        assert safe(type("Evil", (base,), dict.fromkeys(names, fail))(held)) == sealed
+
+
+def test_texts_made_on_the_fly_are_not_taken_for_one_another():
+    class Made:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __repr__(self) -> str:
+            return f"{self.number} " * 1000  # freed at once, so that the next may take its place
+
+    sealed = safe([Made(number) for number in range(100, 200)])
+    assert sealed == [f"{number} " * 1000 for number in range(100, 200)]
+
+
 def test_a_key_that_cannot_be_read_loses_neither_its_entry_nor_the_others():
     class Evil:
         def __repr__(self) -> str:

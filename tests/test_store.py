@@ -335,7 +335,7 @@ chain.close()
 def test_a_path_below_a_file_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     chain = open_chain(url=tmp_path / "file" / "chain.db")
-    with pytest.raises(ChainUnavailable, match="chain.db"):
+    with pytest.raises(ChainUnavailable, match=r"chain\.db"):
         chain.append(capsules(1))
 
 

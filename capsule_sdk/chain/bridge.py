@@ -24,6 +24,7 @@ from anyio.from_thread import BlockingPortal
 from qp_capsule import Capsule, Capsules, ChainConflictError, SealError
 from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import Pool
 
 from capsule_sdk.errors import CapsuleRejected, CapsuleSDKError, ChainUnavailable
 
@@ -32,6 +33,7 @@ from .sealing import SealGuard, stored_text, unseal
 __all__ = ["BridgedChain"]
 
 _CONFLICT_PATIENCE = 10.0  # seconds of conflicts before the caller is told
+_abandoned: list[Pool] = []  # of a parent: dropping one would close what the parent uses
 
 
 class BridgedChain:
@@ -122,6 +124,7 @@ class BridgedChain:
         self._loop = None
         engine: object = getattr(self._capsules.storage, "_engine", None)
         if isinstance(engine, AsyncEngine):
+            _abandoned.append(engine.sync_engine.pool)
             engine.sync_engine.dispose(close=False)
 
 

@@ -155,15 +155,12 @@ def open_for_reading(path: Path) -> sa.Connection:
     A write-ahead log in a directory that this user cannot write is read too: where there is no
     log to take into account, SQLite is told that nothing will change.
     """
-    connection = _open_read_only(path, "mode=ro")
     try:
-        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+        return _open_read_only(path, "mode=ro")
     except DBAPIError:
-        connection.close()
-        if _inode(path) is None or _size(path.with_name(path.name + "-wal")):
+        if _size(path.with_name(path.name + "-wal")):
             raise
-        connection = _open_read_only(path, "mode=ro&immutable=1")
-    return connection
+        return _open_read_only(path, "mode=ro&immutable=1")
 
 
 def is_database(path: Path) -> bool:
@@ -188,7 +185,13 @@ def _open_read_only(path: Path, options: str) -> sa.Connection:
         )
 
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    return engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    try:
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _begin_immediate(connection: sa.Connection) -> None:

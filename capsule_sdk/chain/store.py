@@ -222,19 +222,19 @@ def read_rows(path: Path) -> Iterator[StoredCapsule]:
     """
     table = capsules_table.c
     place = sa.tuple_(table.sequence, table.id)
-    columns = [table[name] for name in StoredCapsule._fields]
-    page = sa.select(*columns).order_by(table.sequence, table.id).limit(_ROWS_PER_PAGE)
+    page = sa.select(*(table[name] for name in StoredCapsule._fields))
+    page = page.order_by(table.sequence, table.id).limit(_ROWS_PER_PAGE)
     file = SQLiteFile(path, open_for_reading)
     try:
         with file.connection() as connection:
             end = connection.scalar(sa.select(sa.func.max(table.sequence)))
+            # null is nowhere in an order; it is looked at so as not to be passed over
+            page = page.where(sa.or_(table.sequence <= sa.literal(end), table.sequence.is_(None)))
             rows = connection.execute(page).all()
         while rows:
             for row in rows:
                 if row.sequence is None:
                     raise ChainUnavailable(f"{path} was tampered with: {row.id} has no sequence")
-                if end is not None and row.sequence > end:
-                    return
                 yield StoredCapsule(*row)
             last = sa.tuple_(sa.literal(rows[-1].sequence), sa.literal(rows[-1].id))
             with file.connection() as connection:

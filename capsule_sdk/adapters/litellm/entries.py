@@ -1,9 +1,11 @@
 """Entries: LiteLLM's public entry points, wrapped so that the caller's own outcome decides.
 
 Each name in ``ENTRIES`` is replaced, once, by a wrapper that follows one call from its start to its end; the
-places that took the function before (``from litellm import completion``) are pointed at the wrapper too.
+modules that took the function before (``from litellm import completion``) are pointed at the wrapper too.
 LiteLLM calling itself for the same call passes its logging object on, and goes through unrecorded; a call
 without one (a judge in a callback, a member of a batch, an attempt of the Router) is a call of its own.
+
+What happens to functions that were kept elsewhere before is `capsule_sdk.adapters.litellm.early`'s affair.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import importlib
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import anyio.to_thread
 import litellm
@@ -23,14 +25,13 @@ import wrapt
 from ...logs import guarded, log
 from ...scope import Scope, innermost
 from ...settings import is_disabled
+from . import early
 from .flight import Flight, current
-from .hooks import flight_of, mark
+from .hooks import follow_events, slot_of
+from .lists import active_loggers
 from .streams import is_stream
 
-if TYPE_CHECKING:
-    from .logger import CapsuleLogger
-
-__all__ = ["active_loggers", "install"]
+__all__ = ["install"]
 
 #: Where LiteLLM offers an entry point, and the names it has there. An ``a`` in front is the async twin.
 ENTRIES: dict[str, tuple[str, ...]] = {
@@ -51,16 +52,27 @@ ENTRIES: dict[str, tuple[str, ...]] = {
     "litellm.anthropic_interface.messages": ("create", "acreate"),
 }  # fmt: skip
 
+#: What LiteLLM's entry points look up at each call, and the entry point it works for.
+IMPLEMENTATIONS: dict[str, dict[str, str]] = {
+    "litellm.chat_completions.dispatch": {
+        "_PYTHON_COMPLETION": "completion", "_PYTHON_ACOMPLETION": "acompletion",
+    },
+    "litellm.responses.dispatch": {
+        "_PYTHON_RESPONSES": "responses", "_PYTHON_ARESPONSES": "aresponses",
+    },
+    "litellm.embeddings.dispatch": {
+        "_PYTHON_EMBEDDING": "embedding", "_PYTHON_AEMBEDDING": "aembedding",
+    },
+    "litellm.messages.dispatch": {"_PYTHON_AMESSAGES": "anthropic_messages"},
+    "litellm.main": {
+        "completion_with_fallbacks": "completion", "async_completion_with_fallbacks": "acompletion",
+    },
+}  # fmt: skip
+
 #: Functions that make calls of their own in threads that inherit no context.
 BATCHES = ("batch_completion", "batch_completion_models", "batch_completion_models_all_responses")
 #: The argument by which such a function hands its scope to its calls.
 SCOPE_ARGUMENT = "_capsule_sdk_scope"
-
-#: LiteLLM copies a logger from the first list into the others at the first call.
-LISTS = (
-    "callbacks", "success_callback", "_async_success_callback",
-    "failure_callback", "_async_failure_callback", "input_callback",
-)  # fmt: skip
 
 _installed = False
 _lock = threading.Lock()
@@ -81,7 +93,11 @@ def install() -> None:
         for name in BATCHES:
             _replace(litellm, name, _batch, replaced)
         _rebind(replaced)
-        _wrap_setup()
+        for place, implementations in IMPLEMENTATIONS.items():
+            module = _module(place)
+            for name, entry in implementations.items():
+                _replace(module, name, functools.partial(_entry, entry, inner=True), {})
+        early.install()
 
 
 def _module(name: str) -> Any:
@@ -117,66 +133,30 @@ def _rebind(replaced: Mapping[int, tuple[Any, Any]]) -> None:
                 names[key] = found[1]
 
 
-def _wrap_setup() -> None:
-    """Have each logging object that LiteLLM makes carry the call it is made for."""
-    import litellm.utils as utils  # noqa: PLC0415, PLR0402 - the module, not what it exports
-
-    setup = getattr(utils, "function_setup", None)
-    if not callable(setup):
-        log.warning("this LiteLLM has no function_setup; calls by early imported names may be missed")
-        return
-
-    @functools.wraps(setup)
-    def function_setup(*args: Any, **kwargs: Any) -> Any:
-        result = setup(*args, **kwargs)
-        with guarded("litellm.setup"):
-            mark(result[0], current.get(), kwargs)
-        return result
-
-    utils.function_setup = function_setup
-
-
-# -- who records -----------------------------------------------------------------------------------
-
-
-def active_loggers(given: Mapping[str, Any]) -> list[CapsuleLogger]:
-    """Return the loggers that stand in one of LiteLLM's lists, or in those of this call, each once."""
-    from .logger import CapsuleLogger  # noqa: PLC0415 - the logger installs this module
-
-    found: list[CapsuleLogger] = []
-    for callbacks in _lists(given):
-        for callback in callbacks:
-            if isinstance(callback, CapsuleLogger) and callback not in found:
-                found.append(callback)
-    return found
-
-
-def _lists(given: Mapping[str, Any]) -> Iterable[Iterable[Any]]:
-    for name in LISTS:
-        if callbacks := getattr(litellm, name, None):
-            yield callbacks
-    for name in ("callbacks", "success_callback", "failure_callback"):
-        callbacks = given.get(name)
-        if isinstance(callbacks, list | tuple):
-            yield callbacks
-
-
 # -- one call --------------------------------------------------------------------------------------
 
 
-def _entry(name: str, original: Any) -> Any:
-    """Return the wrapper of one entry point."""
+def _entry(name: str, original: Any, *, inner: bool = False) -> Any:
+    """Return the wrapper of one entry point, or of what it looks up (``inner``)."""
     positional = _positional(name, original)
     lazy = inspect.iscoroutinefunction(original)
+    retries = name.endswith("_with_retries")
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del instance
         scope = kwargs.pop(SCOPE_ARGUMENT, None) or innermost()
-        if _belongs_to_open_call(kwargs) or is_disabled():
+        if is_disabled():
             return wrapped(*args, **kwargs)
-        begin = functools.partial(_begin, name, positional, args, kwargs, scope)
+        known = _open_call(kwargs, inner=inner)
+        begin: Callable[[], Flight | None]
+        if known is None:
+            begin = functools.partial(_begin, name, positional, args, kwargs, scope)
+        elif retries and known.early:  # how the retries end decides; LiteLLM reports not all of it
+            begin = functools.partial(_same, known)
+        else:
+            return wrapped(*args, **kwargs)
         if lazy:
-            coroutine = _awaited(wrapped, args, kwargs, begin)
+            coroutine: Any = _awaited(wrapped, args, kwargs, begin)
             coroutine.__name__, coroutine.__qualname__ = wrapped.__name__, wrapped.__qualname__
             return coroutine
         return _called(wrapped, args, kwargs, begin)
@@ -210,16 +190,26 @@ def _positional(name: str, original: Any) -> tuple[str, ...]:
     return ("model", "messages")
 
 
-def _belongs_to_open_call(kwargs: Mapping[str, Any]) -> bool:
-    """Tell whether LiteLLM is calling itself for a call that is being followed already."""
-    logging_obj = kwargs.get("litellm_logging_obj")
-    if logging_obj is None:
-        return False
-    flight = current.get()
-    if flight is not None and flight.open:
-        return True
-    flight = flight_of(logging_obj)
-    return flight is not None and flight.open
+def _logging_obj(kwargs: Mapping[str, Any]) -> Any:
+    """Return LiteLLM's object for the call, which its fallbacks pass on one level deeper."""
+    nested = kwargs.get("kwargs")
+    return (nested if isinstance(nested, Mapping) else kwargs).get("litellm_logging_obj")
+
+
+def _open_call(kwargs: Mapping[str, Any], *, inner: bool) -> Flight | None:
+    """Return the call that is followed already and that LiteLLM calls itself for."""
+    logging_obj = _logging_obj(kwargs)
+    if logging_obj is None and not inner:
+        return None
+    slot = slot_of(logging_obj)
+    for flight in (current.get(), slot.flight if slot is not None else None):
+        if flight is not None and flight.open:
+            return flight
+    return None
+
+
+def _same(flight: Flight) -> Flight:
+    return flight
 
 
 def _begin(
@@ -234,7 +224,12 @@ def _begin(
         loggers = active_loggers(kwargs)
         if loggers:
             given = {**dict(zip(positional, args, strict=False)), **kwargs}
+            nested = kwargs.get("kwargs")
+            given = {**given, **nested} if isinstance(nested, dict) else given
             flight = Flight(name, given, loggers, scope)
+            slot = slot_of(_logging_obj(kwargs))
+            if slot is not None:  # made before the call, by a proxy
+                slot.take(flight)
     return flight
 
 
@@ -249,15 +244,14 @@ def _called(
     try:
         result = wrapped(*args, **kwargs)
     except BaseException as error:
-        with guarded("litellm.failed"):
-            flight.failed(error)
+        flight.fail(error)
         raise
     finally:
         current.set(outer)
     if inspect.iscoroutine(result):  # completion(acompletion=True)
         return _awaited(lambda: result, (), {}, lambda: flight)
     result = _returned(flight, result)
-    if flight.strict and not flight.open:
+    if flight.unconfirmed:
         flight.confirm()
     return result
 
@@ -273,21 +267,25 @@ async def _awaited(
     try:
         result = await wrapped(*args, **kwargs)
     except BaseException as error:
-        with guarded("litellm.failed"):
-            flight.failed(error)
+        flight.fail(error)
         raise
     finally:
         current.set(outer)
     result = _returned(flight, result)
-    if flight.strict and not flight.open:
+    if flight.unconfirmed:
         await anyio.to_thread.run_sync(flight.confirm)
     return result
 
 
 def _returned(flight: Flight, result: Any) -> Any:
     """Settle with a whole answer; follow a stream to its end."""
-    with guarded("litellm.returned"):
+    followed = False
+    with flight.guarded("litellm.returned"):
         if is_stream(result):
-            return flight.streams(result)
-        flight.answered(result)
+            result = flight.streams(result)
+        else:
+            flight.answered(result)
+        followed = True
+    if not followed:
+        follow_events(flight)
     return result

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import litellm
 
-from ...call import LLMCall
+from ...attribution import NOBODY
+from ...call import LLMCall, Request
 from ...content import ContentPolicy
-from ...logs import guarded
-from ...record import Ended, error_text
+from ...errors import RecordingError
+from ...logs import guarded, report
+from ...record import Ended, sealed_error
 from ...recorder import Recorder
 from ...scope import Scope, parent_of
 from .answered import answer_of, blocked, usage_of
@@ -37,7 +40,9 @@ current: ContextVar[Flight | None] = ContextVar("capsule_sdk_litellm_flight", de
 class Flight:
     """One call that is under way, recorded once in each chain that a logger stands for."""
 
-    __slots__ = ("__weakref__", "_attempts", "_details", "_pieces", "_targets", "strict")
+    __slots__ = (
+        "__weakref__", "_attempts", "_details", "_pieces", "_strict", "_targets", "_trouble", "early",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -50,32 +55,58 @@ class Flight:
         self._details: weakref.ref[Any] | None = None
         self._pieces: Pieces | None = None
         self._targets: list[tuple[Recorder, LLMCall]] = []
-        self.strict = any(not logger.swallow_errors for logger in loggers)
-        private = is_private(given)
-        named = attribution_of(given)
+        #: Whether LiteLLM's events decide how it ended, since nobody follows what its caller gets.
+        self.early = False
+        self._strict = any(not logger.swallow_errors for logger in loggers)
+        self._trouble: Exception | None = None
         seen: set[int] = set()
         for logger in loggers:
-            recorder = logger.recorder()
-            if id(recorder) in seen:
-                continue
-            seen.add(id(recorder))
-            policy = recorder.policy
-            if private or logger.is_private():
-                policy = ContentPolicy(mode="omit", limits=policy.limits)
-            parent, ended = parent_of(scope)
+            with self.guarded("litellm.begin"):
+                recorder = logger.recorder()
+                if id(recorder) in seen:
+                    continue
+                seen.add(id(recorder))
+                self._begin(call_type, given, logger, recorder, scope)
+
+    def _begin(
+        self,
+        call_type: str,
+        given: Mapping[str, Any],
+        logger: CapsuleLogger,
+        recorder: Recorder,
+        scope: Scope | None,
+    ) -> None:
+        policy = recorder.policy
+        if is_private(given) or logger.is_private():
+            policy = ContentPolicy(mode="omit", limits=policy.limits)
+        parent, ended = parent_of(scope)
+        request = Request(call_type, "unknown", "", None, 0)
+        named = NOBODY
+        with self.guarded("litellm.request"):  # a call without its request is better than none
             request = request_of(call_type, given, policy)
-            if ended is not None:
-                request.environment["closed_parent"] = str(ended)
-            call = LLMCall(
-                request,
-                parent=parent,
-                attribution=logger.attribution(scope, recorder).overlaid(named),
-                capsule_type=str(logger.capsule_type),
-                policy=policy,
-            )
-            call.attempts = self._attempts
-            recorder.begin(call)
-            self._targets.append((recorder, call))
+            named = attribution_of(given)
+        if ended is not None:
+            request.environment["closed_parent"] = str(ended)
+        call = LLMCall(
+            request,
+            parent=parent,
+            attribution=logger.attribution(scope, recorder).overlaid(named),
+            capsule_type=str(logger.capsule_type),
+            policy=policy,
+        )
+        call.attempts = self._attempts
+        self._targets.append((recorder, call))
+        recorder.begin(call)
+
+    @contextmanager
+    def guarded(self, place: str) -> Iterator[None]:
+        """Do as `logs.guarded`; what went wrong is raised where the user asked for strictness."""
+        with guarded(place):
+            try:
+                yield
+            except Exception as error:
+                self._trouble = error
+                raise
 
     # -- what becomes known on the way ------------------------------------------------------------
 
@@ -83,6 +114,11 @@ class Flight:
     def open(self) -> bool:
         """Whether nobody has decided yet how it ended."""
         return any(not call.closed for _, call in self._targets)
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the caller is still to be told that its capsule is in the chain, or why not."""
+        return self._strict and (self._trouble is not None or not self.open)
 
     def attempt(self, model: Any) -> None:
         """Note that LiteLLM sends the request, for the first time or once more."""
@@ -92,42 +128,48 @@ class Flight:
         """Remember LiteLLM's own object for this call, which can price it; not so as to keep it alive."""
         self._details = weakref.ref(logging_obj)
 
+    def logging_obj(self) -> Any:
+        """Return LiteLLM's own object for this call, while it lives."""
+        return self._details() if self._details is not None else None
+
     # -- how it can end ---------------------------------------------------------------------------
 
     def answered(self, response: Any) -> None:
         """The call has its whole answer."""
         for recorder, call in self._claim():
-            with guarded("litellm.answer"):
+            with self.guarded("litellm.answer"):
                 call.answer = answer_of(response, call.policy, self._price)
-            self._finish(recorder, call, "success")
+            self._settle(recorder, call, "success")
 
     def failed(self, error: BaseException) -> None:
         """The call has raised, at once or in the middle of its stream."""
         for recorder, call in self._claim():
             if blocked(error):
-                call.settle("blocked", error=call.policy.text(error_text(error)))
+                self._settle(recorder, call, "blocked", error=sealed_error(error, call.policy))
             else:
                 call.settle_with(error)
-            recorder.finish(call)
+                recorder.finish(call)
 
     def failed_so_far(self, error: BaseException) -> None:
         """LiteLLM has reported a failure that it may still make good by another attempt."""
         for _, call in self._targets:
-            call.status = "failure"
-            call.error = call.policy.text(error_text(error))
-
-    def cut_short(self, ended: str) -> None:
-        """Nobody will say any more how the call ended."""
-        for recorder, call in self._claim():
-            self._finish(recorder, call, "partial", ended=ended)
+            if not call.closed:
+                call.status = "failure"
+                call.error = sealed_error(error, call.policy)
 
     def confirm(self) -> None:
         """Wait until the call is durably in its chain (strict mode).
 
         Raises:
-            RecordingError: it is not.
+            RecordingError: it is not, or something went wrong while it was recorded.
 
         """
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            raise RecordingError(
+                f"this call to a model was not recorded as it should be: {type(trouble).__name__}: "
+                f"{trouble}; the log of capsule_sdk says where"
+            ) from trouble
         for recorder, call in self._targets:
             recorder.confirm(call)
 
@@ -144,32 +186,42 @@ class Flight:
 
     def chunk(self, chunk: Any) -> None:
         """A piece of the answer is on its way to the reader."""
-        if self._pieces is not None:
-            self._pieces.feed(chunk)
+        try:
+            if self._pieces is not None:
+                self._pieces.feed(chunk)
+        except Exception as error:  # noqa: BLE001 - as `guarded`, at a third of its price
+            self._trouble = error
+            report("litellm.stream", error)
 
     def end(self, stream: Any) -> None:
         """The stream is read to its end."""
-        pieces = self._pieces
-        if pieces is None:
-            return
-        with guarded("litellm.stream.end"):
-            pieces.finish()
-        failure = pieces.failure
-        for recorder, call in self._claim():
-            error = call.policy.text(failure) if failure is not None else None
-            self._finish(recorder, call, "success" if failure is None else "failure", error=error)
+        del stream
+        pieces, failure = self._pieces, None
+        with self.guarded("litellm.stream.end"):
+            if pieces is not None:
+                pieces.finish()
+                failure = pieces.failure
+        with self.guarded("litellm.stream.end"):
+            for recorder, call in self._claim():
+                if failure is None:
+                    self._settle(recorder, call, "success")
+                else:
+                    self._settle(recorder, call, "failure", error=call.policy.text(failure))
 
     def fail(self, error: BaseException) -> None:
-        """A step of the stream has raised."""
-        self.failed(error)
+        """The call, or a step of its stream, has raised; the error is on its way to the caller."""
+        with self.guarded("litellm.failed"):
+            self.failed(error)
 
     def close(self) -> None:
         """The reader has closed the stream."""
-        self._stopped(Ended.CLOSED, finalizing=False)
+        with self.guarded("litellm.stream.close"):
+            self._stopped(Ended.CLOSED, finalizing=False)
 
     def vanish(self) -> None:
         """Nobody can read the stream any more; called in a finalizer."""
-        self._stopped(Ended.ABANDONED, finalizing=True)
+        with self.guarded("litellm.stream.vanish"):
+            self._stopped(Ended.ABANDONED, finalizing=True)
 
     def _stopped(self, ended: str, *, finalizing: bool) -> None:
         """The reader has stopped: in the middle, or after the model had said that it was done."""
@@ -186,16 +238,11 @@ class Flight:
     def _claim(self) -> list[tuple[Recorder, LLMCall]]:
         return [(recorder, call) for recorder, call in self._targets if recorder.claim(call)]
 
-    def _finish(
-        self,
-        recorder: Recorder,
-        call: LLMCall,
-        status: str,
-        *,
-        error: str | None = None,
-        ended: str | None = None,
+    @staticmethod
+    def _settle(
+        recorder: Recorder, call: LLMCall, status: str, *, error: str | None = None
     ) -> None:
-        call.settle(status, error=error, ended=ended)
+        call.settle(status, error=error)
         recorder.finish(call)
 
     # -- what LiteLLM's own object knows ----------------------------------------------------------
@@ -205,10 +252,12 @@ class Flight:
         try:
             if not isinstance(usage, litellm.Usage):
                 tokens_in, tokens_out = usage_of(usage)
-                usage = litellm.Usage(prompt_tokens=tokens_in or 0, completion_tokens=tokens_out or 0)
+                usage = litellm.Usage(
+                    prompt_tokens=tokens_in or 0, completion_tokens=tokens_out or 0
+                )
             asked = self._targets[0][1].request.model
             response = litellm.ModelResponse(model=model or asked, usage=usage)
-            details = self._details() if self._details is not None else None
+            details = self.logging_obj()
             if details is not None:
                 return details._response_cost_calculator(result=response)  # type: ignore[no-any-return]
             return litellm.completion_cost(completion_response=response, model=asked)
@@ -217,7 +266,7 @@ class Flight:
 
     def _unbind(self, stream: Any) -> None:
         """Let a stream die with its last reader: LiteLLM keeps it in a cycle with its own object."""
-        details = self._details() if self._details is not None else None
+        details = self.logging_obj()
         kept = getattr(details, "model_call_details", None)
         if isinstance(kept, dict) and kept.get("original_response") is stream:
             kept["original_response"] = None

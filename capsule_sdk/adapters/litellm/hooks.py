@@ -14,13 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 
+from ...logs import guarded
 from ...scope import Scope, innermost
 from .flight import Flight, current
+from .lists import active_loggers
+from .streams import is_stream
 
 if TYPE_CHECKING:
     from .logger import CapsuleLogger
 
-__all__ = ["Slot", "failed", "flight_of", "mark", "returning", "sending", "succeeded"]
+__all__ = [
+    "Slot",
+    "answered_from_cache",
+    "failed",
+    "follow_events",
+    "mark",
+    "returning",
+    "sending",
+    "slot_of",
+    "succeeded",
+]
 
 #: The key under which LiteLLM's own record of a call (``model_call_details``) carries ours. It survives in
 #: every mode, and nothing that LiteLLM hands to other loggers shows it.
@@ -33,13 +46,17 @@ RETRIES = ("num_retries", "fallbacks", "context_window_fallback_dict", "retry_po
 class Slot:
     """Rides on one of LiteLLM's logging objects: the call it was made for, or the scope it was made in."""
 
-    __slots__ = ("__weakref__", "early", "flight", "may_retry", "scope")
+    __slots__ = ("__weakref__", "flight", "may_retry", "scope")
 
     def __init__(self, flight: Flight | None, scope: Scope | None, *, may_retry: bool) -> None:
         self.flight = flight
         self.scope = scope
-        self.early = flight is None
         self.may_retry = may_retry
+
+    def take(self, flight: Flight) -> None:
+        """Ride for this call from now on, unless another one is still open."""
+        if self.flight is None or not self.flight.open:
+            self.flight = flight
 
     def __copy__(self) -> Slot:
         return self
@@ -61,15 +78,26 @@ def mark(logging_obj: Any, flight: Flight | None, given: Mapping[str, Any]) -> N
         flight.belongs_to(logging_obj)
 
 
-def flight_of(logging_obj: Any) -> Flight | None:
-    """Return the call that a logging object carries."""
-    details = getattr(logging_obj, "model_call_details", None)
-    slot = details.get(SLOT) if isinstance(details, dict) else None
-    return slot.flight if isinstance(slot, Slot) else None
+def slot_of(logging_obj: Any) -> Slot | None:
+    """Return what rides on a logging object."""
+    return _slot(getattr(logging_obj, "model_call_details", None))
+
+
+def follow_events(flight: Flight) -> None:
+    """Have LiteLLM's events settle a call whose outcome could not be followed."""
+    with guarded("litellm.follow_events"):
+        slot = slot_of(flight.logging_obj())
+        if slot is not None and slot.flight is flight:
+            flight.early = True
+            weakref.finalize(slot, flight.vanish).atexit = False
+        else:
+            flight.vanish()
 
 
 def sending(logger: CapsuleLogger, model: Any, details: Any) -> None:
     """LiteLLM sends a request for this call."""
+    if isinstance(details, dict) and details.get("litellm_no_upstream_llm_call") is True:
+        return
     slot = _slot(details)
     if slot is None:
         if not isinstance(details, dict):
@@ -78,38 +106,49 @@ def sending(logger: CapsuleLogger, model: Any, details: Any) -> None:
         if flight is not None and not flight.open:
             flight = None
         details[SLOT] = slot = Slot(flight, innermost(), may_retry=False)
-    flight = _opened(logger, slot, details)
-    if flight is not None:
-        flight.attempt(model)
+    _opened(logger, slot, details).attempt(model)
 
 
 def returning(logger: CapsuleLogger, request: Any, response: Any) -> None:
     """LiteLLM is about to return the whole answer of an async call."""
-    details = getattr(request.get("litellm_logging_obj"), "model_call_details", None)
-    slot = _slot(details)
-    if slot is not None and slot.early and not details.get("stream"):
-        succeeded(logger, details, response)
+    logging_obj = request.get("litellm_logging_obj")
+    if slot_of(logging_obj) is not None and not logging_obj.model_call_details.get("stream"):
+        succeeded(logger, logging_obj.model_call_details, response)
 
 
 def succeeded(logger: CapsuleLogger, details: Any, response: Any) -> None:
     """LiteLLM reports an answer."""
     slot = _slot(details)
-    if slot is not None and slot.early:
+    if slot is not None:
         flight = _opened(logger, slot, details)
-        if flight is not None:
+        if flight.early:
+            flight.answered(response)
+
+
+def answered_from_cache(logging_obj: Any, found: Any) -> None:
+    """LiteLLM has looked into its cache, and will return from there what it has ``found``."""
+    slot = slot_of(logging_obj)
+    response = getattr(found, "cached_result", None)
+    if isinstance(response, list | None):  # of several embeddings some were found, or all
+        whole = getattr(found, "embedding_all_elements_cache_hit", False)
+        response = found.final_embedding_cached_response if whole else None
+    if slot is None or response is None or (slot.flight is not None and not slot.flight.early):
+        return
+    loggers = active_loggers({})
+    if loggers:
+        flight = _opened(loggers[0], slot, logging_obj.model_call_details)
+        if not is_stream(response):
             flight.answered(response)
 
 
 def failed(logger: CapsuleLogger, details: Any) -> None:
     """LiteLLM reports a failure, by which a call ends unless it is tried again."""
     slot = _slot(details)
-    if slot is None or not slot.early:
-        return
-    if details.get("litellm_no_upstream_llm_call") is True:
+    if slot is None or details.get("litellm_no_upstream_llm_call") is True:
         return
     flight = _opened(logger, slot, details)
     error = details.get("exception")
-    if flight is None or not isinstance(error, BaseException):
+    if not flight.early or not isinstance(error, BaseException):
         return
     if slot.may_retry:
         flight.failed_so_far(error)
@@ -122,16 +161,26 @@ def _slot(details: Any) -> Slot | None:
     return found if isinstance(found, Slot) else None
 
 
-def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Flight | None:
+def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Flight:
     """Return the call of a slot; one that nobody follows is opened now, for the logger that hears of it first."""
     if slot.flight is None:
-        params = details.get("litellm_params") or {}
-        given = {
-            **(details.get("optional_params") or {}),
-            **details,
-            "metadata": params.get("metadata"),
-        }
-        slot.flight = Flight(str(details.get("call_type")), given, [logger], slot.scope)
+        given = _given(details)
+        slot.flight = Flight(
+            str(details.get("call_type")), given, active_loggers(given) or [logger], slot.scope
+        )
+        slot.flight.early = True
         weakref.finalize(slot, slot.flight.vanish).atexit = False
     return slot.flight
 
+
+def _given(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call, as far as LiteLLM's own record of it has them."""
+    params = details.get("litellm_params") or {}
+    dynamic = details.get("standard_callback_dynamic_params") or {}
+    return {
+        **(details.get("optional_params") or {}),
+        **details,
+        "metadata": params.get("metadata"),
+        "no-log": params.get("no-log"),
+        "turn_off_message_logging": dynamic.get("turn_off_message_logging"),
+    }

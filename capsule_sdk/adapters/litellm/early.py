@@ -1,0 +1,81 @@
+"""Early: calls by functions that were taken from LiteLLM before its entry points were wrapped.
+
+Where such a function is a module's global, it is exchanged for its wrapper. Kept anywhere else (an attribute, a
+closure, a default argument, a `functools.partial`, a Router) it stays what it is, and its calls are caught
+where they pass LiteLLM's own parts:
+
+- What LiteLLM's entry points look up at each call is wrapped too: chat, responses, embeddings, messages and
+  fallbacks are followed from there like any other call.
+- The others are known by their logging object, which carries the scope they were made in from its making on:
+  they are opened and settled by LiteLLM's events (`hooks`), an answer from the cache where it is found (here).
+
+What cannot be right for the latter: ``moderation()`` tells LiteLLM nothing of itself and is not recorded; an
+abandoned stream has no text, and comes out as abandoned also if it was cancelled or closed; strictness does
+not reach their caller. In a call that is already open (a callback, a custom provider) every kept function
+counts as part of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ...logs import guarded, log
+from .flight import current
+from .hooks import answered_from_cache, mark
+
+__all__ = ["install"]
+
+
+def install() -> None:
+    """Wrap the parts of LiteLLM that such calls pass. One that is missing costs the cases named above."""
+    import litellm.caching.caching_handler as caching  # noqa: PLC0415, PLR0402 - the module, not its exports
+    import litellm.utils as utils  # noqa: PLC0415, PLR0402 - as above
+
+    _wrap(utils, "function_setup", _setup)
+    handler = getattr(caching, "LLMCachingHandler", None)
+    _wrap(handler, "_sync_get_cache", _look_up)
+    _wrap(handler, "_async_get_cache", _alook_up)
+
+
+def _wrap(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
+    original = getattr(owner, name, None)
+    if callable(original):
+        setattr(owner, name, functools.wraps(original)(wrap(original)))
+    else:
+        log.warning(
+            "this LiteLLM lacks a part; calls by early imported names may be missed", part=name
+        )
+
+
+def _setup(original: Callable[..., Any]) -> Any:
+    """Have each logging object that LiteLLM makes carry the call it is made for."""
+
+    def function_setup(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        with guarded("litellm.setup"):
+            mark(result[0], current.get(), kwargs)
+        return result
+
+    return function_setup
+
+
+def _look_up(original: Callable[..., Any]) -> Any:
+    def sync_get_cache(*args: Any, **kwargs: Any) -> Any:
+        found = original(*args, **kwargs)
+        with guarded("litellm.cache"):
+            answered_from_cache(kwargs.get("logging_obj"), found)
+        return found
+
+    return sync_get_cache
+
+
+def _alook_up(original: Callable[..., Any]) -> Any:
+    async def async_get_cache(*args: Any, **kwargs: Any) -> Any:
+        found = await original(*args, **kwargs)
+        with guarded("litellm.cache"):
+            answered_from_cache(kwargs.get("logging_obj"), found)
+        return found
+
+    return async_get_cache

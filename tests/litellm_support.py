@@ -1,0 +1,230 @@
+"""What the tests of the LiteLLM adapter share: a provider, calls to it, and an exact count of the capsules.
+
+A module takes the fixtures with ``pytest_plugins = ["litellm_support"]`` and its filters with
+``pytestmark = LITELLM_NOISE``. ``expect`` compares the calls in a chain with the expected (scope, status)
+pairs, at once; and when the module's last test is over, its chains are compared once more, half a second
+and a garbage collection later, in case LiteLLM's threads or a finalizer had something to add.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import json
+import logging
+import os
+import time
+import warnings
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import pytest
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+
+import litellm
+from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+from provider import Provider
+
+from capsule_sdk.adapters.litellm import CapsuleLogger
+from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.recorder import live_recorders
+
+if TYPE_CHECKING:
+    from conftest import Capsule, Chain
+
+T = TypeVar("T")
+
+#: A call as a test expects it: the name of the task it hangs under (``None``: none), and how it ended.
+Pair = tuple[str | None, str]
+
+#: For ``pytestmark``. LiteLLM keeps its HTTP clients for the life of the process, and those of an event loop
+#: that has ended cannot be closed any more; its logging callbacks die unawaited with the loop; and pydantic
+#: has something to say about its types.
+LITELLM_NOISE = [
+    pytest.mark.filterwarnings("ignore:.*using the `ReadOnly` qualifier:UserWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Unclosed c:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine 'Logging.async_:RuntimeWarning"),
+]
+
+LISTS = (
+    "callbacks", "input_callback", "success_callback", "failure_callback", "service_callback",
+    "_async_input_callback", "_async_success_callback", "_async_failure_callback",
+)  # fmt: skip
+SETTINGS = (
+    "cache", "context_window_fallbacks", "disable_streaming_logging", "drop_params", "fallbacks",
+    "num_retries", "request_timeout", "suppress_debug_info", "turn_off_message_logging",
+)  # fmt: skip
+
+
+# -- calling ---------------------------------------------------------------------------------------
+
+
+def user(text: str) -> list[Any]:
+    """A prompt of one message."""
+    return [{"role": "user", "content": text}]
+
+
+class LLM:
+    """LiteLLM with a logger in its callbacks, and the provider that it calls."""
+
+    def __init__(self, provider: Provider, logger: CapsuleLogger) -> None:
+        self.provider = provider
+        self.logger = logger
+        #: Where a call goes to, without retries of the HTTP client's own.
+        self.at: dict[str, Any] = {
+            "api_base": provider.base_url,
+            "api_key": "sk-test",
+            "max_retries": 0,
+        }
+
+    def ask(self, text: str = "hi", model: str = "openai/gpt-4o", **options: Any) -> Any:
+        """Call ``litellm.completion``."""
+        options.setdefault("messages", user(text))
+        return litellm.completion(model=model, **{**self.at, **options})
+
+    async def aask(self, text: str = "hi", model: str = "openai/gpt-4o", **options: Any) -> Any:
+        """Call ``litellm.acompletion``."""
+        options.setdefault("messages", user(text))
+        return await litellm.acompletion(model=model, **{**self.at, **options})
+
+
+def run(main: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine function in an event loop of its own, and LiteLLM's late callbacks after it."""
+
+    async def then_callbacks() -> T:
+        try:
+            return await main()
+        finally:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await GLOBAL_LOGGING_WORKER.flush()
+
+    return asyncio.run(then_callbacks())
+
+
+# -- counting --------------------------------------------------------------------------------------
+
+
+class _Watched(NamedTuple):
+    test: str
+    url: Path
+    expected: Counter[Pair]
+
+
+_watched: dict[Path, _Watched] = {}
+
+
+def calls(capsules: list[Capsule]) -> list[Capsule]:
+    """Those of the capsules that are calls to a model."""
+    return [capsule for capsule in capsules if capsule["trigger"]["source"] == "litellm"]
+
+
+def pairs(capsules: list[Capsule]) -> list[Pair]:
+    """The (scope, status) of each call in a chain; a scope goes by the last part of its name."""
+    names = {c["id"]: c["trigger"]["source"].rpartition(".")[2] for c in capsules}
+    return [
+        (
+            None if c["parent_id"] is None else names.get(c["parent_id"], "not in the chain"),
+            c["outcome"]["status"],
+        )
+        for c in calls(capsules)
+    ]
+
+
+def expect(chain: Chain, expected: list[Pair], *, within: float = 0.0) -> list[Capsule]:
+    """Assert that the calls in the chain are exactly these; return their capsules in the order given.
+
+    Args:
+        chain: the chain of the test. All scopes have ended, so that their names are in it.
+        expected: (scope, status) of every call, in any order; equal ones are returned in chain order.
+        within: seconds that a finalizer may take; else the calls are to be there at once.
+
+    """
+    wanted = Counter(expected)
+    until = time.monotonic() + within
+    capsules = chain.capsules()
+    while Counter(pairs(capsules)) != wanted and time.monotonic() < until:
+        time.sleep(0.002)
+        capsules = chain.capsules()
+    found = pairs(capsules)
+    assert Counter(found) == wanted
+    test = os.environ.get("PYTEST_CURRENT_TEST", "")
+    _watched[chain.url] = _Watched(test, chain.url, wanted)
+    left = list(zip(found, calls(capsules), strict=True))
+    return [left.pop([pair for pair, _ in left].index(pair))[1] for pair in expected]
+
+
+def expect_one(chain: Chain, scope: str | None, status: str, *, within: float = 0.0) -> Capsule:
+    """Assert that there is exactly one call in the chain, and return its capsule."""
+    return expect(chain, [(scope, status)], within=within)[0]
+
+
+def usage(capsule: Capsule) -> tuple[int | None, int | None, str | None]:
+    """Tokens in, tokens out and cost; the two places where they stand must agree."""
+    used, metrics = capsule["execution"]["resources_used"], capsule["outcome"]["metrics"]
+    one = used["tokens_in"], used["tokens_out"], used["cost"]
+    assert one == (metrics["tokens_in"], metrics["tokens_out"], metrics["cost_usd"])
+    return one
+
+
+def reference_hash(messages: Any) -> str:
+    """``reasoning.prompt_hash`` as the reference package computes it."""
+    text = json.dumps(messages, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha3_256(text.encode()).hexdigest()
+
+
+# -- fixtures --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[Provider]:
+    with Provider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def llm(chain: Chain, provider: Provider, _nothing_comes_late: None) -> Iterator[LLM]:
+    """LiteLLM as a user has it who wrote ``litellm.callbacks = [CapsuleLogger()]``; undone afterwards."""
+    before = {name: getattr(litellm, name) for name in SETTINGS}
+    level = logging.getLogger("LiteLLM").level
+    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # it logs every error with its traceback
+    litellm.suppress_debug_info = True
+    _empty_lists()
+    logger = CapsuleLogger()
+    litellm.callbacks = [logger]
+    yield LLM(provider, logger)
+    _empty_lists()
+    for name, value in before.items():
+        setattr(litellm, name, value)
+    logging.getLogger("LiteLLM").setLevel(level)
+
+
+def _empty_lists() -> None:
+    for name in LISTS:
+        setattr(litellm, name, [])
+
+
+@pytest.fixture(scope="module")
+def _nothing_comes_late() -> Iterator[None]:
+    _watched.clear()
+    yield
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # see LITELLM_NOISE; here, not in others' tests
+        gc.collect()
+        time.sleep(0.5)
+        gc.collect()
+    for recorder in live_recorders():
+        assert recorder.flush(10.0) == 0
+    late = [
+        f"{watched.test}: {found} instead of {watched.expected}"
+        for watched in _watched.values()
+        if (found := Counter(pairs(list(read_chain(watched.url))))) != watched.expected
+    ]
+    assert not late, "\n".join(late)

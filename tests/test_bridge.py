@@ -1,0 +1,390 @@
+"""The bridge: any storage, on one loop, one capsule at a time, none lost and none twice."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from chain_support import assert_one_unbroken_chain, capsule, capsules, finish, start
+from qp_capsule import (
+    Capsule,
+    Capsules,
+    CapsuleStorage,
+    CapsuleStorageProtocol,
+    CapsuleType,
+    Seal,
+    SealError,
+    StorageError,
+)
+from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.pool import StaticPool
+
+from capsule_sdk.chain import Chain, bridge, chain_identity, open_chain
+from capsule_sdk.chain.bridge import BridgedChain
+from capsule_sdk.errors import CapsuleRejected, ChainUnavailable, ConfigurationError
+
+
+class MemoryStorage:
+    """One list per tenant, bound to the loop that used it first, with faults to order."""
+
+    def __init__(self) -> None:
+        self.chains: defaultdict[str | None, list[Capsule]] = defaultdict(list)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.threads: set[int] = set()
+        self.closed = 0
+        self.before_storing: list[Exception] = []
+        self.after_storing: list[Exception] = []
+
+    async def _here(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert self.loop in {None, loop}, "called from another event loop"
+        self.loop = loop
+        self.threads.add(threading.get_ident())
+        await asyncio.sleep(0)
+
+    async def store(self, capsule: Capsule, tenant_id: str | None = None) -> Capsule:
+        await self._here()
+        assert capsule.is_sealed()
+        if self.before_storing:
+            raise self.before_storing.pop(0)
+        chain = self.chains[tenant_id]
+        if capsule.sequence != len(chain) or any(one.id == capsule.id for one in chain):
+            raise conflict()
+        chain.append(Capsule.from_sealed_dict(capsule.to_sealed_dict()))
+        if self.after_storing:
+            raise self.after_storing.pop(0)
+        return capsule
+
+    async def get(self, capsule_id: str | UUID, tenant_id: str | None = None) -> Capsule | None:
+        await self._here()
+        found = [one for one in self.chains[tenant_id] if str(one.id) == str(capsule_id)]
+        return found[0] if found else None
+
+    async def get_latest(self, tenant_id: str | None = None) -> Capsule | None:
+        await self._here()
+        return self.chains[tenant_id][-1] if self.chains[tenant_id] else None
+
+    async def get_all_ordered(self, tenant_id: str | None = None) -> Sequence[Capsule]:
+        return self.chains[tenant_id]
+
+    async def list(
+        self,
+        limit: int = 100,
+        offset: int = 0,
+        type_filter: CapsuleType | None = None,
+        tenant_id: str | None = None,
+    ) -> Sequence[Capsule]:
+        raise AssertionError("the bridge does not list")
+
+    async def count(
+        self, type_filter: CapsuleType | None = None, tenant_id: str | None = None
+    ) -> int:
+        return len(self.chains[tenant_id])
+
+    async def close(self) -> None:
+        await self._here()
+        self.closed += 1
+        self.loop = None
+
+    def assert_whole(self, length: int, tenant_id: str | None = None) -> None:
+        chain = self.chains[tenant_id]
+        assert [one.sequence for one in chain] == list(range(length))
+        assert [one.previous_hash for one in chain[1:]] == [one.hash for one in chain[:-1]]
+        assert len({one.id for one in chain}) == length
+        assert all(Seal().verify(one) for one in chain)
+
+
+def conflict() -> Exception:
+    return IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed"))
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    made = MemoryStorage()
+    assert isinstance(made, CapsuleStorageProtocol)
+    return made
+
+
+@pytest.fixture
+def chain(storage: MemoryStorage) -> Any:
+    made = open_chain(Capsules(storage=storage))
+    assert isinstance(made, BridgedChain)
+    yield made
+    made.close()
+    assert not [t for t in threading.enumerate() if t.name == "capsule-sdk-bridge"]
+
+
+def test_capsules_reach_the_storage_linked_and_sealed(chain: Chain, storage: MemoryStorage) -> None:
+    chain.append(capsules(3))
+    chain.append(capsules(2))
+    chain.append([])
+    storage.assert_whole(5)
+
+
+def test_every_call_runs_on_one_loop_whichever_thread_appends(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    threads = [threading.Thread(target=chain.append, args=[capsules(5)]) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    storage.assert_whole(30)
+    assert len(storage.threads) == 1
+    assert threading.get_ident() not in storage.threads
+
+
+def test_it_can_be_used_by_code_that_runs_on_a_loop_itself(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    async def main() -> None:
+        chain.append(capsules(2))
+
+    asyncio.run(main())
+    storage.assert_whole(2)
+
+
+def test_no_thread_runs_before_the_first_append(storage: MemoryStorage) -> None:
+    before = threading.active_count()
+    chain = open_chain(Capsules(storage=storage))
+    chain.close()
+    assert threading.active_count() == before
+    assert storage.closed == 0
+
+
+def test_close_closes_the_storage_on_its_loop_and_a_later_append_opens_it_again(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    chain.append(capsules(1))
+    chain.close()
+    chain.close()
+    assert storage.closed == 1
+    chain.append(capsules(1))
+    storage.assert_whole(2)
+
+
+# -- failures -------------------------------------------------------------------------------------
+
+
+def test_a_storage_that_fails_is_reported_and_the_retry_adds_nothing_twice(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    chain.append(capsules(1))
+    group = capsules(3)
+    storage.before_storing = [ConnectionError("gone")]
+    with pytest.raises(ChainUnavailable, match="MemoryStorage failed: ConnectionError: gone"):
+        chain.append(group)
+    assert not group[0].is_sealed()
+    chain.append(group)
+    storage.assert_whole(4)
+
+
+def test_a_store_whose_success_was_not_reported_is_not_repeated(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    group = capsules(3)
+    storage.after_storing = [TimeoutError("no answer")]
+    with pytest.raises(ChainUnavailable, match="no answer"):
+        chain.append(group)
+    chain.append(group)
+    storage.assert_whole(3)
+
+
+def test_what_another_process_had_stored_is_not_stored_again(storage: MemoryStorage) -> None:
+    group = capsules(3)
+    for _ in range(2):
+        chain = open_chain(Capsules(storage=storage))
+        chain.append(group)
+        chain.close()
+    storage.assert_whole(3)
+
+
+def test_conflicts_beyond_the_three_tries_of_qp_capsule_lose_nothing(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    storage.before_storing = [conflict() for _ in range(10)]
+    chain.append(capsules(2))
+    storage.assert_whole(2)
+
+
+def test_conflicts_without_end_are_reported(
+    chain: Chain, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge, "_CONFLICT_PATIENCE", 0.1)
+    storage.before_storing = [conflict() for _ in range(1000)]
+    group = capsules(1)
+    with pytest.raises(ChainUnavailable, match="ChainConflictError"):
+        chain.append(group)
+    assert not group[0].is_sealed()
+    storage.before_storing.clear()
+    chain.append(group)
+    storage.assert_whole(1)
+
+
+def test_a_conflict_after_a_success_that_was_not_reported_ends_the_retries(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    """The storage stored it and then said there was a conflict: the id tells."""
+    storage.after_storing = [conflict()]
+    chain.append(capsules(1))
+    storage.assert_whole(1)
+
+
+def test_what_the_storage_can_never_hold_is_rejected_by_name(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    too_long = DataError("INSERT", {}, Exception("value too long for character varying(36)"))
+    wrapped = StorageError("Failed to store capsule: DataError")
+    wrapped.__cause__ = too_long
+    one, poison = capsules(2)
+    for error in (too_long, wrapped):
+        chain.append([one])
+        storage.before_storing = [error]
+        with pytest.raises(CapsuleRejected) as raised:
+            chain.append([one, poison])
+        assert raised.value.capsule_id == str(poison.id)
+    storage.assert_whole(1)
+
+
+@pytest.mark.parametrize("value", [{1, 2}, "\ud800", {10: 1, 9: 2}])
+def test_what_cannot_be_sealed_or_read_back_is_rejected_by_name(
+    chain: Chain, storage: MemoryStorage, value: Any
+) -> None:
+    one, poison = capsules(2)
+    poison.outcome.result = value
+    with pytest.raises(CapsuleRejected) as raised:
+        chain.append([one, poison])
+    assert raised.value.capsule_id == str(poison.id)
+    storage.assert_whole(1)
+
+
+def test_a_seal_that_fails_for_every_capsule_blames_none(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Capsules(storage=storage)
+    chain = open_chain(both)
+
+    def fail(_: Capsule) -> Capsule:
+        raise SealError("no answer from the key")
+
+    monkeypatch.setattr(both.seal, "seal", fail)
+    with pytest.raises(ChainUnavailable, match="no answer from the key"):
+        chain.append(capsules(1))
+    monkeypatch.undo()
+    chain.close()
+
+
+# -- tenants, other storages, forks ---------------------------------------------------------------
+
+
+def test_each_tenant_has_a_chain_of_its_own(chain: Chain, storage: MemoryStorage) -> None:
+    group = capsules(9)
+    for number, one in enumerate(group):
+        if tenant := [None, "acme", 7][number % 3]:
+            one.context.environment["tenant_id"] = tenant
+    chain.append(group)
+    for tenant in (None, "acme", "7"):
+        storage.assert_whole(3, tenant)
+
+
+def test_a_storage_that_changes_what_qp_capsules_does_is_asked_itself(tmp_path: Path) -> None:
+    class Counting(CapsuleStorage):
+        stored = 0
+
+        async def store(self, capsule: Capsule, tenant_id: str | None = None) -> Capsule:
+            type(self).stored += 1
+            return await super().store(capsule, tenant_id)
+
+    chain = open_chain(Capsules(storage=Counting(tmp_path / "chain.db")))
+    chain.append(capsules(3))
+    chain.close()
+    chain.append(capsules(1))
+    chain.close()
+    assert Counting.stored == 4
+    assert_one_unbroken_chain(tmp_path / "chain.db", 4)
+
+
+def test_qp_capsules_database_in_memory_is_not_written_to_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = CapsuleStorage(Path(":memory:"), poolclass=StaticPool)
+    chain = open_chain(Capsules(storage=storage))
+    chain.append(capsules(2))
+    chain.close()
+    assert not Path(":memory:").exists()
+
+
+def test_the_same_storage_is_one_identity_and_another_is_another(storage: MemoryStorage) -> None:
+    one, same, other = (Capsules(storage=s) for s in (storage, storage, MemoryStorage()))
+    assert chain_identity(one) == chain_identity(same) == open_chain(one).identity
+    assert chain_identity(other) != chain_identity(one)
+    assert chain_identity(one).startswith("storage:")
+
+
+def test_a_postgresql_storage_is_known_by_its_database(storage: MemoryStorage) -> None:
+    storage.database_url = "postgresql+asyncpg://ana:secret@db/audit"  # type: ignore[attr-defined]
+    assert chain_identity(Capsules(storage=storage)) == "postgresql://db:5432/audit"
+
+
+def test_without_the_driver_of_postgresql_the_install_line_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "asyncpg", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "capsuled\[postgres\]"'):
+        open_chain(url="postgresql://ana@db/audit")
+
+
+def test_a_forked_child_gets_a_loop_and_connections_of_its_own(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from chain_support import capsules
+from qp_capsule import Capsules, CapsuleStorage
+from capsule_sdk.chain import open_chain
+class Own(CapsuleStorage): pass
+chain = open_chain(Capsules(storage=Own(Path(sys.argv[1]))))
+chain.append(capsules(2))
+child = os.fork()
+if child == 0:
+    chain.append(capsules(3))
+    chain.close()
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+chain.append(capsules(1))
+chain.close()
+"""
+    finish(start(code, tmp_path / "chain.db"), timeout=30)
+    assert_one_unbroken_chain(tmp_path / "chain.db", 6)
+
+
+def test_a_process_ends_although_nobody_closed_the_chain(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from chain_support import capsules
+from qp_capsule import Capsules, CapsuleStorage
+from capsule_sdk.chain import open_chain
+class Own(CapsuleStorage): pass
+open_chain(Capsules(storage=Own(Path(sys.argv[1])))).append(capsules(2))
+"""
+    process = start(code, tmp_path / "chain.db")
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert_one_unbroken_chain(tmp_path / "chain.db", 2)
+
+
+def test_a_capsule_is_not_changed_but_for_its_place_and_seal(
+    chain: Chain, storage: MemoryStorage
+) -> None:
+    one = capsule()
+    before = one.to_dict()
+    chain.append([one])
+    assert one.to_dict() == before | {"sequence": 0, "previous_hash": None}
+    assert one.is_sealed()
