@@ -99,16 +99,16 @@ class Recorder:
         """
         self._rounds.begun[record] = None
         self._open[record] = None
-        parent = record.parent
-        while parent is not None:
+        while (parent := record.parent) is not None:
             if parent.recorder is not self:
                 if not parent.closed:
                     break
             elif parent.adopt(record.id):
                 break
-            parent = parent.parent
+            record.parent = parent.parent
         record.parent_id = parent.id if parent is not None else None
-        record.parent = parent if parent is not None and parent.recorder is self else None
+        if parent is not None and parent.recorder is not self:
+            record.parent = None
         if isinstance(record, Task):
             record.recorder = self
         if self._thread is None:
@@ -290,6 +290,8 @@ class Recorder:
 
     def _cut_short(self, record: Record) -> None:
         try:
+            if record.parent is not None and record.id not in record.parent._started:
+                record.parent = record.parent_id = None  # interrupted before it was adopted
             if not record.closed:
                 record.cut_short(Ended.PROCESS_EXIT)
         except Exception as error:  # noqa: BLE001 - what is known of it is enough for its capsule

@@ -26,8 +26,10 @@ import pytest
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
+import anyio
 import litellm
 from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
+from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 from provider import Provider
 
 from capsule_sdk.adapters.litellm import CapsuleLogger
@@ -56,6 +58,7 @@ LISTS = (
     "callbacks", "input_callback", "success_callback", "failure_callback", "service_callback",
     "_async_input_callback", "_async_success_callback", "_async_failure_callback",
 )  # fmt: skip
+LOGGERS = ("LiteLLM", "LiteLLM Proxy", "LiteLLM Router")
 SETTINGS = (
     "cache", "context_window_fallbacks", "disable_streaming_logging", "drop_params", "fallbacks",
     "num_retries", "request_timeout", "suppress_debug_info", "turn_off_message_logging",
@@ -104,8 +107,49 @@ def run(main: Callable[[], Awaitable[T]]) -> T:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await GLOBAL_LOGGING_WORKER.flush()
+            await close_litellm_async_clients()
+            litellm.in_memory_llm_clients_cache.flush_cache()
 
     return asyncio.run(then_callbacks())
+
+
+# -- cancelling: each makes a call and cancels it after a tenth of a second --------------------------
+
+
+async def task_cancel(call: Callable[[], Any]) -> None:
+    task = asyncio.create_task(call())
+    await asyncio.sleep(0.1)
+    task.cancel("enough")
+    with pytest.raises(asyncio.CancelledError, match="enough"):
+        await task
+    assert task.cancelled()
+
+
+async def wait_for(call: Callable[[], Any]) -> None:
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(call(), 0.1)
+
+
+async def asyncio_timeout(call: Callable[[], Any]) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await call()
+
+
+async def anyio_move_on(call: Callable[[], Any]) -> None:
+    with anyio.move_on_after(0.1) as scope:
+        await call()
+    assert scope.cancelled_caught
+
+
+async def anyio_task_group(call: Callable[[], Any]) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(call)
+        await anyio.sleep(0.1)
+        group.cancel_scope.cancel()
+
+
+CANCELLERS = [task_cancel, wait_for, asyncio_timeout, anyio_move_on, anyio_task_group]
 
 
 # -- counting --------------------------------------------------------------------------------------
@@ -192,8 +236,9 @@ def provider() -> Iterator[Provider]:
 def llm(chain: Chain, provider: Provider, _nothing_comes_late: None) -> Iterator[LLM]:
     """LiteLLM as a user has it who wrote ``litellm.callbacks = [CapsuleLogger()]``; undone afterwards."""
     before = {name: getattr(litellm, name) for name in SETTINGS}
-    level = logging.getLogger("LiteLLM").level
-    logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # it logs every error with its traceback
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log every error with its traceback
     litellm.suppress_debug_info = True
     _empty_lists()
     logger = CapsuleLogger()
@@ -202,7 +247,38 @@ def llm(chain: Chain, provider: Provider, _nothing_comes_late: None) -> Iterator
     _empty_lists()
     for name, value in before.items():
         setattr(litellm, name, value)
-    logging.getLogger("LiteLLM").setLevel(level)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+@pytest.fixture(params=["sync", "async"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Run the test with LiteLLM's sync functions, and with the async ones."""
+    return str(request.param)
+
+
+@pytest.fixture
+def ask(mode: str, llm: LLM) -> Callable[..., Any]:
+    """``LLM.ask``, or ``LLM.aask`` in an event loop."""
+    if mode == "sync":
+        return llm.ask
+    return lambda *args, **options: run(lambda: llm.aask(*args, **options))
+
+
+@pytest.fixture
+def read(mode: str, llm: LLM) -> Callable[..., list[Any]]:
+    """Make a streamed call like ``ask`` does, and read it to its end, in one loop; returns the chunks."""
+    if mode == "sync":
+        return lambda *args, **options: list(llm.ask(*args, stream=True, **options))
+
+    async def read(*args: Any, **options: Any) -> list[Any]:
+        return [chunk async for chunk in await llm.aask(*args, stream=True, **options)]
+
+    return lambda *args, **options: run(lambda: read(*args, **options))
+
+
+def _stored(url: Path) -> list[Capsule]:
+    return list(read_chain(url)) if url.exists() else []
 
 
 def _empty_lists() -> None:
@@ -225,6 +301,6 @@ def _nothing_comes_late() -> Iterator[None]:
     late = [
         f"{watched.test}: {found} instead of {watched.expected}"
         for watched in _watched.values()
-        if (found := Counter(pairs(list(read_chain(watched.url))))) != watched.expected
+        if (found := Counter(pairs(_stored(watched.url)))) != watched.expected
     ]
     assert not late, "\n".join(late)

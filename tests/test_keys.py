@@ -60,7 +60,7 @@ race(8, work)
     assert len(lines) == 80
     assert set(lines) == {f"{home} {public_key(home / 'key')}" for home in homes}
     for home in homes:
-        assert sorted(path.name for path in home.iterdir()) == ["key", "key.lock"]
+        assert sorted(path.name for path in home.iterdir()) == ["key"]
 
 
 def test_threads_that_start_together_get_one_key(key: Path) -> None:
@@ -136,35 +136,6 @@ def test_a_key_that_cannot_be_read_now_may_be_later(key: Path) -> None:
     key.rmdir()
     chain.append(group)
     chain.close()
-
-
-def test_a_fork_while_the_key_is_made_does_not_lock_the_child_out(tmp_path: Path) -> None:
-    code = """
-import os, sys, threading, time
-from pathlib import Path
-from capsule_sdk.chain import keys
-inside = threading.Event()
-create = keys._create
-def slowly(path):
-    inside.set()
-    time.sleep(0.3)
-    create(path)
-keys._create = slowly
-thread = threading.Thread(target=keys.ensure_key, args=(sys.argv[1],))
-thread.start()
-inside.wait()
-child = os.fork()
-if child == 0:
-    keys.ensure_key(sys.argv[1])
-    print(Path(sys.argv[1]).read_bytes().hex(), flush=True)
-    os._exit(0)
-thread.join()
-print(Path(sys.argv[1]).read_bytes().hex(), flush=True)
-assert os.waitpid(child, 0)[1] == 0
-"""
-    (printed,) = finish(start(code, tmp_path / "key"), timeout=20)
-    one, other = printed.split()
-    assert one == other
 
 
 # -- the keyring ----------------------------------------------------------------------------------

@@ -5,7 +5,9 @@ together both write, and the one that lost goes on signing with a key that nobod
 the key is made here, before ``Seal`` looks, and these hold:
 
 - An existing key MUST NOT be overwritten, whatever is in it.
-- A key file MUST appear whole and on disk, or not at all.
+- A key file MUST appear whole and synced, or not at all: it is linked to its place, which one
+  process alone can do, so that no lock is needed (nor waited for, nor inherited by a fork).
+- A key MUST be safe on disk before anything is signed with it.
 - Where a keyring lies beside the key, it MUST know the key: a rotation keeps the public half of
   those keys only, and everything signed with another could not be verified again.
 """
@@ -13,13 +15,10 @@ the key is made here, before ``Seal`` looks, and these hold:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -51,59 +50,32 @@ def ensure_key(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     make_private_directory(path.parent)
-    with _lock(path.with_name(path.name + ".lock")):
-        if not path.exists():
-            _create(path)
-        key = _read(path)
-        _register(key, path)
-
-
-@contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the lock file; it stays, since removing it would let two hold "the" lock.
-
-    A record lock, not ``flock``: a child forked in here would inherit that one and never let go.
-    It does not part the threads of one process; the mutex does.
-    """
-    with _mutex.held:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-
-class _Mutex:
-    """A lock that a forked child finds open, whoever held it in the parent."""
-
-    def __init__(self) -> None:
-        self.renew()
-        os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        self.held = threading.Lock()
-
-
-_mutex = _Mutex()
+    if not path.exists():
+        _create(path)
+    _sync_directory(path.parent)  # also after another process, which may not have come so far
+    _register(_read(path), path)
 
 
 def _create(path: Path) -> None:
+    """Make the key beside its place and link it there, which only one of many can do."""
     descriptor, name = tempfile.mkstemp(prefix=path.name + ".", suffix=".new", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):  # qp-capsule does not take the lock
+        with contextlib.suppress(FileExistsError):
             os.link(name, path)
     finally:
         Path(name).unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def _read(path: Path) -> SigningKey:

@@ -57,13 +57,14 @@ def _first_int(value: Any, *names: str) -> int | None:
 
 
 def cost_of(value: Any) -> Decimal | None:
-    """Return dollars as LiteLLM gives them, exactly as printed."""
+    """Return LiteLLM's dollars, to the 15 digits that a float carries.
+
+    LiteLLM reckons in floats: 7 tokens of $0.0000025 are 0.000017500000000000002 there.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
-    try:
-        return Decimal(str(value))
-    except ArithmeticError:
-        return None
+    cost = Decimal(f"{value:.15g}") if isinstance(value, float) else Decimal(value)
+    return cost if cost.is_finite() else None
 
 
 def answer_of(response: Any, policy: ContentPolicy, price: Price) -> Answer:

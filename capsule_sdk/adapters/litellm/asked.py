@@ -94,17 +94,19 @@ def _field(value: Any, name: str) -> Any:
     return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
-def attribution_of(given: Mapping[str, Any]) -> Attribution:
+def attribution_of(given: Mapping[str, Any], around: Attribution = NOBODY) -> Attribution:
     """Return session, user and correlation as the call's own arguments and metadata name them.
 
-    Never an agent, never an authority: metadata may come from outside.
+    Never an agent, never an authority: metadata may come from outside. A Router gives each call a trace id
+    if it has none; so among its calls that id says nothing against the correlation of the scopes ``around``.
     """
     metadata = {**_mapping(given.get("litellm_metadata")), **_mapping(given.get("metadata"))}
     session = metadata.get("session_id") or given.get("litellm_session_id")
     user = given.get("user") or metadata.get("user_id") or metadata.get("trace_user_id")
-    correlation = (
-        metadata.get("correlation_id") or given.get("litellm_trace_id") or metadata.get("trace_id")
-    )
+    trace = given.get("litellm_trace_id")
+    if "model_group" in metadata and around.correlation_id is not None:
+        trace = None
+    correlation = metadata.get("correlation_id") or trace or metadata.get("trace_id")
     if not (session or user or correlation):
         return NOBODY
     return Attribution(

@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import litellm
@@ -81,16 +82,16 @@ class Flight:
             policy = ContentPolicy(mode="omit", limits=policy.limits)
         parent, ended = parent_of(scope)
         request = Request(call_type, "unknown", "", None, 0)
-        named = NOBODY
+        around, named = logger.attribution(scope, recorder), NOBODY
         with self.guarded("litellm.request"):  # a call without its request is better than none
             request = request_of(call_type, given, policy)
-            named = attribution_of(given)
+            named = attribution_of(given, around)
         if ended is not None:
             request.environment["closed_parent"] = str(ended)
         call = LLMCall(
             request,
             parent=parent,
-            attribution=logger.attribution(scope, recorder).overlaid(named),
+            attribution=around.overlaid(named),
             capsule_type=str(logger.capsule_type),
             policy=policy,
         )
@@ -138,7 +139,11 @@ class Flight:
         """The call has its whole answer."""
         for recorder, call in self._claim():
             with self.guarded("litellm.answer"):
-                call.answer = answer_of(response, call.policy, self._price)
+                answer = answer_of(response, call.policy, self._price)
+                if self._attempts and answer.environment.get("cache_hit"):
+                    # embeddings of which some were in the cache: what the others cost is not told
+                    answer = replace(answer, cost_usd=None)
+                call.answer = answer
             self._settle(recorder, call, "success")
 
     def failed(self, error: BaseException) -> None:
@@ -212,6 +217,7 @@ class Flight:
         """The call, or a step of its stream, has raised; the error is on its way to the caller."""
         with self.guarded("litellm.failed"):
             self.failed(error)
+        self._pieces = None  # what a stream gives after an error, its invented end for one, is no answer
 
     def close(self) -> None:
         """The reader has closed the stream."""

@@ -111,6 +111,9 @@ class Pieces:
             for call in get(delta, "tool_calls") or ():
                 function = get(call, "function")
                 choice.tool(get(call, "index"), get(function, "name"), get(function, "arguments"))
+            legacy = get(delta, "function_call")
+            if legacy is not None:
+                choice.tool("function_call", get(legacy, "name"), get(legacy, "arguments"))
             finish = get(item, "finish_reason")
             if finish:
                 choice.finish = str(finish)
