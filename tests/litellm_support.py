@@ -49,6 +49,8 @@ Pair = tuple[str | None, str]
 #: has something to say about its types.
 LITELLM_NOISE = [
     pytest.mark.filterwarnings("ignore:.*using the `ReadOnly` qualifier:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Accessing the 'model_:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Unclosed c:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:coroutine 'Logging.async_:RuntimeWarning"),
@@ -238,7 +240,7 @@ def llm(chain: Chain, provider: Provider, _nothing_comes_late: None) -> Iterator
     before = {name: getattr(litellm, name) for name in SETTINGS}
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     for name in LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log every error with its traceback
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # or each error with its traceback
     litellm.suppress_debug_info = True
     _empty_lists()
     logger = CapsuleLogger()
@@ -292,7 +294,7 @@ def _nothing_comes_late() -> Iterator[None]:
     yield
     litellm.in_memory_llm_clients_cache.flush_cache()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # see LITELLM_NOISE; here, not in others' tests
+        warnings.simplefilter("ignore", ResourceWarning)  # here, not in other modules' tests
         gc.collect()
         time.sleep(0.5)
         gc.collect()

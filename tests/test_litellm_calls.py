@@ -420,9 +420,7 @@ def test_a_coroutine_that_is_closed_unawaited_is_no_call(chain: Chain, llm: LLM)
     assert not llm.provider.count("never sent")
 
 
-def test_a_coroutine_that_is_never_awaited_gets_pythons_one_warning(
-    chain: Chain, llm: LLM
-) -> None:
+def test_a_coroutine_that_is_never_awaited_gets_pythons_one_warning(chain: Chain, llm: LLM) -> None:
     def forget(function: Any) -> list[str]:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")

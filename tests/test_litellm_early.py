@@ -20,6 +20,7 @@ from typing import Any
 
 import litellm
 import litellm.main
+import openai
 import pytest
 import wrapt
 from litellm_support import LITELLM_NOISE, calls, expect, expect_one, pairs, run, usage, user
@@ -79,8 +80,6 @@ def early(request: pytest.FixtureRequest, llm: Any) -> Early:
 #: LiteLLM reports a sync success in a thread of its own, an abandoned stream by its death: seconds for both.
 SOON = 3.0
 
-FAILURES = (litellm.APIError, litellm.BadRequestError, litellm.ServiceUnavailableError)
-
 
 # -- whole answers ---------------------------------------------------------------------------------
 
@@ -105,10 +104,10 @@ def test_a_failure(chain: Any, early: Early, what: str) -> None:
     model = "openai/gpt-4o" if what == "fail500" else "nosuch/x"
 
     async def main() -> None:
-        with capsule_scope("async"), pytest.raises(FAILURES):
+        with capsule_scope("async"), pytest.raises(openai.APIError):
             await early.aask(what, model)
 
-    with capsule_scope("sync"), pytest.raises(FAILURES):
+    with capsule_scope("sync"), pytest.raises(openai.APIError):
         early.ask(what, model)
     run(main)
     for capsule in expect(chain, [("sync", "failure"), ("async", "failure")], within=SOON):
@@ -141,6 +140,8 @@ def test_retries_that_do_not_help(chain: Any, early: Early) -> None:
     expect(chain, [("sync", "failure"), ("async", "failure")], within=SOON)
 
 
+# a sync call with fallbacks runs a loop of its own, which LiteLLM closes with its worker in it
+@pytest.mark.filterwarnings("ignore:coroutine 'LoggingWorker:RuntimeWarning")
 def test_fallbacks(chain: Any, early: Early) -> None:
     async def main() -> None:
         with capsule_scope("async"):
@@ -247,11 +248,11 @@ def test_a_stream_that_is_abandoned_has_its_text_unless_there_are_only_events(
 
 def test_a_stream_that_fails(chain: Any, early: Early) -> None:
     async def main() -> None:
-        with capsule_scope("async"), pytest.raises(FAILURES):
+        with capsule_scope("async"), pytest.raises(openai.APIError):
             async for _ in await early.aask("miderr", stream=True):
                 pass
 
-    with capsule_scope("sync"), pytest.raises(FAILURES):
+    with capsule_scope("sync"), pytest.raises(openai.APIError):
         list(early.ask("miderr", stream=True))
     run(main)
     expect(chain, [("sync", "failure"), ("async", "failure")], within=SOON)

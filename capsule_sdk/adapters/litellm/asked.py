@@ -24,7 +24,9 @@ def request_of(call_type: str, given: Mapping[str, Any], policy: ContentPolicy) 
     messages = prompt if isinstance(prompt, list) else [] if prompt is None else [prompt]
     model = label(given.get("model") or "unknown")
     environment: dict[str, Any] = {"stream": bool(given.get("stream"))}
-    provider = given.get("custom_llm_provider") or (model.split("/", 1)[0] if "/" in model else None)
+    provider = given.get("custom_llm_provider") or (
+        model.split("/", 1)[0] if "/" in model else None
+    )
     for name, value in (
         ("provider", provider),
         ("litellm_call_id", given.get("litellm_call_id")),
@@ -86,7 +88,9 @@ def _text_of(content: Any) -> str:
     parts = []
     for part in content:
         text = part if isinstance(part, str) else _field(part, "text")
-        parts.append(text if isinstance(text, str) else f"[{label(_field(part, 'type') or 'part')}]")
+        parts.append(
+            text if isinstance(text, str) else f"[{label(_field(part, 'type') or 'part')}]"
+        )
     return "\n".join(parts)
 
 

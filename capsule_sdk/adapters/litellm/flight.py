@@ -67,6 +67,7 @@ class Flight:
                 if id(recorder) in seen:
                     continue
                 seen.add(id(recorder))
+                self._strict |= not recorder.settings.swallow_errors
                 self._begin(call_type, given, logger, recorder, scope)
 
     def _begin(
@@ -217,7 +218,7 @@ class Flight:
         """The call, or a step of its stream, has raised; the error is on its way to the caller."""
         with self.guarded("litellm.failed"):
             self.failed(error)
-        self._pieces = None  # what a stream gives after an error, its invented end for one, is no answer
+        self._pieces = None  # an end that LiteLLM's stream invents after an error is none
 
     def close(self) -> None:
         """The reader has closed the stream."""

@@ -21,7 +21,17 @@ __all__ = ["Pieces"]
 class Pieces:
     """One streamed answer in the making."""
 
-    __slots__ = ("_buffer", "_choices", "_last_hidden", "_model", "_price", "_usage", "cached", "facts", "failure")
+    __slots__ = (
+        "_buffer",
+        "_choices",
+        "_last_hidden",
+        "_model",
+        "_price",
+        "_usage",
+        "cached",
+        "facts",
+        "failure",
+    )
 
     def __init__(self, price: Price) -> None:
         self._price = price
@@ -42,14 +52,13 @@ class Pieces:
         return bool(self._choices) and all(choice.finish for choice in self._choices.values())
 
     def feed(self, chunk: Any) -> None:
-        """Take over what one chunk brings. Never raises: the chunk is on its way to the user."""
-        with guarded("litellm.stream"):
-            if isinstance(chunk, bytes | str):
-                self._frames(chunk.encode() if isinstance(chunk, str) else chunk)
-            elif get(chunk, "choices") is not None:
-                self._chat(chunk)
-            else:
-                self._event(chunk)
+        """Take over what one chunk brings. An error in here must not reach the chunk's reader."""
+        if isinstance(chunk, bytes | str):
+            self._frames(chunk.encode() if isinstance(chunk, str) else chunk)
+        elif get(chunk, "choices") is not None:
+            self._chat(chunk)
+        else:
+            self._event(chunk)
 
     def begin(self, stream: Any) -> None:
         """Take what the stream tells before its first chunk."""

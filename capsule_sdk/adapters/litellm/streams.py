@@ -11,6 +11,7 @@ import types
 import weakref
 from typing import Any, Protocol
 
+import anyio.to_thread
 import wrapt
 
 from ...driving import drive
@@ -28,6 +29,13 @@ class Follower(Protocol):
 
     def end(self, stream: Any) -> None:
         """The stream has ended by itself."""
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether the reader is to learn whether that has been recorded (strict mode)."""
+
+    def confirm(self) -> None:
+        """Wait for that; raises if it has not been. Blocks."""
 
     def fail(self, error: BaseException) -> None:
         """A step has raised; the error is on its way to the reader."""
@@ -70,6 +78,8 @@ def _followed(base: type) -> type:
             chunk = base.__next__(self)  # type: ignore[attr-defined]
         except StopIteration:
             follower.end(self)
+            if follower.unconfirmed:
+                follower.confirm()
             raise
         except BaseException as error:
             follower.fail(error)
@@ -83,6 +93,8 @@ def _followed(base: type) -> type:
             chunk = await base.__anext__(self)  # type: ignore[attr-defined]
         except StopAsyncIteration:
             follower.end(self)
+            if follower.unconfirmed:
+                await anyio.to_thread.run_sync(follower.confirm)
             raise
         except BaseException as error:
             follower.fail(error)
@@ -99,10 +111,16 @@ def _followed(base: type) -> type:
         return base.close(self, *args, **kwargs)  # type: ignore[attr-defined]
 
     steps = (__next__, __anext__, aclose, close)
-    methods: dict[str, Any] = {step.__name__: step for step in steps if hasattr(base, step.__name__)}
+    methods: dict[str, Any] = {
+        step.__name__: step for step in steps if hasattr(base, step.__name__)
+    }
     for name, method in methods.items():
         functools.update_wrapper(method, getattr(base, name))
-    names = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
+    names = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+    }
     return type(base.__name__, (base,), {**methods, **names})
 
 
@@ -126,6 +144,8 @@ class _Proxy(wrapt.ObjectProxy):  # type: ignore[misc]
             chunk = next(self.__wrapped__)
         except StopIteration:
             follower.end(self.__wrapped__)
+            if follower.unconfirmed:
+                follower.confirm()
             raise
         except BaseException as error:
             follower.fail(error)
@@ -139,6 +159,8 @@ class _Proxy(wrapt.ObjectProxy):  # type: ignore[misc]
             chunk = await anext(self.__wrapped__)
         except StopAsyncIteration:
             follower.end(self.__wrapped__)
+            if follower.unconfirmed:
+                await anyio.to_thread.run_sync(follower.confirm)
             raise
         except BaseException as error:
             follower.fail(error)
@@ -158,7 +180,7 @@ class _FollowedRun:
     def start(self) -> None:
         """Nothing to do: the call that returned the generator has begun."""
 
-    resume = suspend = confirm_now = start
+    resume = suspend = start
 
     def pass_on(self, item: Any) -> None:
         self._follower.chunk(item)
@@ -174,4 +196,9 @@ class _FollowedRun:
             self._follower.fail(error)
 
     async def confirm(self) -> None:
-        """Nothing to wait for."""
+        if self._follower.unconfirmed:
+            await anyio.to_thread.run_sync(self._follower.confirm)
+
+    def confirm_now(self) -> None:
+        if self._follower.unconfirmed:
+            self._follower.confirm()

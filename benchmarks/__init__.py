@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks``. Ratios of one run count; counts must be exact."""

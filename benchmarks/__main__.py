@@ -1,0 +1,224 @@
+"""Measure this machine: what is recorded, what it costs the caller, how fast the chain takes it.
+
+    python -m benchmarks            # a table, and benchmarks.json beside where you stand
+
+Ends with status 1 if a single call was lost or recorded twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+HOME = Path(tempfile.mkdtemp(prefix="capsuled-bench-"))
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+os.environ["QUANTUMPIPES_DATA_DIR"] = str(HOME)
+
+import litellm  # noqa: E402 - after its environment is set
+from litellm.integrations.custom_logger import CustomLogger  # noqa: E402
+from qp_capsule import (  # noqa: E402
+    Capsule,
+    CapsuleChain,
+    CapsuleStorage,
+    CapsuleType,
+    OutcomeSection,
+    Seal,
+    ToolCall,
+    TriggerSection,
+)
+
+from benchmarks.measuring import alternate, each, fsync_ms, spread  # noqa: E402
+from capsule_sdk import CapsuleLogger, capsuled, configure, flush, get_recorder  # noqa: E402
+from capsule_sdk.chain import open_chain  # noqa: E402
+
+CALLS = 1_000
+MESSAGES = [{"role": "user", "content": "x" * 150}]
+LISTS = (
+    "callbacks", "success_callback", "_async_success_callback",
+    "failure_callback", "_async_failure_callback", "input_callback",
+)  # fmt: skip
+table: dict[str, str] = {}
+wrong = 0
+
+
+def only(logger: CustomLogger) -> None:
+    """Have LiteLLM call this logger and no other."""
+    for name in LISTS:
+        setattr(litellm, name, [])
+    litellm.callbacks = [logger]
+
+
+def ask(**options: Any) -> Any:
+    """Make one call that LiteLLM answers itself."""
+    return litellm.completion("gpt-4o", messages=MESSAGES, mock_response="y" * 300, **options)
+
+
+async def aask() -> Any:
+    """Make one call likewise, in a coroutine."""
+    return await litellm.acompletion("gpt-4o", messages=MESSAGES, mock_response="y" * 300)
+
+
+async def wide(calls: int, width: int) -> None:
+    """Make calls, so many at a time."""
+    gate = asyncio.Semaphore(width)
+
+    async def one() -> None:
+        async with gate:
+            await aask()
+
+    await asyncio.gather(*(one() for _ in range(calls)))
+
+
+def counts() -> None:
+    """Recorded exactly once, of N."""
+    global wrong  # noqa: PLW0603 - the verdict of the run
+    logger = CapsuleLogger()
+    only(logger)
+
+    def eight_threads() -> None:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: ask(), range(CALLS)))
+
+    ways = {
+        "sequential": lambda: [ask() for _ in range(CALLS)],
+        "8 threads": eight_threads,
+        "async, 50 wide": lambda: asyncio.run(wide(CALLS, 50)),
+        "sync streams": lambda: [list(ask(stream=True)) for _ in range(CALLS // 4)],
+    }
+    for name, run in ways.items():
+        expected = CALLS // 4 if "streams" in name else CALLS
+        before = get_recorder().stats().committed
+        run()
+        left = flush()
+        recorded = get_recorder().stats().committed - before
+        wrong += left + abs(recorded - expected)
+        table[f"calls recorded, {name}"] = f"{recorded} of {expected}"
+
+
+def caller() -> None:
+    """What a call costs its caller, beside a logger whose hooks are empty."""
+    loggers = CustomLogger(), CapsuleLogger()
+
+    def side(logger: CustomLogger) -> float:
+        only(logger)
+        try:
+            return each(ask, 100)
+        finally:
+            flush()
+
+    empty, ours = alternate(lambda: side(loggers[0]), lambda: side(loggers[1]))
+    table["litellm.completion, empty logger, µs"] = spread(empty, 0)
+    table["litellm.completion, CapsuleLogger, µs"] = spread(ours, 0)
+
+
+def decorator() -> None:
+    """What ``@capsuled`` costs around a function that does nothing."""
+
+    def bare() -> None:
+        pass
+
+    def side(call: Any) -> float:
+        try:
+            return each(call, 500)
+        finally:
+            flush()
+
+    plain, decorated = alternate(lambda: side(bare), lambda: side(capsuled(bare)))
+    table["a function that does nothing, µs"] = spread(plain, 2)
+    table["the same with @capsuled, µs"] = spread(decorated)
+
+
+def capsule() -> Capsule:
+    """Return the record that is measured: six sections, 150 characters asked, 300 answered, one tool."""
+    return Capsule(
+        type=CapsuleType.CHAT,
+        trigger=TriggerSection(source="bench", request="x" * 150),
+        outcome=OutcomeSection(status="success", result="y" * 300),
+    )
+
+
+def chain() -> None:
+    """Durable capsules a second."""
+    number = 256
+    seal = Seal()
+    ours = open_chain(url=HOME / "ours.db")
+    theirs = CapsuleStorage(HOME / "theirs.db")
+
+    def made() -> list[Capsule]:
+        capsules = [capsule() for _ in range(number)]
+        for one in capsules:
+            one.execution.tool_calls = [ToolCall(tool="t", result="y" * 300, success=True)]
+        return capsules
+
+    def rate(seconds: float) -> float:
+        return number / seconds
+
+    def group() -> float:
+        capsules = made()
+        start = time.perf_counter()
+        ours.append(capsules)
+        return rate(time.perf_counter() - start)
+
+    def one_by_one() -> float:
+        capsules, reference = made(), CapsuleChain(theirs)
+
+        async def store() -> float:
+            start = time.perf_counter()
+            for one in capsules:
+                await reference.seal_and_store(one, seal=seal)
+            taken = time.perf_counter() - start
+            await theirs.close()
+            return taken
+
+        return rate(asyncio.run(store()))
+
+    def bare_seal() -> float:
+        capsules = made()
+        start = time.perf_counter()
+        for one in capsules:
+            seal.seal(one)
+        return rate(time.perf_counter() - start)
+
+    grouped, single, sealed = alternate(group, one_by_one, bare_seal)
+    ours.close()
+    table["durable capsules a second, ours, groups of 256"] = spread(grouped, 0)
+    table["durable capsules a second, seal_and_store"] = spread(single, 0)
+    table["the ceiling: Seal.seal alone, a second"] = spread(sealed, 0)
+
+
+def imports() -> None:
+    """How long an import takes, in a process of its own."""
+
+    def side(what: str) -> float:
+        code = f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
+        run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        return float(run.stdout) * 1e3
+
+    names = "structlog, wrapt, anyio", "structlog, wrapt, anyio, capsule_sdk"
+    for name, figures in zip(names, alternate(*(lambda n=n: side(n) for n in names)), strict=True):
+        table[f"import {name}, ms"] = spread(figures)
+
+
+def main() -> int:
+    """Measure all, print the table, write the JSON."""
+    configure(url=HOME / "capsules.db")
+    table["fsync of 4 kB, ms"] = f"{fsync_ms(HOME):.2f}"
+    for figure in (counts, caller, decorator, chain, imports):
+        figure()
+    width = max(map(len, table))
+    for name, value in table.items():
+        print(f"{name:<{width}}  {value}")
+    Path("benchmarks.json").write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
