@@ -18,8 +18,8 @@ EMPTY: Mapping[str, Any] = MappingProxyType({})
 class Attribution:
     """What code runs under. ``None`` means that no scope has said anything about it.
 
-    ``overridden`` holds the authorities that inner scopes replaced, outermost first: the trail that CPS
-    keeps in ``authority.chain``.
+    ``overridden`` holds the authorities that inner scopes replaced, outermost first: the trail that
+    CPS keeps in ``authority.chain``.
     """
 
     agent_id: str | None = None

@@ -1,7 +1,7 @@
 """``@capsuled``: every call of the decorated callable is one task; and ``bind_scope``, for other threads.
 
-What kind of call it is gets decided from what the call returns, so partials, lambdas and callable objects
-work like plain functions.
+What kind of call it is gets decided from what the call returns, so partials, lambdas and callable
+objects work like plain functions.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ def capsuled(fn: Any = None, /, **options: Any) -> Any:
             ``@staticmethod`` and ``@classmethod``.
         **options: all optional; what is left out is inherited from the scope around. ``agent_id``,
             ``domain``, ``environment``, ``authority``, ``approver``, ``policy_reference``,
-            ``escalation_reason`` as in `capsule_scope`; ``name`` (the qualified name of the function);
-            ``capsule_type`` (``"agent"``; ``"tool"`` records the call itself as a tool call);
-            ``session_id``, ``user_id``, ``tenant_id``, ``correlation_id`` and ``request_from``, which
-            may name an argument with ``from_arg("site_id")`` or be a function of the bound arguments;
-            ``capture_args`` and ``capture_result`` (true): whether they are sealed.
+            ``escalation_reason`` as in `capsule_scope`; ``name`` (the qualified name of the
+            function); ``capsule_type`` (``"agent"``; ``"tool"`` records the call itself as a tool
+            call); ``session_id``, ``user_id``, ``tenant_id``, ``correlation_id`` and
+            ``request_from``, which may name an argument with ``from_arg("site_id")`` or be a
+            function of the bound arguments; ``capture_args`` and ``capture_result`` (true): whether
+            they are sealed.
 
     Returns:
         The same callable to all appearances: signature, `inspect` kind, pickling by name. While
@@ -102,9 +103,7 @@ def _decorate(fn: Any, options: Mapping[str, Any], inner: Attribution) -> Any:
         run = _TaskRun(recipe, instance, args, kwargs)
         return run_driven(wrapped, args, kwargs, run, lazy=recipe.lazy)
 
-    wrapper = _Capsuled(fn, call)
-    wrapper._self_options = options
-    return wrapper
+    return _Capsuled(fn, call, options)
 
 
 class _Bound(_BoundFunctionWrapper):
@@ -127,8 +126,12 @@ class _Bound(_BoundFunctionWrapper):
 class _Capsuled(_FunctionWrapper):
     """A decorated callable. It is pickled and copied as what it decorates; wrapt refuses by default."""
 
-    # No annotations here: they would stand before those of what it decorates.
+    # No annotations in this body: they would stand before those of what it decorates.
     __bound_function_wrapper__ = _Bound
+
+    def __init__(self, fn: Any, call: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        super().__init__(fn, call)
+        self._self_options = options
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if (name := _own_name(self.__wrapped__)) is not None:
@@ -276,8 +279,8 @@ class _ScopeBound(_FunctionWrapper):
 def bind_scope(fn: Callable[P, R], /) -> Callable[P, R]:
     """Return ``fn`` bound to the scope of this moment, for an executor or a thread without its context.
 
-    ``loop.run_in_executor(None, bind_scope(work), item)``: calls in ``work`` hang under the task that is
-    current here. Coroutine functions and generators are bound as well.
+    ``loop.run_in_executor(None, bind_scope(work), item)``: calls in ``work`` hang under the task
+    that is current here. Coroutine functions and generators are bound as well.
 
     Raises:
         DecorationError: ``fn`` cannot be called.

@@ -1,8 +1,8 @@
 """Driving: run whatever a call returned under a scope that is current only while its own code runs.
 
-Coroutines, generators (PEP 380) and async generators (PEP 525) keep their type and their whole protocol:
-``send``, ``throw``, ``close``, ``return`` and their async twins arrive where they were sent. Nothing is
-awaited that the user's code does not await, and no task is created.
+Coroutines, generators (PEP 380) and async generators (PEP 525) keep their type and their whole
+protocol: ``send``, ``throw``, ``close``, ``return`` and their async twins arrive where they were
+sent. Nothing is awaited that the user's code does not await, and no task is created.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ async def _coroutine(inner: Coroutine[Any, Any, T], run: Run) -> T:
 
 
 def _generator(inner: Generator[Any, Any, T], run: Run) -> Generator[Any, Any, T]:
-    # No `yield from`: it would answer a thrown GeneratorExit by closing, whatever the generator makes
-    # of it, and leave the scope current between two steps.
+    # No `yield from`: it would answer a thrown GeneratorExit by closing, whatever the generator
+    # makes of it, and leave the scope current between two steps.
     run.start()
     step: Any = inner.send
     given: Any = None

@@ -1,8 +1,8 @@
 """Scope: what the current code runs under. One ContextVar holds a chain of them, innermost first.
 
-Invariants: a scope is closed once and stays closed; readers walk past closed ones, so that one left behind
-in a foreign context is never blamed; leaving puts back what was there, by value, and only where the variable
-still holds the scope that is left or one inside it.
+Invariants: a scope is closed once and stays closed; readers walk past closed ones, so that one left
+behind in a foreign context is never blamed; leaving puts back what was there, by value, and only
+where the variable still holds the scope that is left or one inside it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ class Scope:
         self, within: Scope | None, inner: Attribution, recorder: Recorder | None = None
     ) -> None:
         around = nearest_open(within)
-        #: The scope around; closed ones are left out, or a chain of fire-and-forget would never be freed.
+        #: The scope around; closed ones are left out, or a chain of fire-and-forget would never be
+        #: freed.
         self.parent = around
         self._ended = None if around is within else parent_of(within)[1]
         self.attribution: Attribution = (around.attribution if around else NOBODY).overlaid(inner)
         self.recorder = recorder
         self.task: Task | None = None
         self.closed = False
-        #: What was current in it when it was suspended, where that was not the scope itself.
+        #: What was current in it when it was suspended: an inner scope, or itself.
         self._inside: Scope | None = None
         #: What was current before it was resumed.
         self._outside: Scope | None = None
@@ -111,7 +112,7 @@ class Scope:
             node = node.parent
         if node is self:
             _current.set(self._outside)
-            self._inside = inside if inside is not self else None  # no cycle for the collector
+            self._inside = inside
         self._outside = None
 
     def close(self) -> None:
@@ -139,8 +140,8 @@ def parent_of(node: Scope | None) -> tuple[Task | None, UUID | None]:
     """Return what a record made in ``node`` hangs under.
 
     Returns:
-        The nearest task that is still open, and the id of the task it was made in, where that had ended
-        by then (fire and forget); ``None`` for what there is not.
+        The nearest task that is still open, and the id of the task it was made in, where that had
+        ended by then (fire and forget); ``None`` for what there is not.
 
     """
     ended: UUID | None = None

@@ -30,8 +30,8 @@ class from_arg:  # noqa: N801 - reads as the function it is in the user's line
     name: str
 
 
-#: An option that each call of a decorated function may answer anew: a text, the name of an argument, or a
-#: function of the bound arguments.
+#: An option that each call of a decorated function may answer anew: a text, the name of an
+#: argument, or a function of the bound arguments.
 ArgumentSource: TypeAlias = str | from_arg | Callable[[Mapping[str, Any]], Any]
 
 #: Options whose value a decorated call may take from its arguments.
@@ -107,26 +107,26 @@ def check(
 
 def _wanted(name: str, value: Any, *, sourced: bool) -> str | None:
     """Return what this option takes, if ``value`` is something else."""
-    if name in _FLAGS:
-        return None if isinstance(value, bool) else "True or False"
-    if name == "environment":
-        return None if isinstance(value, Mapping) else "a mapping"
-    if name == "authority":  # Authority checks it, and lists what there is
-        return None
-    if name == "capsule_type":
-        return None if value in _CAPSULE_TYPES else f"one of {', '.join(_CAPSULE_TYPES)}"
     from_call = callable(value) or isinstance(value, from_arg)
-    if name == "request_from":
-        return None if from_call or isinstance(value, str) else "an argument's name or a function"
-    if from_call:
-        if sourced and name in SOURCED:
-            return None
-        return f"a text: only @capsuled takes from_arg or a function, for {', '.join(SOURCED)}"
-    if isinstance(value, str):
-        return None
-    # Ids come as UUID or number from a database.
-    unfit = name not in SOURCED or isinstance(value, bool | bytes | Mapping | list | tuple | set)
-    return "a text" if unfit else None
+    if name == "authority":  # Authority checks it, and lists what there is
+        fits, wanted = True, ""
+    elif name in _FLAGS:
+        fits, wanted = isinstance(value, bool), "True or False"
+    elif name == "environment":
+        fits, wanted = isinstance(value, Mapping), "a mapping"
+    elif name == "capsule_type":
+        fits, wanted = value in _CAPSULE_TYPES, f"one of {', '.join(_CAPSULE_TYPES)}"
+    elif name == "request_from":
+        fits, wanted = from_call or isinstance(value, str), "an argument's name or a function"
+    elif from_call:
+        fits = sourced and name in SOURCED
+        wanted = f"a text: only @capsuled takes from_arg or a function, for {', '.join(SOURCED)}"
+    elif name in SOURCED:  # ids come as UUID or number from a database
+        fits = not isinstance(value, bool | bytes | Mapping | list | tuple | set)
+        wanted = "a text"
+    else:
+        fits, wanted = isinstance(value, str), "a text"
+    return None if fits else wanted
 
 
 def attribution_of(given: Mapping[str, Any]) -> Attribution:

@@ -14,6 +14,7 @@ interpreter is shutting down.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .chain import Chain
@@ -41,6 +42,11 @@ class Outbox:
         self.failed = 0
         #: Seconds to wait before the next try; 0 while the store takes what it is given.
         self.pause = 0.0
+
+    def open(self) -> None:
+        """Open the chain, if that is possible yet; it touches no store. Later no thread may be had for it."""
+        with suppress(Exception):
+            self._chain = self._open_chain()
 
     def deliver(self, group: Sequence[Record]) -> int | None:
         """Commit the capsules of these records, and return how many there were.

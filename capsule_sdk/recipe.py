@@ -38,6 +38,7 @@ class Recipe:
         "inner",
         "lazy",
         "name",
+        "named",
         "positional",
         "request_from",
         "sources",
@@ -65,6 +66,7 @@ class Recipe:
         except (TypeError, ValueError):  # some callables written in C tell nothing
             parameters = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
         self.positional = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
+        self.named = dict.fromkeys(p.name for p in parameters)
         self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
         open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -100,8 +102,9 @@ class Recipe:
         bound: dict[str, Any] = dict(zip(names, args, strict=False))
         if len(args) > len(names):
             bound[self.variadic] = args[len(names) :]
-        for name, value in kwargs.items():
-            bound[name if name not in bound else f"**{name}"] = value
+        in_order = [name for name in self.named if name in kwargs]  # of the signature, not the call
+        for name in (*in_order, *(name for name in kwargs if name not in self.named)):
+            bound[f"**{name}" if name in bound else name] = kwargs[name]
         if instance is None and names and names[0] in ("self", "cls"):  # as property calls it
             bound.pop(names[0], None)
         return bound
@@ -121,8 +124,8 @@ class Recipe:
     def describe(self, bound: Mapping[str, Any], policy: ContentPolicy) -> tuple[str, Any]:
         """Return the request and the arguments as they may be sealed.
 
-        The request is what ``request_from`` says, else the first text among the arguments, else all of
-        them as JSON.
+        The request is what ``request_from`` says, else the first text among the arguments, else all
+        of them as JSON.
         """
         arguments = policy.value(bound) if self.capture_args else {}
         if not isinstance(arguments, dict):

@@ -1,8 +1,9 @@
 """Record: what an open task and an open LLM call have in common until they are capsules.
 
 ``parent_id`` names the task it hangs under; ``parent`` is that task where its sums and its commitment count
-this record, which is so within one recorder. A record is opened once, settled once (how it ended is decided by whoever comes first), and only then
-turned into a capsule by `capsule_sdk.records`. It holds data, never the user's own objects.
+this record, which is so within one recorder. A record is opened once, settled once (how it ended is decided by
+whoever comes first), and only then turned into a capsule by `capsule_sdk.records`. It holds data, never the
+user's own objects.
 """
 
 from __future__ import annotations

@@ -221,7 +221,9 @@ class Recorder:
             if self._rounds.outbox is None:
                 from .forking import Outbox  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
-                self._rounds.outbox = Outbox(self._open_chain)
+                outbox = Outbox(self._open_chain)
+                outbox.open()
+                self._rounds.outbox = outbox
             if self._thread is not None or self._last_call is not None:
                 return self._thread
             self._stop = threading.Event()

@@ -20,7 +20,7 @@ from qp_capsule import (
 
 from .attribution import Attribution
 from .call import LLMCall
-from .content import canonical, decimal_text, label
+from .content import JSON, canonical, decimal_text, label, safe
 from .record import Record
 from .task import Task, fraction
 from .totals import Totals
@@ -130,9 +130,9 @@ def _capsule_of_task(task: Task) -> Capsule:
 
 def _capsule_of_call(call: LLMCall) -> Capsule:
     request, answer = call.request, call.answer
-    usage = {"tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out}
+    usage = {"tokens_in": safe(answer.tokens_in), "tokens_out": safe(answer.tokens_out)}
     cost = decimal_text(answer.cost_usd)
-    model = label(request.model)
+    model, call_type = label(request.model), label(request.call_type)
     return Capsule(
         id=call.id,
         type=CapsuleType(call.capsule_type),
@@ -141,14 +141,14 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
         trigger=_trigger(call, source="litellm", request=request.text),
         context=_context(
             call,
-            {"model": model, "call_type": request.call_type}
+            {"model": model, "call_type": call_type}
             | request.environment
             | answer.environment
             | _attempts(call.attempts),
         ),
         reasoning=ReasoningSection(
-            analysis=f"LLM {request.call_type} via LiteLLM",
-            selected_option=request.call_type,
+            analysis=f"LLM {call_type} via LiteLLM",
+            selected_option=call_type,
             reasoning=f"Routed to {model}",
             model=model,
             prompt_hash=request.prompt_hash,
@@ -157,7 +157,7 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
         execution=ExecutionSection(
             tool_calls=[
                 ToolCall(
-                    tool=f"litellm.{request.call_type}",
+                    tool=f"litellm.{call_type}",
                     arguments={"model": model, "message_count": request.message_count},
                     result=answer.result,
                     success=call.status == "success",
@@ -276,9 +276,9 @@ def _summary_of_task(task: Task) -> str:
     )
 
 
-def _known(total: int, unknown: int, calls: int) -> int | None:
+def _known(total: int, unknown: int, calls: int) -> JSON:
     """Return a sum, or nothing where every call that it would be made of is unknown."""
-    return None if calls and unknown == calls else total
+    return None if calls and unknown == calls else safe(total)
 
 
 def _resources(totals: Totals) -> dict[str, Any]:

@@ -56,7 +56,15 @@ class _Detached(Task):
         """Record nothing."""
 
     reason = tool = side_effect = metric = block = _nothing
-    summary = property(lambda self: "", _nothing, doc="Always empty.")
+
+    @property
+    def summary(self) -> str:
+        """Always empty."""
+        return ""
+
+    @summary.setter
+    def summary(self, text: str) -> None:
+        """Record nothing."""
 
 
 _DETACHED = _Detached()
@@ -70,9 +78,9 @@ def current_scope() -> Scope:
 def current_task() -> Task:
     """Return the innermost open task.
 
-    Outside every task (and while the SDK is disabled) it is a detached one, with ``recording`` false,
-    which takes whatever it is given and records nothing: code that annotates its task works on its own
-    as well.
+    Outside every task (and while the SDK is disabled) it is a detached one, with ``recording``
+    false, which takes whatever it is given and records nothing: code that annotates its task works
+    on its own as well.
     """
     return parent_of(innermost())[0] or _DETACHED
 
@@ -87,7 +95,8 @@ def open_task(
 ) -> Scope:
     """Begin a task for code that was called in the scope ``within``; return its scope, not yet current.
 
-    ``describe`` gives the task's request and arguments as the recorder's policy lets them be sealed.
+    ``describe`` gives the task's request and arguments as the recorder's policy lets them be
+    sealed.
     """
     recorder = get_recorder()
     policy = recorder.policy
@@ -183,16 +192,17 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
     Args:
         name: what the task is called: ``trigger.source`` (CPS 1.1).
         **options: all optional; what is left out is inherited. ``agent_id``, ``domain``,
-            ``session_id``, ``user_id``, ``correlation_id``, ``tenant_id``, ``environment`` (facts for
-            CPS 1.2), ``authority`` with ``approver``, ``policy_reference``, ``escalation_reason``
-            (CPS 1.4), ``capsule_type`` (``"agent"``), ``request`` (text for ``trigger.request``), and
-            ``record``: ``False`` makes no task of its own and yields the one around.
+            ``session_id``, ``user_id``, ``correlation_id``, ``tenant_id``, ``environment`` (facts
+            for CPS 1.2), ``authority`` with ``approver``, ``policy_reference``,
+            ``escalation_reason`` (CPS 1.4), ``capsule_type`` (``"agent"``), ``request`` (text for
+            ``trigger.request``), and ``record``: ``False`` makes no task of its own and yields the
+            one around.
 
     Raises:
         ConfigurationError: an option does not exist or cannot have this value.
         AuthorityError: the authority does not exist; the message lists those that do.
-        RecordingError: in strict mode only: on the way in nothing can be recorded, or on the way out
-            the capsule is not in the chain.
+        RecordingError: in strict mode only: on the way in nothing can be recorded, or on the way
+            out the capsule is not in the chain.
 
     """
 

@@ -1,8 +1,8 @@
 """Task: the capsule in the making that a scope or a decorated call fills, and its commitment to children.
 
-Invariants: a child is started under a task before the task is sealed or not at all; nothing is written to
-a task after it has ended. The lock is re-entrant because a generator that dies in garbage collection may
-end its task inside any line of the same thread.
+Invariants: a child is started under a task before the task is sealed or not at all; nothing is
+written to a task after it has ended. The lock is re-entrant because a generator that dies in
+garbage collection may end its task inside any line of the same thread.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def fraction(value: Any) -> float:
 def children_digest(ids: Iterable[UUID | str]) -> str:
     """Return the commitment to a task's direct children.
 
-    SHA3-256, in hexadecimal, over their ids in lower case, sorted, each followed by a line feed; the digest
-    of nothing where there are none.
+    SHA3-256, in hexadecimal, over their ids in lower case, sorted, each followed by a line feed;
+    the digest of nothing where there are none.
     """
     lines = "".join(f"{child}\n" for child in sorted(str(child) for child in ids))
     return hashlib.sha3_256(lines.encode()).hexdigest()
@@ -47,8 +47,8 @@ def children_digest(ids: Iterable[UUID | str]) -> str:
 class Task(Record):
     """One open record of the user's own code. Made by ``@capsuled`` and ``capsule_scope``.
 
-    Every method raises `TaskClosedError` once the task has ended. Texts and values are taken when they are
-    given, so that what happens to them later changes nothing.
+    Every method raises `TaskClosedError` once the task has ended. Texts and values are taken when
+    they are given, so that what happens to them later changes nothing.
     """
 
     __slots__ = (
@@ -71,7 +71,8 @@ class Task(Record):
         "tool_calls",
     )
 
-    #: False on the task that `current_task` gives outside every task: it takes all and records nothing.
+    #: False on the task that `current_task` gives outside every task: it takes all and records
+    #: nothing.
     recording: bool = True
 
     def __init__(

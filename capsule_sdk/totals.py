@@ -7,6 +7,8 @@ from decimal import Decimal
 
 __all__ = ["Totals"]
 
+_ABSURD = 30  # digits before the point, beyond which adding would round or overflow
+
 
 @dataclass(slots=True)
 class Totals:
@@ -28,7 +30,9 @@ class Totals:
         cost_usd: Decimal | None,
         latency_ms: int,
     ) -> Totals:
-        """Return what one LLM call contributes."""
+        """Return what one LLM call contributes. A cost that cannot be added up counts as unknown."""
+        if cost_usd is not None and not (cost_usd.is_finite() and cost_usd.adjusted() < _ABSURD):
+            cost_usd = None
         return cls(
             llm_calls=1,
             tokens_in=tokens_in or 0,

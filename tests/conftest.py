@@ -16,15 +16,14 @@ from typing import Any
 
 import pytest
 
-# Before anything imports LiteLLM, which would ask the network for prices.
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
-
-pytest.register_assert_rewrite("litellm_support")
-
 import capsule_sdk
 from capsule_sdk import logs, node
 from capsule_sdk.evidence.export import read_chain
 from capsule_sdk.recorder import Recorder
+
+pytest.register_assert_rewrite("litellm_support")
+# Before anything imports LiteLLM, which would ask the network for prices.
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 
 Capsule = dict[str, Any]
 

@@ -53,7 +53,7 @@ LITELLM_NOISE = [
     pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning"),
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Unclosed c:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:coroutine 'Logging.async_:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:coroutine 'Logging:RuntimeWarning"),
 ]
 
 LISTS = (

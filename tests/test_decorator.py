@@ -540,7 +540,9 @@ def test_a_wrong_option_is_refused_at_decoration_and_told_what_to_do(
 
 @pytest.mark.parametrize("options", [{"request_from": "nam"}, {"user_id": from_arg("nam")}])
 def test_an_argument_that_does_not_exist_is_refused_at_decoration(options: dict[str, Any]) -> None:
-    with pytest.raises(DecorationError, match="names the argument 'nam', but .*add takes first, second"):
+    with pytest.raises(
+        DecorationError, match="names the argument 'nam', but .*add takes first, second"
+    ):
         capsuled(**options)(add)
 
 
@@ -834,7 +836,7 @@ def test_an_error_inside_the_sdk_leaves_the_call_as_it_was_and_every_other_recor
             case _:
                 return asyncio.run(drain())
 
-    chain.configure(settle_timeout=0.1, exit_timeout=0.1)
+    chain.configure(settle_timeout=0.1)
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("injected")

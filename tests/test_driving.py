@@ -35,7 +35,7 @@ PROPERTY = settings(
 # -- a family of generators, and sequences of steps ------------------------------------------------
 
 
-class Thrown(Exception):
+class ThrownError(Exception):
     """What the tests throw in."""
 
 
@@ -54,7 +54,7 @@ def catches() -> Generator[Any, Any, Any]:
     for number in range(4):
         try:
             seen.append((yield number))
-        except Thrown as error:
+        except ThrownError as error:
             seen.append(error.args)
             yield ("caught", error.args)
     return seen
@@ -71,7 +71,7 @@ def returns_in_handler() -> Generator[Any, Any, Any]:
 def raises_in_handler() -> Generator[Any, Any, Any]:
     try:
         yield 1
-    except Thrown as error:
+    except ThrownError as error:
         raise ValueError("other") from error
     yield 2
 
@@ -123,7 +123,9 @@ STEPS = st.lists(
         st.tuples(st.just("send"), st.sampled_from([None, 1, "x"])),
         st.tuples(
             st.just("throw"),
-            st.sampled_from([Thrown, Cancelled, GeneratorExit, StopIteration, StopAsyncIteration]),
+            st.sampled_from(
+                [ThrownError, Cancelled, GeneratorExit, StopIteration, StopAsyncIteration]
+            ),
             st.booleans(),
         ),
         st.just(("close",)),
@@ -255,7 +257,7 @@ def test_a_finished_generator_is_one_capsule_with_its_return_value(chain: Chain)
     @capsuled
     def numbers(limit: int) -> Iterator[int]:
         yield from range(limit)
-        return "all"  # noqa: B901
+        return "all"
 
     def consumer() -> Generator[int, None, Any]:
         return (yield from numbers(3))
@@ -329,8 +331,8 @@ def test_a_generator_that_ignores_its_closing_gives_pythons_own_error(chain: Cha
     next(generator)
     with pytest.raises(RuntimeError, match="generator ignored GeneratorExit"):
         generator.close()
-    with pytest.raises(Thrown):
-        generator.throw(Thrown())
+    with pytest.raises(ThrownError):
+        generator.throw(ThrownError())
     assert statuses(chain) == [("failure", None)]
 
 
@@ -352,14 +354,14 @@ def test_a_thrown_exception_is_the_same_object_inside_and_outside(chain: Chain) 
     def watching() -> Iterator[int]:
         try:
             yield 1
-        except Thrown as error:
+        except ThrownError as error:
             inside.append(error)
             raise
 
     generator: Any = watching()
     next(generator)
-    error = Thrown("x")
-    with pytest.raises(Thrown) as caught:
+    error = ThrownError("x")
+    with pytest.raises(ThrownError) as caught:
         generator.throw(error)
     assert inside == [error]
     assert caught.value is error
@@ -370,14 +372,12 @@ def test_a_thrown_exception_is_the_same_object_inside_and_outside(chain: Chain) 
 def test_what_is_thrown_in_is_freed_without_the_garbage_collector(chain: Chain) -> None:
     generator: Any = capsuled(counts)()
     next(generator)
-    error = Thrown()
+    error = ThrownError()
     gone = weakref.ref(error)
     gc.disable()
     try:
-        try:
+        with contextlib.suppress(ThrownError):
             generator.throw(error)
-        except Thrown:
-            pass
         del error, generator
         assert gone() is None
     finally:
@@ -553,9 +553,7 @@ def test_every_step_of_a_generator_may_run_in_another_context(chain: Chain) -> N
         assert contexts[index % 3].run(next, generator) == index // 2
     assert list(generator) == []
     assert all(context.run(innermost) is None for context in contexts)
-    assert chain.tree() == {
-        "numbers": {"pair": {}, "pair#2": {}, "pair#3": {}, "pair#4": {}}
-    }
+    assert chain.tree() == {"numbers": {"pair": {}, "pair#2": {}, "pair#3": {}, "pair#4": {}}}
 
 
 def test_each_step_of_an_async_generator_may_run_in_another_task(chain: Chain) -> None:
@@ -639,13 +637,13 @@ def test_a_coroutine_can_be_driven_by_hand(chain: Chain) -> None:
     async def conversation() -> Any:
         try:
             first = await ask()
-        except Thrown:
+        except ThrownError:
             first = "caught"
         return (first, await ask())
 
     coroutine = conversation()
     assert coroutine.send(None) == "question"
-    assert coroutine.throw(Thrown()) == "question"
+    assert coroutine.throw(ThrownError()) == "question"
     with pytest.raises(StopIteration) as stop:
         coroutine.send(7)
     assert stop.value.value == ("caught", 7)
@@ -657,7 +655,7 @@ def test_a_plain_function_that_returns_a_coroutine_never_awaited_has_begun_and_i
 ) -> None:
     async def work() -> None: ...
 
-    hidden = capsuled(lambda: work(), name="hidden")
+    hidden = capsuled(lambda *_: work(), name="hidden")
     hidden().close()
     gc.collect()
     assert statuses(chain) == [("partial", "closed")]
@@ -670,8 +668,8 @@ def test_a_plain_function_that_returns_a_coroutine_or_generator_is_one_task_unti
         with capsule_scope("inside work"):
             return "done"
 
-    assert asyncio.run(capsuled(lambda: work(), name="makes a coroutine")()) == "done"
-    assert list(capsuled(lambda: counts(), name="makes a generator")()) == [0, ("got", None)]
+    assert asyncio.run(capsuled(lambda *_: work(), name="makes a coroutine")()) == "done"
+    assert list(capsuled(lambda *_: counts(), name="makes a generator")()) == [0, ("got", None)]
     assert chain.tree() == {"makes a coroutine": {"inside work": {}}, "makes a generator": {}}
     assert chain.one("makes a coroutine")["outcome"]["result"] == "done"
 
@@ -698,7 +696,7 @@ def test_an_unfinished_async_generator_is_closed_by_asyncio_without_a_complaint(
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(
-            lambda loop, context: complaints.append(context)
+            lambda _, context: complaints.append(context)
         )
         for _ in range(3):
             generator = numbers()
@@ -862,10 +860,8 @@ def test_what_is_cancelled_is_partial_and_nothing_is_awaited_on_the_way_out(
 def test_a_caught_cancellation_is_no_end(chain: Chain) -> None:
     @capsuled
     async def stubborn() -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(30)
-        except asyncio.CancelledError:
-            pass
         return "done"
 
     async def main() -> str:
@@ -940,9 +936,7 @@ def test_bound_functions_run_under_the_scope_they_were_bound_in(chain: Chain) ->
             in_thread(lambda: leaf("not bound"))
 
     asyncio.run(main())
-    under = {
-        capsule["trigger"]["request"]: capsule["parent_id"] for capsule in chain.named("leaf")
-    }
+    under = {capsule["trigger"]["request"]: capsule["parent_id"] for capsule in chain.named("leaf")}
     caller = chain.one("caller")["id"]
     assert under == {
         "executor": caller,
@@ -955,7 +949,7 @@ def test_bound_functions_run_under_the_scope_they_were_bound_in(chain: Chain) ->
 
 
 def test_a_bound_function_keeps_the_scopes_attribution_and_passes_errors_on(chain: Chain) -> None:
-    error = Thrown("x")
+    error = ThrownError("x")
 
     def work() -> None:
         assert current_scope().session_id == "s-1"
@@ -964,7 +958,7 @@ def test_a_bound_function_keeps_the_scopes_attribution_and_passes_errors_on(chai
     outside = copy_context()
     with capsule_scope("caller", session_id="s-1"):
         bound = bind_scope(work)
-        with pytest.raises(Thrown) as caught:
+        with pytest.raises(ThrownError) as caught:
             outside.run(bound)
     assert caught.value is error
     assert outside.run(innermost) is None

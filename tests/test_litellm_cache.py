@@ -49,7 +49,9 @@ def test_a_sync_hit(chain: Any, llm: Any) -> None:
         with capsule_scope(scope):
             llm.ask("hi" if scope != "other" else "ho")
 
-    miss, hit, other = expect(chain, [("miss", "success"), ("hit", "success"), ("other", "success")])
+    miss, hit, other = expect(
+        chain, [("miss", "success"), ("hit", "success"), ("other", "success")]
+    )
     assert [cached(c) for c in (miss, hit, other)] == [False, True, False]
     assert [usage(c) for c in (miss, hit, other)] == [(10, 2, COST), (10, 2, "0"), (10, 2, COST)]
     assert hit["outcome"]["result"] == "hello world!"

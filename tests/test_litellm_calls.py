@@ -25,6 +25,7 @@ from litellm_support import (
 
 from capsule_sdk import capsule_scope, capsuled
 from capsule_sdk.adapters.litellm.answered import answer_of
+from capsule_sdk.adapters.litellm.flight import current
 from capsule_sdk.content import ContentPolicy
 
 if TYPE_CHECKING:
@@ -518,6 +519,24 @@ def test_an_exception_is_as_without_us(chain: Chain, ask: Ask) -> None:
     assert recorded.__suppress_context__ == plain.__suppress_context__
     assert recorded.__notes__ if hasattr(plain, "__notes__") else not hasattr(recorded, "__notes__")
     expect_one(chain, None, "failure")
+
+
+def test_nothing_of_ours_stays_in_the_context(chain: Chain, llm: LLM) -> None:
+    """Not even while the stream that a call has returned is open."""
+    found = []
+
+    async def main() -> None:
+        stream = await llm.aask(stream=True)
+        found.append(current.get())
+        assert [chunk async for chunk in stream]
+        found.append(current.get())
+
+    stream = llm.ask(stream=True)
+    found.append(current.get())
+    list(stream)
+    run(main)
+    assert found == [None] * 3
+    expect(chain, [(None, "success")] * 2)
 
 
 def test_functions_keep_signature_and_kind(llm: LLM) -> None:

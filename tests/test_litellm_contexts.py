@@ -1,4 +1,4 @@
-"""Wherever a call is made (tasks, threads, loops, callbacks, a Router), it hangs under the scope it was made in."""
+"""Wherever a call is made (task, thread, loop, callback, Router), it hangs under the scope it was made in."""
 
 from __future__ import annotations
 
@@ -192,7 +192,9 @@ class Judge(CustomLogger):
         self.llm = llm
         self.judged = threading.Event()
 
-    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+    def log_success_event(
+        self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
         if "verdict" not in str(kwargs["messages"]):
             self.llm.ask("say:verdict")
             self.judged.set()

@@ -146,7 +146,10 @@ def test_fallbacks(chain: Any, early: Early) -> None:
     async def main() -> None:
         with capsule_scope("async"):
             await early.aask(model="openai/bad", fallbacks=["openai/gpt-4o"])
-        with capsule_scope("in vain"), pytest.raises(Exception, match="All fallback attempts failed"):
+        with (
+            capsule_scope("in vain"),
+            pytest.raises(Exception, match="All fallback attempts failed"),
+        ):
             await early.aask(model="openai/bad", fallbacks=["openai/bad"])
 
     with capsule_scope("sync"):
@@ -364,7 +367,9 @@ def test_a_program_that_imports_first(tmp_path: Any) -> None:
     )
     assert done.returncode == 0, done.stderr
     capsules = list(read_chain(tmp_path / "capsules.db"))
-    assert sorted(pairs(capsules), key=str) == [("globals", "success")] * 4 + [("kept", "success")] * 5
+    assert (
+        sorted(pairs(capsules), key=str) == [("globals", "success")] * 4 + [("kept", "success")] * 5
+    )
     kinds = json.dumps([c["context"]["environment"]["call_type"] for c in calls(capsules)])
     assert kinds.startswith('["completion", "acompletion", "embedding", "moderation", "completion"')
 

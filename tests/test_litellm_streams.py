@@ -1,4 +1,4 @@
-"""A streamed call is one capsule that says how far its reader got, whoever reads it, wherever, or not at all."""
+"""A streamed call is one capsule that says how far its reader got, whoever reads it, or nobody."""
 
 from __future__ import annotations
 
@@ -134,10 +134,7 @@ def test_one_step_at_a_time(chain: Chain, llm: LLM) -> None:
 
     async def main() -> list[Any]:
         stream = await llm.aask(stream=True)
-        chunks = [await anext(stream)]
-        async for chunk in stream:
-            chunks.append(chunk)
-        return chunks
+        return [await anext(stream), *[chunk async for chunk in stream]]
 
     assert text(chunks) == text(run(main)) == "hello world!"
     expect(chain, [(None, "success")] * 2)

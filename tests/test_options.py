@@ -64,7 +64,7 @@ def test_none_means_inherited_for_every_option_that_is_no_flag(chain: Chain) -> 
         assert capsule["type"] == "agent"
 
 
-class Tenant(str, enum.Enum):
+class Tenant(str, enum.Enum):  # noqa: UP042 - whose str() is "Tenant.ACME"
     ACME = "acme"
 
 

@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -30,6 +32,7 @@ from capsule_sdk import (
     logs,
 )
 from capsule_sdk.errors import ConfigurationError, RecordingError, TaskClosedError
+from capsule_sdk.evidence.export import read_chain
 from capsule_sdk.node import innermost, parent_of
 from capsule_sdk.scope import add_capsule_ids
 
@@ -270,8 +273,9 @@ def test_leaving_in_another_context_raises_nothing_and_blames_nobody(chain: Chai
     context = copy_context()
     scope = capsule_scope("left elsewhere")
     context.run(scope.__enter__)
-    scope.__exit__(None, None, None)  # here it never was current
-    assert innermost() is None
+    with capsule_scope("here") as here:
+        scope.__exit__(None, None, None)  # here it never was current
+        assert current_task() is here
 
     def later() -> None:
         assert not current_task().recording
@@ -550,7 +554,7 @@ def test_a_switch_that_cannot_be_read_is_reported_and_the_block_runs(
 def test_an_error_inside_the_sdk_leaves_the_block_as_it_was_and_the_others_recorded(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, target: str, counted: str
 ) -> None:
-    chain.configure(settle_timeout=0.1, exit_timeout=0.1)
+    chain.configure(settle_timeout=0.1)
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("injected")
@@ -603,17 +607,24 @@ def test_in_strict_mode_the_capsule_is_in_the_file_when_the_block_is_left(chain:
         assert len(chain.stored()) == before + 1
 
 
-def unwritable(tmp_path: Any) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("no directory")
-    configure(url=blocked / "capsules.db", swallow_errors=False, settle_timeout=0, exit_timeout=0.2)
+@pytest.fixture
+def unwritable(tmp_path: Path) -> Iterator[Path]:
+    """Make the strict recorder's chain unwritable for the test; then all of it has to get in."""
+    directory = tmp_path / "chain"
+    directory.write_text("a file stands where the directory has to be")
+    configure(
+        url=directory / "capsules.db", swallow_errors=False, settle_timeout=0, exit_timeout=0.2
+    )
+    yield directory
+    directory.unlink()
+    directory.mkdir()
+    assert flush(20.0) == 0
+    assert list(read_chain(directory / "capsules.db"))
 
 
 def test_in_strict_mode_an_unwritable_chain_is_an_error_of_the_block_and_the_call(
-    tmp_path: Any,
+    unwritable: Path,
 ) -> None:
-    unwritable(tmp_path)
-
     @capsuled
     async def coroutine() -> None: ...
 
@@ -632,8 +643,7 @@ def test_in_strict_mode_an_unwritable_chain_is_an_error_of_the_block_and_the_cal
     assert innermost() is None
 
 
-def test_in_strict_mode_the_users_own_exception_is_never_replaced(tmp_path: Any) -> None:
-    unwritable(tmp_path)
+def test_in_strict_mode_the_users_own_exception_is_never_replaced(unwritable: Path) -> None:
     error = KeyError("mine")
 
     @capsuled

@@ -101,7 +101,7 @@ def wrong_uses_are_errors() -> None:
     bare(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     bare("a", limt=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     capsuled(agent="x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-    capsuled(capture_args="no")  # type: ignore[call-overload]  # pyright: ignore
+    capsuled(capture_args="no")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     capsule_scope(agent="x")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     capsule_scope("x", record="no")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     capsule_scope(session_id=from_arg("x"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -116,7 +116,9 @@ def scopes_yield_a_task() -> None:
         task.metric("rows", 3)
         task.summary = "done"
         task.block("limit")
-    with capsule_scope(authority=Authority("policy", policy_reference="P-1"), record=False) as around:
+    with capsule_scope(
+        authority=Authority("policy", policy_reference="P-1"), record=False
+    ) as around:
         assert_type(around, Task)
     assert_type(current_task(), Task)
     assert_type(current_scope().agent_id, str | None)

@@ -9,7 +9,18 @@ from typing import Any
 from ...call import Answer
 from ...content import ContentPolicy, canonical, label, safe
 
-__all__ = ["Answered", "Price", "answer_of", "blocked", "cost_of", "get", "of_choices", "usage_of"]
+__all__ = [
+    "Answered",
+    "Price",
+    "answer_of",
+    "blocked",
+    "cost_of",
+    "genai_candidate",
+    "get",
+    "of_choices",
+    "usage_in",
+    "usage_of",
+]
 
 #: Errors that say a policy, a guardrail or a budget has refused the call: ``outcome.status`` is ``blocked``.
 REFUSALS = frozenset(
@@ -22,6 +33,10 @@ REFUSALS = frozenset(
         "RejectedRequestError",
     }
 )
+
+#: What the Gemini API calls its tokens, as JSON and as an object.
+GENAI_TOKENS_IN = ("promptTokenCount", "prompt_token_count")
+GENAI_TOKENS_OUT = ("candidatesTokenCount", "candidates_token_count")
 
 #: Prices a model's tokens: (model, usage) -> dollars or None.
 Price = Callable[[str, Any], float | None]
@@ -38,12 +53,19 @@ def usage_of(value: Any) -> tuple[int | None, int | None]:
     LiteLLM fills in zeros where a provider sent nothing; a call that used no token at all does not exist,
     so zeros alone are unknown.
     """
-    usage = get(value, "usage") if get(value, "usage") is not None else value
-    tokens_in = _first_int(usage, "prompt_tokens", "input_tokens")
-    tokens_out = _first_int(usage, "completion_tokens", "output_tokens")
+    found = usage_in(value)
+    usage = value if found is None else found
+    tokens_in = _first_int(usage, "prompt_tokens", "input_tokens", *GENAI_TOKENS_IN)
+    tokens_out = _first_int(usage, "completion_tokens", "output_tokens", *GENAI_TOKENS_OUT)
     if not tokens_in and not tokens_out:
         return None, None
     return tokens_in, tokens_out
+
+
+def usage_in(value: Any) -> Any:
+    """Return the report of tokens in a response or an event, under any of its names."""
+    names = ("usage", "usage_metadata", "usageMetadata")
+    return next((found for name in names if (found := get(value, name)) is not None), None)
 
 
 def _first_int(value: Any, *names: str) -> int | None:
@@ -72,12 +94,13 @@ def answer_of(response: Any, policy: ContentPolicy, price: Price) -> Answer:
     cached = hidden.get("cache_hit") is True
     tokens_in, tokens_out = usage_of(response)
     model = get(response, "model") or hidden.get("litellm_model_name")
+    cost: Decimal | None
     if cached:
         cost = Decimal(0)
     else:
         cost = cost_of(hidden.get("response_cost"))
         if cost is None and tokens_in is not None:
-            cost = cost_of(price(str(model or ""), get(response, "usage")))
+            cost = cost_of(price(str(model or ""), usage_in(response)))
         if not cost and tokens_in is None:
             cost = None  # zero for no usage is LiteLLM's way to say that it does not know
     result, finish = _result_of(response, policy)
@@ -110,6 +133,9 @@ def _result_of(response: Any, policy: ContentPolicy) -> tuple[Any, str | None]:
     choices = get(response, "choices")
     if isinstance(choices, list):
         return of_choices([_choice(choice) for choice in choices], policy)
+    candidates = get(response, "candidates")
+    if isinstance(candidates, list):
+        return of_choices([genai_candidate(item, Answered()) for item in candidates], policy)
     output = get(response, "output")
     if isinstance(output, list):
         return of_choices([_responses_output(output)], policy)
@@ -199,6 +225,19 @@ def _anthropic_content(content: list[Any], stop: Any) -> Answered:
             answered.tool(index, get(block, "name"), get(block, "input"))
         answered.text(get(block, "text"))
     answered.finish = str(stop) if stop else None
+    return answered
+
+
+def genai_candidate(candidate: Any, answered: Answered) -> Answered:
+    """Add what a candidate of the Gemini API says, or a piece of one that is streamed."""
+    for part in get(get(candidate, "content"), "parts") or ():
+        answered.text(get(part, "text"))
+        call = get(part, "functionCall") or get(part, "function_call")
+        if call is not None:
+            answered.tool(len(answered.tools), get(call, "name"), get(call, "args"))
+    finish = get(candidate, "finishReason") or get(candidate, "finish_reason")
+    if finish:
+        answered.finish = str(getattr(finish, "value", finish))
     return answered
 
 

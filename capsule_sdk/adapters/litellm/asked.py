@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -61,6 +62,10 @@ def prompt_hash(prompt: Any) -> str:
 
 
 def _fields(value: Any) -> Any:
+    if isinstance(
+        value, io.BytesIO
+    ):  # a recording, of which the file's reader is to notice nothing
+        return safe(value.getvalue())
     dump: Callable[[], Any] | None = getattr(value, "model_dump", None)
     return dump() if callable(dump) else safe(value)
 
@@ -69,14 +74,28 @@ def last_user_text(prompt: Any) -> str:
     """Return the last message of the user as text; a prompt that has no messages is all the user's."""
     if isinstance(prompt, str):
         return prompt
+    if (file := _file(prompt)) is not None:
+        return f"[{file}]"
     if not isinstance(prompt, list | tuple):
         return "" if prompt is None else label(prompt)
     if all(isinstance(item, str) for item in prompt):
         return "\n".join(prompt)
     for message in reversed(prompt):
         if _field(message, "role") == "user":
-            return _text_of(_field(message, "content"))
+            content = _field(message, "content")
+            return _text_of(_field(message, "parts") if content is None else content)
     return ""
+
+
+def _file(prompt: Any) -> str | None:
+    """Name a file, which LiteLLM takes as bytes, as an open one, or as (name, content, type)."""
+    if isinstance(prompt, bytes | bytearray):
+        return f"{len(prompt)} bytes"
+    if isinstance(prompt, tuple):
+        name = prompt[0] if len(prompt) > 1 and not isinstance(prompt[1], str) else None
+    else:
+        name = getattr(prompt, "name", None) if hasattr(prompt, "read") else None
+    return label(name) if isinstance(name, str) else None
 
 
 def _text_of(content: Any) -> str:

@@ -10,8 +10,8 @@ where they pass LiteLLM's own parts:
   they are opened and settled by LiteLLM's events (`hooks`), an answer from the cache where it is found (here).
 
 What cannot be right for the latter: ``moderation()`` tells LiteLLM nothing of itself and is not recorded; an
-abandoned stream has no text, and comes out as abandoned also if it was cancelled or closed; strictness does
-not reach their caller. In a call that is already open (a callback, a custom provider) every kept function
+abandoned stream has no text, and what was cancelled or closed, or ended well in an event that LiteLLM dropped
+(its pool for callbacks was full), comes out as abandoned; strictness does not reach their caller. In a call that is already open (a callback, a custom provider) every kept function
 counts as part of it.
 """
 
@@ -30,8 +30,8 @@ __all__ = ["install"]
 
 def install() -> None:
     """Wrap the parts of LiteLLM that such calls pass. One that is missing costs the cases named above."""
-    import litellm.caching.caching_handler as caching  # noqa: PLC0415, PLR0402 - the module, not its exports
-    import litellm.utils as utils  # noqa: PLC0415, PLR0402 - as above
+    import litellm.caching.caching_handler as caching  # noqa: PLC0415 - not for those who only import us
+    import litellm.utils as utils  # noqa: PLC0415, PLR0402 - the module, not what it exports
 
     _wrap(utils, "function_setup", _setup)
     handler = getattr(caching, "LLMCachingHandler", None)

@@ -69,6 +69,9 @@ IMPLEMENTATIONS: dict[str, dict[str, str]] = {
     },
 }  # fmt: skip
 
+#: Parts of LiteLLM that make one kind of call of another, and do not pass its logging object on.
+TRANSLATORS = ("litellm.google_genai.", "litellm.llms.anthropic.")
+
 #: Functions that make calls of their own in threads that inherit no context.
 BATCHES = ("batch_completion", "batch_completion_models", "batch_completion_models_all_responses")
 #: The argument by which such a function hands its scope to its calls.
@@ -198,14 +201,22 @@ def _logging_obj(kwargs: Mapping[str, Any]) -> Any:
 
 def _open_call(kwargs: Mapping[str, Any], *, inner: bool) -> Flight | None:
     """Return the call that is followed already and that LiteLLM calls itself for."""
-    logging_obj = _logging_obj(kwargs)
-    if logging_obj is None and not inner:
+    logging_obj, around = _logging_obj(kwargs), current.get()
+    if logging_obj is None and not inner and (around is None or not _translated()):
         return None
     slot = slot_of(logging_obj)
-    for flight in (current.get(), slot.flight if slot is not None else None):
+    for flight in (around, slot.flight if slot is not None else None):
         if flight is not None and flight.open:
             return flight
     return None
+
+
+def _translated() -> bool:
+    """Tell whether it is one of the translators that calls the entry point."""
+    frame = sys._getframe(3)
+    while frame.f_globals.get("__name__", "").startswith("wrapt.") and frame.f_back is not None:
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__")).startswith(TRANSLATORS)
 
 
 def _same(flight: Flight) -> Flight:

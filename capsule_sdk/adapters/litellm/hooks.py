@@ -162,7 +162,7 @@ def _slot(details: Any) -> Slot | None:
 
 
 def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Flight:
-    """Return the call of a slot; one that nobody follows is opened now, for the logger that hears of it first."""
+    """Return the call of a slot; one that nobody follows is opened now."""
     if slot.flight is None:
         given = _given(details)
         slot.flight = Flight(

@@ -88,8 +88,12 @@ class CapsuleLogger(CustomLogger):
         return own.overlaid(scope.attribution if scope is not None else NOBODY)
 
     def is_private(self) -> bool:
-        """Tell whether LiteLLM's own ``turn_off_message_logging`` has been set on this logger."""
-        return bool(getattr(self, "turn_off_message_logging", False))
+        """Tell whether LiteLLM's own ``turn_off_message_logging`` has been set on this logger.
+
+        Its opposite, ``message_logging``, is what LiteLLM itself reads.
+        """
+        off = getattr(self, "turn_off_message_logging", False)
+        return bool(off) or getattr(self, "message_logging", True) is not True
 
     # -- LiteLLM's hooks; their parameters are passed by these names, and none may raise --------------
 

@@ -13,7 +13,16 @@ from typing import Any
 from ...call import Answer
 from ...content import ContentPolicy, label
 from ...logs import guarded
-from .answered import Answered, Price, cost_of, get, of_choices, usage_of
+from .answered import (
+    Answered,
+    Price,
+    cost_of,
+    genai_candidate,
+    get,
+    of_choices,
+    usage_in,
+    usage_of,
+)
 
 __all__ = ["Pieces"]
 
@@ -55,10 +64,8 @@ class Pieces:
         """Take over what one chunk brings. An error in here must not reach the chunk's reader."""
         if isinstance(chunk, bytes | str):
             self._frames(chunk.encode() if isinstance(chunk, str) else chunk)
-        elif get(chunk, "choices") is not None:
-            self._chat(chunk)
         else:
-            self._event(chunk)
+            self._take(chunk)
 
     def begin(self, stream: Any) -> None:
         """Take what the stream tells before its first chunk."""
@@ -103,6 +110,14 @@ class Pieces:
             environment=environment,
         )
 
+    def _take(self, chunk: Any) -> None:
+        if get(chunk, "choices") is not None:
+            self._chat(chunk)
+        elif get(chunk, "candidates") is not None or get(chunk, "usageMetadata") is not None:
+            self._candidates(chunk)
+        else:
+            self._event(chunk)
+
     def _choice(self, index: Any) -> Answered:
         return self._choices.setdefault(index if isinstance(index, int) else 0, Answered())
 
@@ -126,6 +141,12 @@ class Pieces:
             finish = get(item, "finish_reason")
             if finish:
                 choice.finish = str(finish)
+
+    def _candidates(self, chunk: Any) -> None:
+        """Chunks of the Gemini API."""
+        self._take_usage(usage_in(chunk))
+        for item in get(chunk, "candidates") or ():
+            genai_candidate(item, self._choice(get(item, "index")))
 
     def _event(self, event: Any) -> None:
         """Events of the Responses API, and those of the Messages API as mappings."""
@@ -175,10 +196,7 @@ class Pieces:
             except ValueError:
                 continue
             if isinstance(event, dict):
-                if event.get("choices") is not None:
-                    self._chat(event)
-                else:
-                    self._event(event)
+                self._take(event)
 
     def _take_usage(self, usage: Any) -> None:
         """Keep the fullest report: the Messages API counts input first and output at the end."""

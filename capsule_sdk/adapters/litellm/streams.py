@@ -33,6 +33,7 @@ class Follower(Protocol):
     @property
     def unconfirmed(self) -> bool:
         """Whether the reader is to learn whether that has been recorded (strict mode)."""
+        ...
 
     def confirm(self) -> None:
         """Wait for that; raises if it has not been. Blocks."""
@@ -60,7 +61,8 @@ def follow(stream: Any, follower: Follower) -> Any:
         weakref.finalize(driver, follower.vanish).atexit = False
         return driver
     try:
-        stream.__class__ = _followed(type(stream))
+        kind: Any = type(stream)
+        stream.__class__ = _followed(kind)
         setattr(stream, _FOLLOWER, follower)
     except (TypeError, AttributeError):  # a class with slots, or one written in C
         return _Proxy(stream, follower)
@@ -72,7 +74,7 @@ def follow(stream: Any, follower: Follower) -> Any:
 def _followed(base: type) -> type:
     """Return the subclass of ``base`` whose steps report to the follower of each object."""
 
-    def __next__(self: Any) -> Any:
+    def __next__(self: Any) -> Any:  # noqa: N807 - the name it has in the class
         follower: Follower = self.__dict__[_FOLLOWER]
         try:
             chunk = base.__next__(self)  # type: ignore[attr-defined]
@@ -87,7 +89,7 @@ def _followed(base: type) -> type:
         follower.chunk(chunk)
         return chunk
 
-    async def __anext__(self: Any) -> Any:
+    async def __anext__(self: Any) -> Any:  # noqa: N807 - as above
         follower: Follower = self.__dict__[_FOLLOWER]
         try:
             chunk = await base.__anext__(self)  # type: ignore[attr-defined]
@@ -124,7 +126,7 @@ def _followed(base: type) -> type:
     return type(base.__name__, (base,), {**methods, **names})
 
 
-class _Proxy(wrapt.ObjectProxy):  # type: ignore[misc]
+class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]  # takes its argument from wrapt 2 on
     """Stands in for a stream whose class cannot be exchanged."""
 
     def __init__(self, stream: Any, follower: Follower) -> None:
