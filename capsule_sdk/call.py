@@ -27,7 +27,8 @@ class Request:
         call_type: the entry point, such as ``completion`` or ``aembedding``.
         model: the model as the caller named it.
         text: the last user message as text.
-        prompt_hash: SHA3-256 over the canonical JSON of all messages (CPS 1.3); ``None`` where texts are omitted.
+        prompt_hash: SHA3-256 over the canonical JSON of all messages (CPS 1.3); ``None`` where texts
+            are omitted.
         message_count: how many messages there were.
         environment: further facts for CPS 1.2: provider, call id, stream …
 

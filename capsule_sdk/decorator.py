@@ -65,8 +65,7 @@ def capsuled(fn: Any = None, /, **options: Any) -> Any:
         ``CAPSULE_SDK_DISABLED`` is set it is ``fn`` itself.
 
     Raises:
-        DecorationError: ``fn`` is a class, a property, or cannot be called, or an option names an
-            argument that it does not have.
+        DecorationError: ``fn`` is a class, a property, or not callable, or lacks an argument named.
         ConfigurationError: an option does not exist or cannot have this value.
         AuthorityError: the authority does not exist.
         RecordingError: by the decorated call, in strict mode only.
@@ -152,9 +151,8 @@ class _Capsuled(_FunctionWrapper):
 
 def _own_name(target: Any) -> str | None:
     """Return the name that a function is pickled by; ``None`` for what is pickled by its contents."""
-    if inspect.ismethod(target) or getattr(target, "__self__", None) is not None:
-        return None
-    return getattr(target, "__qualname__", None)
+    bound = getattr(target, "__self__", None) is not None
+    return None if bound else getattr(target, "__qualname__", None)
 
 
 def _by_name(module: str, qualname: str) -> Any:
@@ -166,7 +164,7 @@ def _again(fn: Any, options: Mapping[str, Any]) -> Any:
 
 
 class _ScopeRun:
-    """One call with a scope of its own, of which nothing is recorded; what `bind_scope` needs."""
+    """One call with a scope of its own, of which nothing is recorded: a call of what is bound."""
 
     __slots__ = ("_active", "_node")
 

@@ -40,7 +40,7 @@ class Holding:
             self._place(task)
 
     def next_release(self) -> float | None:
-        """Return when the next task is to be placed, come what may. They are held in the order of their ends."""
+        """Return when the next task is to be placed, come what may; they are held in the order they ended."""
         return next(iter(self._held.values()), None)
 
     def _place(self, record: Record) -> None:

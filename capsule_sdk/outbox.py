@@ -64,7 +64,7 @@ class Outbox:
                 if not self._replace(capsules, error):
                     self._store_is_away(error)
                     return None
-            except Exception as error:  # noqa: BLE001 - a custom storage may raise anything; it is tried again
+            except Exception as error:  # noqa: BLE001 - a custom storage may raise anything
                 self._store_is_away(error)
                 return None
         if self.pause:
@@ -84,7 +84,8 @@ class Outbox:
     def _store_is_away(self, error: Exception) -> None:
         if not self.pause:
             errors["recorder.store"] += 1
-            tell("error", "the store is away, trying again", error=f"{type(error).__name__}: {error}")
+            reason = f"{type(error).__name__}: {error}"
+            tell("error", "the store is away, trying again", error=reason)
         self.pause = min(2 * self.pause, RETRY_MOST) or RETRY_FIRST
 
     def _capsule(self, record: Record) -> Capsule:
@@ -92,7 +93,7 @@ class Outbox:
             return stand_in(record, record.lost)
         try:
             return capsule_of(record)
-        except Exception as error:  # noqa: BLE001 - a record that cannot be made must not hold up the others
+        except Exception as error:  # noqa: BLE001 - it must not hold up the others
             capsule = self._lose(record, f"{type(error).__name__}: {error}")
             report("records", error, capsule_id=str(record.id))
             return capsule
@@ -102,7 +103,7 @@ class Outbox:
         for record in capsules:
             if str(record.id) != rejected.capsule_id:
                 continue
-            tell("error", "capsule rejected", capsule_id=rejected.capsule_id, reason=rejected.reason)
+            tell("error", "capsule rejected", capsule_id=str(record.id), reason=rejected.reason)
             if record.lost is None:
                 capsules[record] = self._lose(record, rejected.reason)
             else:

@@ -159,8 +159,8 @@ class Recorder:
             self._wait(lambda: record not in pending, patience)
         if record in pending:
             raise RecordingError(
-                f"capsule {record.id} is not in the chain after {patience:g} s; the store cannot be "
-                "reached (see the log of capsule_sdk); it is still queued and will be tried again"
+                f"capsule {record.id} is not in the chain after {patience:g} s; the store cannot be"
+                " reached (see the log of capsule_sdk); it is still queued and will be tried again"
             )
         if record.lost is not None:
             raise RecordingError(f"capsule {record.id} could not be recorded: {record.lost}")
@@ -179,12 +179,12 @@ class Recorder:
         """
         left = self.flush(self.settings.exit_timeout if timeout is None else timeout)
         self._stop_writer(0.0 if left else ROUND_PATIENCE)
-        with self._lock:
-            owes = bool(self._rounds.begun or self._rounds.pending)
-            if self._thread is None and not owes:
-                _live.discard(self)
-        if owes and not left:
+        rounds = self._rounds
+        if rounds.pending and not left:  # it ended while the writer did
             self.start()
+        with self._lock:
+            if self._thread is None and not rounds.begun and not rounds.pending:
+                _live.discard(self)
         return left
 
     def is_unused(self) -> bool:
@@ -245,7 +245,7 @@ class Recorder:
                 first = self._rounds.gather()
                 if first is not None or not stop.is_set():
                     self._rounds.make(first)
-            except BaseException as error:  # noqa: BLE001 - the writer must outlive whatever goes wrong in a round
+            except BaseException as error:  # noqa: BLE001 - the writer must outlive every error
                 report("recorder.writer", error)
                 stop.wait(0.05)
 
@@ -287,7 +287,8 @@ class Recorder:
         patience = time.monotonic() + HANDOVER_PATIENCE
         while any(record not in pending for record in list(begun)) and time.monotonic() < patience:
             time.sleep(0.005)
-        for record in reversed(list(begun)):  # an interrupt may have come before they were handed over
+        # What an interrupt, or a thread that is no more, has claimed and not handed over:
+        for record in reversed(list(begun)):
             self._cut_short(record)
 
     def _cut_short(self, record: Record) -> None:
@@ -336,7 +337,7 @@ def _at_exit() -> None:
 
 
 def _close_at_exit_of_worker(recorder: Recorder) -> None:
-    """A worker that `multiprocessing` has forked ends without ``atexit``; it has finalizers of its own."""
+    """Do as ``atexit`` in a worker that `multiprocessing` has forked: it ends by finalizers of its own."""
     multiprocessing: Any = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
         from multiprocessing.util import Finalize  # noqa: PLC0415 - only where it is in use already

@@ -1,4 +1,7 @@
-"""Task or LLM call -> unsealed capsule, complete but for its place in the chain (CPS 1). Pure: no clock, no I/O."""
+"""Task or LLM call -> unsealed capsule, complete but for its place in the chain (CPS 1).
+
+Pure: no clock, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -244,17 +247,16 @@ def _named(value: object) -> str | None:
     return None if value is None else label(value)
 
 
-_OPTION_TEXTS = ("description", "rejection_reason")
-_OPTION_LISTS = ("pros", "cons", "risks")
-
-
 def _option(fields: dict[str, Any], index: int) -> ReasoningOption:
     """Return a CPS option; a field of the wrong shape is kept as text rather than refused."""
     impact = fields.get("estimated_impact")
     return ReasoningOption(
-        id=str(fields.get("id") or f"opt_{index}"),
-        **{name: _text(fields.get(name)) for name in _OPTION_TEXTS},
-        **{name: [_text(item) for item in _listed(fields.get(name))] for name in _OPTION_LISTS},
+        id=_text(fields.get("id")) or f"opt_{index}",
+        description=_text(fields.get("description")),
+        pros=_texts(fields.get("pros")),
+        cons=_texts(fields.get("cons")),
+        risks=_texts(fields.get("risks")),
+        rejection_reason=_text(fields.get("rejection_reason")),
         estimated_impact=impact if isinstance(impact, dict) else {},
         feasibility=fraction(fields.get("feasibility")),
         selected=bool(fields.get("selected")),
@@ -265,8 +267,9 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else canonical(value)
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def _texts(value: Any) -> list[str]:
+    items = value if isinstance(value, list) else [] if value is None else [value]
+    return [_text(item) for item in items]
 
 
 def _summary_of_task(task: Task) -> str:

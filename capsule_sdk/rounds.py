@@ -84,7 +84,8 @@ class Rounds:
             return
         try:
             first = None
-            while not self._under_way:  # a finalizer may come here from inside a round of this thread
+            # A finalizer may come here from inside a round of this very thread.
+            while not self._under_way:
                 self.make(first)
                 if not self.pending or time.monotonic() >= deadline:
                     return

@@ -66,9 +66,9 @@ class Settings:
         for name in overrides:
             if name not in known:
                 close = get_close_matches(name, known, 1)
-                hint = f"did you mean {close[0]}=?" if close else f"there are {', '.join(sorted(known))}"
+                hint = f"did you mean {close[0]}=?" if close else f"it takes {', '.join(known)}"
                 raise ConfigurationError(f"there is no setting {name}=; {hint}")
-        values = {
+        values: dict[str, Any] = {
             name: _parsed(name, text, default)
             for name, default in known.items()
             if name != "redact" and (text := environ.get(PREFIX + name.upper()))

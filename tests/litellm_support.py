@@ -292,9 +292,10 @@ def _empty_lists() -> None:
 def _nothing_comes_late() -> Iterator[None]:
     _watched.clear()
     yield
-    litellm.in_memory_llm_clients_cache.flush_cache()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # here, not in other modules' tests
+        asyncio.run(close_litellm_async_clients())
+        litellm.in_memory_llm_clients_cache.flush_cache()
         gc.collect()
         time.sleep(0.5)
         gc.collect()

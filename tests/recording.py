@@ -139,7 +139,9 @@ def assert_tree_is_whole(capsules: list[dict[str, Any]]) -> None:
     for capsule in capsules:
         assert capsule["previous_hash"] == previous
         previous = capsule["hash"]
-        if capsule["parent_id"] and capsule["context"]["environment"].get("counted_by_parent", True):
+        if capsule["parent_id"] and capsule["context"]["environment"].get(
+            "counted_by_parent", True
+        ):
             below[capsule["parent_id"]].append(capsule["id"])
     for capsule in capsules:
         if "children" in capsule["outcome"]["metrics"]:

@@ -39,7 +39,9 @@ from capsule_sdk import capsule_scope, capsuled, flush
 """
 
 
-def script(code: str, *, exits_with: int = 0, file: bool = False, **environ: str) -> Callable[[F], F]:
+def script(
+    code: str, *, exits_with: int = 0, file: bool = False, **environ: str
+) -> Callable[[F], F]:
     """Give the test what a process does that runs this code; ``file`` if it has to be importable."""
 
     def mark(test: F) -> F:
@@ -80,7 +82,9 @@ class Run:
         assert_verified("--db", self.directory / "capsules.db", "--signatures")
 
 
-def _execute(directory: Path, code: str, exits_with: int, file: bool, environ: dict[str, str]) -> Run:
+def _execute(
+    directory: Path, code: str, exits_with: int, file: bool, environ: dict[str, str]
+) -> Run:
     path = directory / "script.py"
     path.write_text(code)
     done = subprocess.run(

@@ -701,11 +701,15 @@ def test_a_secret_never_reaches_the_chain_whatever_way_it_is_given(chain: Chain)
         return {"access_token": password}
 
     login("hunter2")
+    login("hunter2", name="ana")
     login(password="hunter2", api_key="hunter2", nested={"Authorization": "hunter2"})
     with capsule_scope("scope", environment={"secret": "hunter2"}) as task:
         task.tool("call", {"password": "hunter2"}, {"token": "hunter2"})
         task.reason("why", options=[{"description": "a", "password": "hunter2"}])
-    chain.capsules()
+    assert [capsule["trigger"]["request"] for capsule in chain.named("login")][:2] == [
+        '{"password":"[secret]"}',
+        "ana",
+    ]
     for file in chain.data_dir.rglob("*"):
         if file.is_file():
             assert b"hunter2" not in file.read_bytes(), file.name

@@ -29,7 +29,9 @@ def test_sys_exit_in_a_task(run: Run) -> None:
     assert status(run, "task") == ("partial", "system exit")
 
 
-@script("with capsule_scope('outer'):\n  with capsule_scope('task'): raise KeyError('x')", exits_with=1)
+@script(
+    "with capsule_scope('outer'):\n  with capsule_scope('task'): raise KeyError('x')", exits_with=1
+)
 def test_an_exception_that_nobody_handles(run: Run) -> None:
     assert status(run, "task") == ("failure", None)
     assert run.one("task")["outcome"]["error"] == "KeyError: 'x'"
@@ -98,7 +100,6 @@ def test_a_thread_that_outlives_the_main_one_is_waited_for(run: Run) -> None:
         with capsule_sdk.capsule_scope("outer"):
             for number in range(20):
                 with capsule_sdk.capsule_scope("after ours"): pass
-        print(capsule_sdk.flush())
     import capsule_sdk
     with capsule_sdk.capsule_scope("before"): pass
     """
@@ -106,7 +107,6 @@ def test_a_thread_that_outlives_the_main_one_is_waited_for(run: Run) -> None:
 def test_what_ends_after_our_own_exit_handler_is_committed_by_who_ends_it(run: Run) -> None:
     run.verify(22)
     assert run.sources == ["before", *["after ours"] * 20, "outer"]
-    assert run.out == "0\n"
 
 
 @script(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from recording import assert_tree_is_whole
 from scripts import Run, _running, run, script  # noqa: F401 - fixtures
 
@@ -152,6 +153,36 @@ def test_a_fork_while_the_store_is_away(run: Run) -> None:
     run.verify(7)
 
 
+@script(
+    WAIT
+    + """
+from capsule_sdk.recorder import Recorder
+from capsule_sdk.settings import Settings
+class Slow:
+    identity = "slow"
+    busy = False
+    def append(self, capsules):
+        self.busy = True
+        begun.set()
+        time.sleep(0.5)
+        self.busy = False
+    def close(self): pass
+begun, chain = threading.Event(), Slow()
+recorder = Recorder(Settings(), lambda: chain, lambda: "slow")
+import capsule_sdk.default
+capsule_sdk.default._default = recorder
+with capsule_scope("task"): pass
+begun.wait()
+pid = os.fork()
+if pid == 0:
+    os._exit(chain.busy)
+wait(pid)
+"""
+)
+def test_a_fork_waits_for_the_commit_under_way_of_any_storage(run: Run) -> None:
+    assert run.err == ""
+
+
 POOL = """
 @capsuled(name="task")
 def task(number):
@@ -295,8 +326,5 @@ def test_the_mark_of_a_forked_child_is_what_keeps_the_commitment_provable() -> N
     }
     assert_tree_is_whole([parent, child])
     child["context"]["environment"] = {}
-    try:
+    with pytest.raises(AssertionError):
         assert_tree_is_whole([parent, child])
-    except AssertionError:
-        return
-    raise AssertionError("it was not noticed")

@@ -278,15 +278,12 @@ def test_router_calls_nobody_while_a_deployment_cools_down(chain: Any, llm: Any)
     asked = router(llm, allowed_fails=0, cooldown_time=60)
     asked.model_list.append(asked.model_list[-1])  # one alone is never cooled down
     with capsule_scope("task"):
-        with pytest.raises(litellm.RateLimitError):
-            asked.completion(model="gpt", messages=hi("fail429"))
-        for _ in range(2):
-            before = len(llm.provider.requests)
-            with pytest.raises(Exception, match=r".*"):
-                asked.completion(model="gpt", messages=hi("fail429"))
-            made = len(llm.provider.requests) - before
-            assert made <= 1
-    expect(chain, [("task", "failure")] * llm.provider.count("fail429"))
+        for _ in range(3):
+            with pytest.raises((litellm.RateLimitError, ValueError)):
+                asked.completion(model="gpt", messages=hi("fail429 cooling"))
+    made = llm.provider.count("fail429 cooling")
+    assert made < 3
+    expect(chain, [("task", "failure")] * made)
 
 
 def test_router_streams(chain: Any, llm: Any) -> None:

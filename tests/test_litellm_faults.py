@@ -45,6 +45,7 @@ PLACES: dict[str, tuple[Any, str, int]] = {
     "Pieces.feed": (Pieces, "feed", 5),
     "Pieces.finish": (Pieces, "finish", 5),
     "Pieces.answer": (Pieces, "answer", 5),
+    "Flight.answered": (Flight, "answered", 5),
     "Flight.failed": (Flight, "failed", 4),
     "recorder.claim": (Recorder, "claim", 0),
     "recorder.finish": (Recorder, "finish", 0),
@@ -141,22 +142,6 @@ def test_a_request_that_cannot_be_read_is_a_call_without_request(
     assert capsule["outcome"]["result"] == "hello world!"
 
 
-def test_an_answer_that_its_return_cannot_settle_is_settled_by_litellms_events(
-    chain: Any, llm: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answered = Flight.answered
-
-    def at_the_second_time(self: Flight, response: Any) -> None:
-        if not logs.errors:
-            raise ZeroDivisionError("injected")
-        answered(self, response)
-
-    monkeypatch.setattr(Flight, "answered", at_the_second_time)
-    with capsule_scope("task"):
-        llm.ask()
-    assert expect_one(chain, "task", "success", within=3)["outcome"]["result"] == "hello world!"
-
-
 def test_a_stream_with_an_unreadable_chunk_is_still_whole_for_its_reader(
     chain: Any, llm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +218,7 @@ def both(strict: Any, text: str = "hi", **options: Any) -> list[type[BaseExcepti
 
 @pytest.mark.parametrize(
     "place",
-    ["request_of", "is_private", "answer_of", "recorder.claim", "recorder.begin", "call.settle"],
+    ["request_of", "is_private", "answer_of", "Flight.answered", "recorder.begin", "call.settle"],
 )
 def test_strict_an_error_is_raised_after_the_call(
     strict: Any, place: str, monkeypatch: pytest.MonkeyPatch

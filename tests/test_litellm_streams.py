@@ -261,7 +261,7 @@ def test_abandoned(chain: Chain, llm: LLM, mode: str, steps: int, result: str) -
         if mode == "sync":
             start()
         else:
-            asyncio.run(astart())
+            run(astart)
     call = expect_one(chain, "plan", "partial", within=SOON)
     assert ended(call) == "abandoned"
     assert call["outcome"]["result"] == result

@@ -95,14 +95,14 @@ def test_an_application_decides_what_is_shown(caplog: pytest.LogCaptureFixture) 
 def test_a_value_that_cannot_be_shown_is_no_reason_to_fail(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Odd(Exception):
+    class OddError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
         __repr__ = __str__
 
-    report("here", Odd(), fact=Odd())
-    tell("error", "event", fact=Odd())
+    report("here", OddError(), fact=OddError())
+    tell("error", "event", fact=OddError())
     assert logs.errors["here"] == 1
 
 

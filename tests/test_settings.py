@@ -54,7 +54,9 @@ def test_an_argument_wins_over_its_variable_and_none_leaves_it_alone() -> None:
     environ = {"CAPSULE_SDK_DOMAIN": "variable", "CAPSULE_SDK_AGENT_ID": "variable"}
     made = Settings.from_environment({"domain": "argument", "agent_id": None}, environ)
     assert (made.domain, made.agent_id) == ("argument", "variable")
-    quiet = Settings.from_environment({"swallow_errors": False}, {"CAPSULE_SDK_SWALLOW_ERRORS": "1"})
+    quiet = Settings.from_environment(
+        {"swallow_errors": False}, {"CAPSULE_SDK_SWALLOW_ERRORS": "1"}
+    )
     assert quiet.swallow_errors is False
 
 
@@ -114,7 +116,7 @@ def test_a_bad_argument_is_named_and_told_what_it_accepts(name: str, value: Any)
 def test_a_setting_that_does_not_exist_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ConfigurationError, match="settle_timout=; did you mean settle_timeout="):
         Settings.from_environment({"settle_timout": 1}, {})
-    with pytest.raises(ConfigurationError, match="there are agent_id, content, domain"):
+    with pytest.raises(ConfigurationError, match="it takes url, agent_id, domain, content"):
         Settings.from_environment({"zzz": 1}, {})
 
 

@@ -50,6 +50,13 @@ def test_reasons_given_bit_by_bit_add_up_and_the_last_word_stands(chain: Chain) 
     assert reasoning["confidence"] == 1.0
 
 
+def test_an_option_may_say_itself_whether_it_was_taken(chain: Chain) -> None:
+    with capsule_scope("decide") as task:
+        task.reason(options=[{"description": "a", "selected": True}, {"description": "b"}])
+    options = chain.one("decide")["reasoning"]["options"]
+    assert [option["selected"] for option in options] == [True, False]
+
+
 @pytest.mark.parametrize(
     "options", ["one text", {"description": "one text"}, ("one text",), iter(["one text"])]
 )

@@ -11,8 +11,8 @@ where they pass LiteLLM's own parts:
 
 What cannot be right for the latter: ``moderation()`` tells LiteLLM nothing of itself and is not recorded; an
 abandoned stream has no text, and what was cancelled or closed, or ended well in an event that LiteLLM dropped
-(its pool for callbacks was full), comes out as abandoned; strictness does not reach their caller. In a call that is already open (a callback, a custom provider) every kept function
-counts as part of it.
+(its pool for callbacks was full), comes out as abandoned; strictness does not reach their caller. In a call
+that is open already (a callback, a custom provider) every kept function counts as part of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 from ...logs import guarded, log
 from .flight import current
-from .hooks import answered_from_cache, mark
+from .hooks import answered_from_cache, looking_up, mark
 
 __all__ = ["install"]
 
@@ -63,6 +63,8 @@ def _setup(original: Callable[..., Any]) -> Any:
 
 def _look_up(original: Callable[..., Any]) -> Any:
     def sync_get_cache(*args: Any, **kwargs: Any) -> Any:
+        with guarded("litellm.cache"):
+            looking_up(kwargs.get("logging_obj"))
         found = original(*args, **kwargs)
         with guarded("litellm.cache"):
             answered_from_cache(kwargs.get("logging_obj"), found)
@@ -73,6 +75,8 @@ def _look_up(original: Callable[..., Any]) -> Any:
 
 def _alook_up(original: Callable[..., Any]) -> Any:
     async def async_get_cache(*args: Any, **kwargs: Any) -> Any:
+        with guarded("litellm.cache"):
+            looking_up(kwargs.get("logging_obj"))
         found = await original(*args, **kwargs)
         with guarded("litellm.cache"):
             answered_from_cache(kwargs.get("logging_obj"), found)

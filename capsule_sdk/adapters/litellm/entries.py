@@ -4,8 +4,7 @@ Each name in ``ENTRIES`` is replaced, once, by a wrapper that follows one call f
 modules that took the function before (``from litellm import completion``) are pointed at the wrapper too.
 LiteLLM calling itself for the same call passes its logging object on, and goes through unrecorded; a call
 without one (a judge in a callback, a member of a batch, an attempt of the Router) is a call of its own.
-
-What happens to functions that were kept elsewhere before is `capsule_sdk.adapters.litellm.early`'s affair.
+Functions that were kept elsewhere before are `capsule_sdk.adapters.litellm.early`'s affair.
 """
 
 from __future__ import annotations
@@ -57,12 +56,8 @@ IMPLEMENTATIONS: dict[str, dict[str, str]] = {
     "litellm.chat_completions.dispatch": {
         "_PYTHON_COMPLETION": "completion", "_PYTHON_ACOMPLETION": "acompletion",
     },
-    "litellm.responses.dispatch": {
-        "_PYTHON_RESPONSES": "responses", "_PYTHON_ARESPONSES": "aresponses",
-    },
-    "litellm.embeddings.dispatch": {
-        "_PYTHON_EMBEDDING": "embedding", "_PYTHON_AEMBEDDING": "aembedding",
-    },
+    "litellm.responses.dispatch": {"_PYTHON_RESPONSES": "responses", "_PYTHON_ARESPONSES": "aresponses"},
+    "litellm.embeddings.dispatch": {"_PYTHON_EMBEDDING": "embedding", "_PYTHON_AEMBEDDING": "aembedding"},
     "litellm.messages.dispatch": {"_PYTHON_AMESSAGES": "anthropic_messages"},
     "litellm.main": {
         "completion_with_fallbacks": "completion", "async_completion_with_fallbacks": "acompletion",
@@ -74,8 +69,7 @@ TRANSLATORS = ("litellm.google_genai.", "litellm.llms.anthropic.")
 
 #: Functions that make calls of their own in threads that inherit no context.
 BATCHES = ("batch_completion", "batch_completion_models", "batch_completion_models_all_responses")
-#: The argument by which such a function hands its scope to its calls.
-SCOPE_ARGUMENT = "_capsule_sdk_scope"
+SCOPE_ARGUMENT = "_capsule_sdk_scope"  # by which they hand their scope to those calls
 
 _installed = False
 _lock = threading.Lock()
@@ -125,10 +119,8 @@ def _replace(
 def _rebind(replaced: Mapping[int, tuple[Any, Any]]) -> None:
     """Point the modules that imported an entry point earlier at its wrapper. LiteLLM's own stay as they are."""
     for name, module in list(sys.modules.items()):
-        if name.split(".", 1)[0] in ("litellm", "capsule_sdk") or module is None:
-            continue
         names = getattr(module, "__dict__", None)
-        if type(names) is not dict:
+        if type(names) is not dict or name.split(".", 1)[0] in ("litellm", "capsule_sdk"):
             continue
         for key, value in list(names.items()):
             found = replaced.get(id(value))
@@ -143,7 +135,6 @@ def _entry(name: str, original: Any, *, inner: bool = False) -> Any:
     """Return the wrapper of one entry point, or of what it looks up (``inner``)."""
     positional = _positional(name, original)
     lazy = inspect.iscoroutinefunction(original)
-    retries = name.endswith("_with_retries")
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del instance
@@ -154,8 +145,8 @@ def _entry(name: str, original: Any, *, inner: bool = False) -> Any:
         begin: Callable[[], Flight | None]
         if known is None:
             begin = functools.partial(_begin, name, positional, args, kwargs, scope)
-        elif retries and known.early:  # how the retries end decides; LiteLLM reports not all of it
-            begin = functools.partial(_same, known)
+        elif known.early and (inner or name.endswith("_with_retries")):
+            begin = functools.partial(_taken_over, known)
         else:
             return wrapped(*args, **kwargs)
         if lazy:
@@ -193,10 +184,14 @@ def _positional(name: str, original: Any) -> tuple[str, ...]:
     return ("model", "messages")
 
 
-def _logging_obj(kwargs: Mapping[str, Any]) -> Any:
-    """Return LiteLLM's object for the call, which its fallbacks pass on one level deeper."""
+def _nested(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments that LiteLLM's fallbacks pass on one level deeper."""
     nested = kwargs.get("kwargs")
-    return (nested if isinstance(nested, Mapping) else kwargs).get("litellm_logging_obj")
+    return nested if isinstance(nested, Mapping) else {}
+
+
+def _logging_obj(kwargs: Mapping[str, Any]) -> Any:
+    return (_nested(kwargs) or kwargs).get("litellm_logging_obj")
 
 
 def _open_call(kwargs: Mapping[str, Any], *, inner: bool) -> Flight | None:
@@ -219,7 +214,9 @@ def _translated() -> bool:
     return str(frame.f_globals.get("__name__")).startswith(TRANSLATORS)
 
 
-def _same(flight: Flight) -> Flight:
+def _taken_over(flight: Flight) -> Flight:
+    """Return a call that only events have told of so far, and whose end can be followed from here on."""
+    flight.early = False
     return flight
 
 
@@ -235,9 +232,7 @@ def _begin(
         loggers = active_loggers(kwargs)
         if loggers:
             given = {**dict(zip(positional, args, strict=False)), **kwargs}
-            nested = kwargs.get("kwargs")
-            given = {**given, **nested} if isinstance(nested, dict) else given
-            flight = Flight(name, given, loggers, scope)
+            flight = Flight(name, {**given, **_nested(kwargs)}, loggers, scope)
             slot = slot_of(_logging_obj(kwargs))
             if slot is not None:  # made before the call, by a proxy
                 slot.take(flight)
@@ -297,6 +292,8 @@ def _returned(flight: Flight, result: Any) -> Any:
         else:
             flight.answered(result)
         followed = True
-    if not followed:
+    if not followed and is_stream(result):
         follow_events(flight)
+    elif not followed:
+        flight.end(None)  # well, whatever it was that could not be taken down
     return result

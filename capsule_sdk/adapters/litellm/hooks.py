@@ -28,6 +28,7 @@ __all__ = [
     "answered_from_cache",
     "failed",
     "follow_events",
+    "looking_up",
     "mark",
     "returning",
     "sending",
@@ -46,12 +47,14 @@ RETRIES = ("num_retries", "fallbacks", "context_window_fallback_dict", "retry_po
 class Slot:
     """Rides on one of LiteLLM's logging objects: the call it was made for, or the scope it was made in."""
 
-    __slots__ = ("__weakref__", "flight", "may_retry", "scope")
+    __slots__ = ("__weakref__", "flight", "may_retry", "scope", "unopened")
 
     def __init__(self, flight: Flight | None, scope: Scope | None, *, may_retry: bool) -> None:
         self.flight = flight
         self.scope = scope
         self.may_retry = may_retry
+        #: Emptied by whoever opens its call: LiteLLM reports one call in two threads at once.
+        self.unopened = [True]
 
     def take(self, flight: Flight) -> None:
         """Ride for this call from now on, unless another one is still open."""
@@ -106,7 +109,9 @@ def sending(logger: CapsuleLogger, model: Any, details: Any) -> None:
         if flight is not None and not flight.open:
             flight = None
         details[SLOT] = slot = Slot(flight, innermost(), may_retry=False)
-    _opened(logger, slot, details).attempt(model)
+    flight = _opened(logger, slot, details)
+    if flight is not None:
+        flight.attempt(model)
 
 
 def returning(logger: CapsuleLogger, request: Any, response: Any) -> None:
@@ -121,8 +126,16 @@ def succeeded(logger: CapsuleLogger, details: Any, response: Any) -> None:
     slot = _slot(details)
     if slot is not None:
         flight = _opened(logger, slot, details)
-        if flight.early:
+        if flight is not None and flight.early:
             flight.answered(response)
+
+
+def looking_up(logging_obj: Any) -> None:
+    """LiteLLM is about to look into its cache; what it finds there, it reports in another thread at once."""
+    slot = slot_of(logging_obj)
+    loggers = active_loggers({}) if slot is not None and slot.flight is None else []
+    if slot is not None and loggers:
+        _opened(loggers[0], slot, logging_obj.model_call_details)
 
 
 def answered_from_cache(logging_obj: Any, found: Any) -> None:
@@ -132,13 +145,10 @@ def answered_from_cache(logging_obj: Any, found: Any) -> None:
     if isinstance(response, list | None):  # of several embeddings some were found, or all
         whole = getattr(found, "embedding_all_elements_cache_hit", False)
         response = found.final_embedding_cached_response if whole else None
-    if slot is None or response is None or (slot.flight is not None and not slot.flight.early):
+    flight = slot.flight if slot is not None else None
+    if flight is None or not flight.early or response is None or is_stream(response):
         return
-    loggers = active_loggers({})
-    if loggers:
-        flight = _opened(loggers[0], slot, logging_obj.model_call_details)
-        if not is_stream(response):
-            flight.answered(response)
+    flight.answered(response)
 
 
 def failed(logger: CapsuleLogger, details: Any) -> None:
@@ -148,7 +158,7 @@ def failed(logger: CapsuleLogger, details: Any) -> None:
         return
     flight = _opened(logger, slot, details)
     error = details.get("exception")
-    if not flight.early or not isinstance(error, BaseException):
+    if flight is None or not flight.early or not isinstance(error, BaseException):
         return
     if slot.may_retry:
         flight.failed_so_far(error)
@@ -161,15 +171,20 @@ def _slot(details: Any) -> Slot | None:
     return found if isinstance(found, Slot) else None
 
 
-def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Flight:
+def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Flight | None:
     """Return the call of a slot; one that nobody follows is opened now."""
     if slot.flight is None:
+        try:
+            slot.unopened.pop()
+        except IndexError:  # it is being opened in this moment, by who has the same to report
+            return slot.flight
         given = _given(details)
-        slot.flight = Flight(
+        flight = Flight(
             str(details.get("call_type")), given, active_loggers(given) or [logger], slot.scope
         )
-        slot.flight.early = True
-        weakref.finalize(slot, slot.flight.vanish).atexit = False
+        flight.early = True
+        slot.flight = flight
+        weakref.finalize(slot, flight.vanish).atexit = False
     return slot.flight
 
 
