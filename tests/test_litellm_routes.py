@@ -447,7 +447,7 @@ def test_messages_cancelled(chain: Chain, messages: Callable[..., Any]) -> None:
     async def main() -> None:
         stream = await messages("midslow2", stream=True)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(_read(stream), 0.2)
+            await asyncio.wait_for(_read(stream), 0.5)
 
     run(main)
     call = expect_one(chain, None, "partial", within=0.3)

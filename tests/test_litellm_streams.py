@@ -423,13 +423,16 @@ def _raise(error: BaseException) -> Any:
 
 @pytest.mark.parametrize("cancel", CANCELLERS)
 def test_cancelled_in_the_middle(chain: Chain, llm: LLM, cancel: Callable[..., Any]) -> None:
-    async def read() -> None:
-        async for _ in await llm.aask("midslow2", stream=True):
-            pass
-
     async def main() -> None:
         with capsule_scope("plan"):
-            await cancel(read)
+            stream = await llm.aask("midslow2", stream=True)
+        assert text([await anext(stream), await anext(stream)]) == "hello wor"
+
+        async def read_on() -> None:
+            async for _ in stream:
+                pass
+
+        await cancel(read_on)
 
     run(main)
     call = expect_one(chain, "plan", "partial")
