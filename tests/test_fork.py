@@ -180,7 +180,7 @@ wait(pid)
 """
 )
 def test_a_fork_waits_for_the_commit_under_way_of_any_storage(run: Run) -> None:
-    assert run.err == ""
+    assert "Traceback" not in run.err
 
 
 POOL = """
