@@ -198,8 +198,12 @@ def imports() -> None:
     """How long an import takes, in a process of its own."""
 
     def side(what: str) -> float:
-        code = f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
-        run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        code = (
+            f"import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        )
         return float(run.stdout) * 1e3
 
     names = "structlog, wrapt, anyio", "structlog, wrapt, anyio, capsule_sdk"

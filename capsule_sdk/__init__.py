@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .authority import Authority
-from .decorator import bind_scope, capsuled
-from .default import aflush, configure, flush, get_recorder, shutdown
-from .options import from_arg
-from .scope import capsule_scope, current_scope, current_task
-from .task import Task
+from .recording.default import aflush, configure, flush, get_recorder, shutdown
+from .records.authority import Authority
+from .records.task import Task
+from .scopes.decorator import bind_scope, capsuled
+from .scopes.options import from_arg
+from .scopes.scope import capsule_scope, current_scope, current_task
 
 if TYPE_CHECKING:
     from .adapters.litellm import CapsuleLogger

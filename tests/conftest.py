@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 import capsule_sdk
-from capsule_sdk import logs, node
+from capsule_sdk import logs
 from capsule_sdk.evidence.export import read_chain
-from capsule_sdk.recorder import Recorder
+from capsule_sdk.recording.recorder import Recorder
+from capsule_sdk.scopes import node
 
 pytest.register_assert_rewrite("litellm_support")
 # Before anything imports LiteLLM, which would ask the network for prices.

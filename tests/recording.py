@@ -12,13 +12,13 @@ from typing import Any
 
 from qp_capsule import Capsule
 
-from capsule_sdk.attribution import NOBODY, Attribution
-from capsule_sdk.call import Answer, LLMCall, Request
 from capsule_sdk.chain import Chain, open_chain
-from capsule_sdk.record import Record
-from capsule_sdk.recorder import Recorder
+from capsule_sdk.recording.recorder import Recorder
+from capsule_sdk.records.attribution import NOBODY, Attribution
+from capsule_sdk.records.call import Answer, LLMCall, Request
+from capsule_sdk.records.record import Record
+from capsule_sdk.records.task import Task
 from capsule_sdk.settings import Settings
-from capsule_sdk.task import Task
 
 USAGE = Answer(result="hi", tokens_in=10, tokens_out=5, cost_usd=Decimal("0.000025"))
 

@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sealable import SAFE_INTEGER, assert_sealable, sha3
 
-from capsule_sdk import canonical as canonical_module
 from capsule_sdk.content import (
     ContentPolicy,
     Limits,
@@ -27,6 +26,7 @@ from capsule_sdk.content import (
     safe,
     utc,
 )
+from capsule_sdk.content import canonical_json as canonical_module
 
 # ── texts ─────────────────────────────────────────────────────────────────────────────────────────
 

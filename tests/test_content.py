@@ -35,15 +35,16 @@ from sealable import (
     values,
 )
 
-from capsule_sdk import canonical as canonical_module
-from capsule_sdk import content, secret_names
 from capsule_sdk.content import (
     ContentPolicy,
     Limits,
     canonical,
     label,
     safe,
+    secret_names,
 )
+from capsule_sdk.content import canonical_json as canonical_module
+from capsule_sdk.content import policy as content
 
 # The serializer of the CPS reference: sorted keys, no spaces, literal UTF-8, SHA3-256. One
 # document a line in, one hash a line out.

@@ -23,7 +23,7 @@ from conftest import Chain
 
 from capsule_sdk import capsule_scope, capsuled, configure, current_task, flush, from_arg
 from capsule_sdk.errors import CapsuleSDKError, ConfigurationError, DecorationError
-from capsule_sdk.recorder import Recorder
+from capsule_sdk.recording.recorder import Recorder
 
 # -- one of each, at module level so that it can be pickled ----------------------------------------
 
@@ -806,13 +806,13 @@ def test_while_the_sdk_is_disabled_the_decorator_returns_the_function_itself(
 @pytest.mark.parametrize(
     ("target", "attribute", "counted"),
     [
-        ("capsule_sdk.decorator", "open_task", "decorator.start"),
-        ("capsule_sdk.decorator", "close_task", "decorator.succeed"),
-        ("capsule_sdk.task.Task", "settle", "decorator.succeed"),
-        ("capsule_sdk.recorder.Recorder", "begin", "decorator.start"),
-        ("capsule_sdk.recorder.Recorder", "claim", "decorator.succeed"),
-        ("capsule_sdk.recorder.Recorder", "finish", "decorator.succeed"),
-        ("capsule_sdk.recipe.Recipe", "bind", "decorator.start"),
+        ("capsule_sdk.scopes.decorator", "open_task", "decorator.start"),
+        ("capsule_sdk.scopes.decorator", "close_task", "decorator.succeed"),
+        ("capsule_sdk.records.task.Task", "settle", "decorator.succeed"),
+        ("capsule_sdk.recording.recorder.Recorder", "begin", "decorator.start"),
+        ("capsule_sdk.recording.recorder.Recorder", "claim", "decorator.succeed"),
+        ("capsule_sdk.recording.recorder.Recorder", "finish", "decorator.succeed"),
+        ("capsule_sdk.scopes.recipe.Recipe", "bind", "decorator.start"),
     ],
 )
 @pytest.mark.parametrize("kind", ["function", "coroutine", "generator", "async generator"])

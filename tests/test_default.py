@@ -14,10 +14,10 @@ from recording import in_threads
 
 import capsule_sdk
 from capsule_sdk import capsule_scope, configure, get_recorder
-from capsule_sdk.default import recorder_for
 from capsule_sdk.errors import ConfigurationError
 from capsule_sdk.evidence.export import read_chain
-from capsule_sdk.recorder import Recorder
+from capsule_sdk.recording.default import recorder_for
+from capsule_sdk.recording.recorder import Recorder
 
 
 def capsules_at(path: Path) -> Capsules:
@@ -163,7 +163,7 @@ def test_what_qp_capsule_wrote_and_what_we_write_are_one_chain(chain: Any) -> No
 
 
 def test_nothing_is_left_behind_by_many_configures(tmp_path: Path) -> None:
-    from capsule_sdk.recorder import live_recorders
+    from capsule_sdk.recording.recorder import live_recorders
 
     for number in range(5):
         configure(url=tmp_path / f"{number}.db")

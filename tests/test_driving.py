@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from capsule_sdk import bind_scope, capsule_scope, capsuled, current_scope, current_task, flush
-from capsule_sdk.node import innermost
+from capsule_sdk.scopes.node import innermost
 
 PROPERTY = settings(
     max_examples=150,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scripts import Run, _running, run, script  # noqa: F401 - fixtures
 
-from capsule_sdk.task import children_digest
+from capsule_sdk.records.task import children_digest
 
 
 def status(run: Run, source: str) -> tuple[str, str | None]:
@@ -228,8 +228,8 @@ def test_a_store_that_stays_away_ends_in_an_error_that_says_how_many_are_lost(ru
 @script(
     """
     import tracemalloc
-    from capsule_sdk.record import Record
-    import capsule_sdk.recorder
+    from capsule_sdk.records.record import Record
+    import capsule_sdk.recording.recorder
     recorder = capsule_sdk.get_recorder()
     def interrupt(record): raise KeyboardInterrupt
     with capsule_scope("before"): pass
@@ -293,8 +293,8 @@ def test_daemon_threads_that_go_on_to_the_end_neither_hang_nor_break_the_chain(r
     """
     import logging
     logging.getLogger("capsule_sdk").setLevel(logging.CRITICAL)
-    from capsule_sdk.call import LLMCall
-    from capsule_sdk.record import Record
+    from capsule_sdk.records.call import LLMCall
+    from capsule_sdk.records.record import Record
     def broken(self, ended): raise ValueError("broken")
     Record.cut_short = broken
     kept = [capsule_scope(f"open-{n}").__enter__() for n in range(3)]

@@ -156,7 +156,7 @@ def test_a_fork_while_the_store_is_away(run: Run) -> None:
 @script(
     WAIT
     + """
-from capsule_sdk.recorder import Recorder
+from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.settings import Settings
 class Slow:
     identity = "slow"
@@ -169,8 +169,8 @@ class Slow:
     def close(self): pass
 begun, chain = threading.Event(), Slow()
 recorder = Recorder(Settings(), lambda: chain, lambda: "slow")
-import capsule_sdk.default
-capsule_sdk.default._default = recorder
+import capsule_sdk.recording.default
+capsule_sdk.recording.default._default = recorder
 with capsule_scope("task"): pass
 begun.wait()
 pid = os.fork()

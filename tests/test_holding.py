@@ -25,12 +25,12 @@ from recording import (
     until,
 )
 
-from capsule_sdk.call import Answer, LLMCall
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.evidence.export import read_chain
-from capsule_sdk.record import Record
-from capsule_sdk.recorder import Recorder
-from capsule_sdk.task import Task, children_digest
+from capsule_sdk.recording.recorder import Recorder
+from capsule_sdk.records.call import Answer, LLMCall
+from capsule_sdk.records.record import Record
+from capsule_sdk.records.task import Task, children_digest
 
 FOREVER = 60.0
 

@@ -19,9 +19,9 @@ from capsule_sdk import CapsuleLogger, capsule_scope, logs
 from capsule_sdk.adapters.litellm import early, entries, flight, hooks
 from capsule_sdk.adapters.litellm.flight import Flight
 from capsule_sdk.adapters.litellm.pieces import Pieces
-from capsule_sdk.call import LLMCall
 from capsule_sdk.errors import RecordingError
-from capsule_sdk.recorder import Recorder
+from capsule_sdk.recording.recorder import Recorder
+from capsule_sdk.records.call import LLMCall
 
 pytest_plugins = ["litellm_support"]
 pytestmark = [*LITELLM_NOISE, pytest.mark.internal_errors]

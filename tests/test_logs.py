@@ -69,7 +69,7 @@ def test_a_broken_log_does_not_break_the_call_and_errors_still_count() -> None:
 
 @pytest.mark.usefixtures("broken_log")
 def test_a_broken_log_does_not_stop_the_writer(chain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from capsule_sdk import outbox
+    from capsule_sdk.recording import outbox
 
     def refuse(record: Any) -> Any:
         raise ValueError("no capsule today")

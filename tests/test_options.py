@@ -13,7 +13,7 @@ from qp_capsule import CapsuleType
 
 from capsule_sdk import capsule_scope, capsuled, from_arg
 from capsule_sdk.errors import CapsuleSDKError, ConfigurationError
-from capsule_sdk.options import ScopeOptions, TaskOptions
+from capsule_sdk.scopes.options import ScopeOptions, TaskOptions
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_capsule_type_is_given_as_text_or_as_qp_capsules_own(chain: Chain, kin
 
 
 def test_every_type_of_qp_capsule_is_allowed_and_no_other() -> None:
-    from capsule_sdk import options
+    from capsule_sdk.scopes import options
 
     assert set(options._CAPSULE_TYPES) == {str(kind) for kind in CapsuleType}
 

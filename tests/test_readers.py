@@ -180,7 +180,7 @@ def test_a_bytearray_stays_free_to_grow_while_it_is_read():
         def hexdigest(self) -> str:
             return "x"
 
-    with mock.patch("capsule_sdk.readers.sha3_256", Spy):
+    with mock.patch("capsule_sdk.content.readers.sha3_256", Spy):
         assert safe(data) == {"bytes": 3_000_000, "sha3_256": "x"}
     assert sum(seen) >= 3_000_000
 

@@ -19,14 +19,14 @@ from recording import make_call, make_task
 from sealable import texts, values
 
 from capsule_sdk import Authority
-from capsule_sdk.attribution import Attribution
-from capsule_sdk.call import Answer, LLMCall, Request
 from capsule_sdk.content import ContentPolicy, safe
-from capsule_sdk.options import attribution_of
-from capsule_sdk.record import Record, how_it_ended
-from capsule_sdk.records import capsule_of, stand_in
+from capsule_sdk.records.attribution import Attribution
+from capsule_sdk.records.call import Answer, LLMCall, Request
+from capsule_sdk.records.capsules import capsule_of, stand_in
+from capsule_sdk.records.record import Record, how_it_ended
+from capsule_sdk.records.task import Task, children_digest
+from capsule_sdk.scopes.options import attribution_of
 from capsule_sdk.settings import Settings
-from capsule_sdk.task import Task, children_digest
 
 WHEN = datetime(2026, 3, 1, 12, 30, 45, 678901, tzinfo=UTC)
 WHO = Attribution(

@@ -33,8 +33,8 @@ from capsule_sdk import (
 )
 from capsule_sdk.errors import ConfigurationError, RecordingError, TaskClosedError
 from capsule_sdk.evidence.export import read_chain
-from capsule_sdk.node import innermost, parent_of
-from capsule_sdk.scope import add_capsule_ids
+from capsule_sdk.scopes.node import innermost, parent_of
+from capsule_sdk.scopes.scope import add_capsule_ids
 
 # -- nesting, against a model ----------------------------------------------------------------------
 
@@ -542,13 +542,13 @@ def test_a_switch_that_cannot_be_read_is_reported_and_the_block_runs(
 @pytest.mark.parametrize(
     ("target", "counted"),
     [
-        ("capsule_sdk.scope.open_task", "scope.enter"),
-        ("capsule_sdk.scope.get_recorder", "scope.enter"),
-        ("capsule_sdk.recorder.Recorder.begin", "scope.enter"),
-        ("capsule_sdk.scope.close_task", "scope.exit"),
-        ("capsule_sdk.recorder.Recorder.claim", "scope.exit"),
-        ("capsule_sdk.recorder.Recorder.finish", "scope.exit"),
-        ("capsule_sdk.task.Task.settle", "scope.exit"),
+        ("capsule_sdk.scopes.scope.open_task", "scope.enter"),
+        ("capsule_sdk.scopes.scope.get_recorder", "scope.enter"),
+        ("capsule_sdk.recording.recorder.Recorder.begin", "scope.enter"),
+        ("capsule_sdk.scopes.scope.close_task", "scope.exit"),
+        ("capsule_sdk.recording.recorder.Recorder.claim", "scope.exit"),
+        ("capsule_sdk.recording.recorder.Recorder.finish", "scope.exit"),
+        ("capsule_sdk.records.task.Task.settle", "scope.exit"),
     ],
 )
 def test_an_error_inside_the_sdk_leaves_the_block_as_it_was_and_the_others_recorded(
@@ -678,7 +678,7 @@ def test_in_strict_mode_nothing_passes_as_recorded_that_is_not(
         with capsule_scope("block"):
             ran.append("block")
 
-    module = "recorder" if broken.startswith("Recorder") else "task"
+    module = "recording.recorder" if broken.startswith("Recorder") else "records.task"
     monkeypatch.setattr(f"capsule_sdk.{module}.{broken}", lambda *_, **__: 1 / 0)
     for call in (capsuled(sync), lambda: asyncio.run(capsuled(coroutine)()), block):
         with pytest.raises(RecordingError, match="the log of capsule_sdk says why"):

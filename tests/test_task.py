@@ -13,7 +13,7 @@ from conftest import Capsule, Chain
 
 from capsule_sdk import Task, capsule_scope, capsuled
 from capsule_sdk.errors import CapsuleSDKError, TaskClosedError
-from capsule_sdk.task import children_digest, fraction
+from capsule_sdk.records.task import children_digest, fraction
 
 
 def test_reasons_are_sealed_as_cps_words_them(chain: Chain) -> None:

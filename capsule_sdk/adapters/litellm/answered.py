@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from ...call import Answer
 from ...content import ContentPolicy, canonical, label, safe
+from ...records.call import Answer
 
 __all__ = [
     "Answered",

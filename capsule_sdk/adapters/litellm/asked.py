@@ -9,9 +9,9 @@ from typing import Any
 
 import litellm
 
-from ...attribution import NOBODY, Attribution
-from ...call import Request
 from ...content import ContentPolicy, canonical, digest, label, safe
+from ...records.attribution import NOBODY, Attribution
+from ...records.call import Request
 
 __all__ = ["attribution_of", "is_private", "request_of"]
 

@@ -22,7 +22,7 @@ import litellm
 import wrapt
 
 from ...logs import guarded, log
-from ...scope import Scope, innermost
+from ...scopes.scope import Scope, innermost
 from ...settings import is_disabled
 from . import early
 from .flight import Flight, current

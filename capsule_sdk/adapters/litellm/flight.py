@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 
-from ...attribution import NOBODY
-from ...call import LLMCall, Request
 from ...content import ContentPolicy
 from ...errors import RecordingError
 from ...logs import guarded, report
-from ...record import Ended, sealed_error
-from ...recorder import Recorder
-from ...scope import Scope, parent_of
+from ...recording.recorder import Recorder
+from ...records.attribution import NOBODY
+from ...records.call import LLMCall, Request
+from ...records.record import Ended, sealed_error
+from ...scopes.scope import Scope, parent_of
 from .answered import answer_of, blocked, usage_of
 from .asked import attribution_of, is_private, request_of
 from .pieces import Pieces

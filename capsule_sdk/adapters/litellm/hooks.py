@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import litellm
 
 from ...logs import guarded
-from ...scope import Scope, innermost
+from ...scopes.scope import Scope, innermost
 from .flight import Flight, current
 from .lists import active_loggers
 from .streams import is_stream

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from litellm.integrations.custom_logger import CustomLogger
 from qp_capsule import CapsuleType
 
-from ... import default
-from ...attribution import NOBODY, Attribution
 from ...errors import ConfigurationError
 from ...logs import guarded
-from ...recorder import Recorder
-from ...scope import Scope
+from ...recording import default
+from ...recording.recorder import Recorder
+from ...records.attribution import NOBODY, Attribution
+from ...scopes.scope import Scope
 from . import entries, hooks
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from ...call import Answer
 from ...content import ContentPolicy, label
 from ...logs import guarded
+from ...records.call import Answer
 from .answered import (
     Answered,
     Price,

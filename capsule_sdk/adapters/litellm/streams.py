@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import anyio.to_thread
 import wrapt
 
-from ...driving import drive
+from ...scopes.driving import drive
 
 __all__ = ["Follower", "follow", "is_stream"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import AuthorityError
+from ..errors import AuthorityError
 
 __all__ = ["Authority"]
 

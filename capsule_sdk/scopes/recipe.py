@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from .attribution import Attribution
-from .content import ContentPolicy, canonical
-from .errors import DecorationError
-from .logs import guarded
+from ..content import ContentPolicy, canonical
+from ..content.secret_names import names_secret
+from ..errors import DecorationError
+from ..logs import guarded
+from ..records.attribution import Attribution
 from .options import SOURCED, ArgumentSource, from_arg
-from .secret_names import names_secret
 
 __all__ = ["Recipe", "is_lazy"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 
-from . import chain
+from .. import chain
 from .outbox import Outbox
 from .recorder import Recorder, live_recorders
 

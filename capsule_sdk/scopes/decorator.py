@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 import anyio.to_thread
 import wrapt
 
-from .attribution import NOBODY, Attribution
+from ..errors import DecorationError
+from ..logs import guarded
+from ..records.attribution import NOBODY, Attribution
+from ..settings import is_disabled
 from .driving import run_driven
-from .errors import DecorationError
-from .logs import guarded
 from .node import Scope, innermost
 from .options import TaskOptions, attribution_of, check
 from .recipe import Recipe, is_lazy
 from .scope import close_task, confirmation, open_task, refuse_if_strict
-from .settings import is_disabled
 
 if TYPE_CHECKING:
     _FunctionWrapper = wrapt.FunctionWrapper[..., Any]

@@ -4,7 +4,7 @@ Invariants: one round at a time, whichever thread makes it; a record is in `pend
 capsule is durable; what arrives twice is placed once. No pause for the store happens inside a round, so that
 nobody who waits for one to end (a fork, the end of the writer) waits for the store to come back.
 
-Who makes the rounds, and when, is `capsule_sdk.recorder`'s affair.
+Who makes the rounds, and when, is `capsule_sdk.recording.recorder`'s affair.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ..records.record import Record
 from .holding import Holding
-from .record import Record
 
 if TYPE_CHECKING:
     from .outbox import Outbox

@@ -21,9 +21,9 @@ from qp_capsule import (
     TriggerSection,
 )
 
+from ..content import JSON, canonical, decimal_text, label, safe
 from .attribution import Attribution
 from .call import LLMCall
-from .content import JSON, canonical, decimal_text, label, safe
 from .record import Record
 from .task import Task, fraction
 from .totals import Totals

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeAlias, TypedDict
 
-from .attribution import NOBODY, Attribution
-from .authority import Authority
-from .content import safe
-from .errors import ConfigurationError
+from ..content import safe
+from ..errors import ConfigurationError
+from ..records.attribution import NOBODY, Attribution
+from ..records.authority import Authority
 
 __all__ = [
     "SOURCED",

@@ -12,12 +12,12 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from .attribution import NOBODY, Attribution
-from .authority import Authority
+from ..records.attribution import NOBODY, Attribution
+from ..records.authority import Authority
 
 if TYPE_CHECKING:
-    from .recorder import Recorder
-    from .task import Task
+    from ..recording.recorder import Recorder
+    from ..records.task import Task
 
 __all__ = ["Scope", "innermost", "nearest_open", "parent_of"]
 

@@ -26,7 +26,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, Sim
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from .canonical import decimal_text, fit, integer, moment, real
+from .canonical_json import decimal_text, fit, integer, moment, real
 from .secret_names import names_secret
 
 # What a reader gives for a value:

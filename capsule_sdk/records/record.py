@@ -2,8 +2,8 @@
 
 ``parent_id`` names the task it hangs under; ``parent`` is that task where its sums and its commitment count
 this record, which is so within one recorder. A record is opened once, settled once (how it ended is decided by
-whoever comes first), and only then turned into a capsule by `capsule_sdk.records`. It holds data, never the
-user's own objects.
+whoever comes first), and only then turned into a capsule by `capsules`. It holds data, never the user's own
+objects.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID, uuid4
 
 if TYPE_CHECKING:
+    from ..content import ContentPolicy
     from .attribution import Attribution
-    from .content import ContentPolicy
     from .task import Task
     from .totals import Totals
 

@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .chain import Chain
-from .errors import CapsuleRejected
-from .logs import errors, report, tell
-from .record import Record
-from .records import capsule_of, stand_in
+from ..chain import Chain
+from ..errors import CapsuleRejected
+from ..logs import errors, report, tell
+from ..records.capsules import capsule_of, stand_in
+from ..records.record import Record
 
 if TYPE_CHECKING:
     from qp_capsule import Capsule

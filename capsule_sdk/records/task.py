@@ -13,15 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from . import content
-from .errors import TaskClosedError
-from .logs import guarded
+from .. import content
+from ..errors import TaskClosedError
+from ..logs import guarded
 from .record import Record, sealed_error
 from .totals import Totals
 
 if TYPE_CHECKING:
+    from ..content import ContentPolicy
     from .attribution import Attribution
-    from .content import ContentPolicy
 
 __all__ = ["Task", "children_digest", "fraction"]
 

@@ -13,16 +13,16 @@ from typing import Any, Unpack
 
 import anyio.to_thread
 
-from .attribution import NOBODY, Attribution
-from .content import ContentPolicy, label
-from .default import get_recorder
-from .errors import ConfigurationError, RecordingError
-from .logs import guarded
+from ..content import ContentPolicy, label
+from ..errors import ConfigurationError, RecordingError
+from ..logs import guarded
+from ..recording.default import get_recorder
+from ..recording.recorder import Recorder
+from ..records.attribution import NOBODY, Attribution
+from ..records.task import Task
+from ..settings import is_disabled
 from .node import Scope, innermost, nearest_open, parent_of
 from .options import ScopeOptions, attribution_of, check
-from .recorder import Recorder
-from .settings import is_disabled
-from .task import Task
 
 __all__ = [
     "Scope",

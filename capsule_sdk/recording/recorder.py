@@ -8,7 +8,7 @@ Rules it keeps:
   finish is found at the end of the process.
 - `finish` may run in a finalizer: it takes no lock and starts no thread.
 
-The writer's work itself is in `capsule_sdk.rounds`, what a fork means in `capsule_sdk.forking`.
+The writer's work itself is in `rounds`, what a fork means in `forking`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .errors import RecordingError
-from .logs import errors, report, tell
-from .record import Ended, Record
+from ..errors import RecordingError
+from ..logs import errors, report, tell
+from ..records.record import Ended, Record
+from ..records.task import Task
+from ..settings import Settings
 from .rounds import Rounds
-from .settings import Settings
-from .task import Task
 
 if TYPE_CHECKING:
-    from .chain import Chain
+    from ..chain import Chain
 
 __all__ = ["Recorder", "Stats", "live_recorders"]
 

@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Any, Final, Literal, get_args
 
 from . import readers
-from .canonical import (
+from .canonical_json import (
     JSON,
     SAFE_INTEGER,
     canonical,

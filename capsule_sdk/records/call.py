@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from .logs import guarded
+from ..logs import guarded
 from .record import Record
 from .totals import Totals
 
 if TYPE_CHECKING:
+    from ..content import ContentPolicy
     from .attribution import Attribution
-    from .content import ContentPolicy
     from .task import Task
 
 __all__ = ["Answer", "LLMCall", "Request"]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from .errors import ConfigurationError
-from .logs import tell
+from ..errors import ConfigurationError
+from ..logs import tell
+from ..settings import PREFIX, Settings
 from .recorder import Recorder, live_recorders
-from .settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from qp_capsule import Capsules
 
-    from .chain import Chain
+    from ..chain import Chain
 
 __all__ = ["aflush", "configure", "flush", "generation", "get_recorder", "recorder_for", "shutdown"]
 
@@ -130,7 +130,7 @@ def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> R
     global _default, _configured, _generation  # noqa: PLW0603 - see configure
     if capsules is None:
         return get_recorder()
-    from .chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+    from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
     identity = chain_identity(capsules, None)
     with _lock:
@@ -187,7 +187,7 @@ def shutdown(timeout: float | None = None) -> int:
 
 def _located(settings: Settings, *, variable: bool) -> Settings:
     """Check where the store is, and fix it: a relative path means the directory of this moment."""
-    from .chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+    from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
     if settings.url is None:
         return settings
@@ -203,12 +203,12 @@ def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
     url = None if capsules is not None else settings.url
 
     def open_chain() -> Chain:
-        from .chain import open_chain  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+        from ..chain import open_chain  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
         return open_chain(capsules, url)
 
     def identity() -> str:
-        from .chain import chain_identity  # noqa: PLC0415 - see above
+        from ..chain import chain_identity  # noqa: PLC0415 - see above
 
         return chain_identity(capsules, url)
 

@@ -2,14 +2,14 @@
 
 Invariants: a record is placed once; a task is placed after all that was started under it, or ``patience``
 seconds after its end, and from then on its sums and its commitment are final. Used by one thread at a time.
-Pure: no clock, no I/O. What becomes of the line is not handled here (`capsule_sdk.outbox`).
+Pure: no clock, no I/O. What becomes of the line is not handled here (`capsule_sdk.recording.outbox`).
 """
 
 from __future__ import annotations
 
-from .logs import report
-from .record import Record
-from .task import Task
+from ..logs import report
+from ..records.record import Record
+from ..records.task import Task
 
 __all__ = ["Holding"]
 

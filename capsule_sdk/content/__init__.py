@@ -1,0 +1,22 @@
+"""Content: any Python value -> JSON that every language hashes alike, bounded, redacted, free of secrets.
+
+``policy`` walks a value, ``readers`` take apart each kind of it, ``canonical_json`` writes texts, numbers and
+moments, ``secret_names`` knows which names hide their values. Leaves: they import nothing of the rest.
+"""
+
+from .canonical_json import JSON, canonical, decimal_text, digest, utc
+from .policy import SECRET, ContentPolicy, Limits, Mode, label, safe
+
+__all__ = [
+    "JSON",
+    "SECRET",
+    "ContentPolicy",
+    "Limits",
+    "Mode",
+    "canonical",
+    "decimal_text",
+    "digest",
+    "label",
+    "safe",
+    "utc",
+]

@@ -1,0 +1,6 @@
+"""Scopes: what code runs under, and how the user says so.
+
+`node` is the chain of scopes in the one ContextVar, `scope` is ``capsule_scope``, `decorator` is ``@capsuled``,
+`recipe` what one decoration says, `options` what both take, `driving` how code that runs in steps keeps its
+scope.
+"""
