@@ -33,7 +33,6 @@ import capsule_sdk
 from capsule_sdk import capsule_scope, capsuled, logs
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable, ExportError, RecordingError
 from capsule_sdk.evidence.export import read_chain
-from capsule_sdk.recording import recorder
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.settings import Settings
 
