@@ -150,12 +150,15 @@ def test_it_can_be_used_by_code_that_runs_on_a_loop_itself(
     storage.assert_whole(2)
 
 
-def test_no_thread_runs_before_the_first_append(storage: MemoryStorage) -> None:
+def test_its_loop_runs_from_the_opening_on_for_the_end_of_a_process_starts_no_thread(
+    storage: MemoryStorage,
+) -> None:
     before = threading.active_count()
     chain = open_chain(Capsules(storage=storage))
+    assert threading.active_count() == before + 1
+    assert not storage.threads
     chain.close()
     assert threading.active_count() == before
-    assert storage.closed == 0
 
 
 def test_close_closes_the_storage_on_its_loop_and_a_later_append_opens_it_again(
@@ -323,7 +326,9 @@ def test_qp_capsules_database_in_memory_is_not_written_to_a_file(
 
 def test_the_same_storage_is_one_identity_and_another_is_another(storage: MemoryStorage) -> None:
     one, same, other = (Capsules(storage=s) for s in (storage, storage, MemoryStorage()))
-    assert chain_identity(one) == chain_identity(same) == open_chain(one).identity
+    chain = open_chain(one)
+    assert chain_identity(one) == chain_identity(same) == chain.identity
+    chain.close()
     assert chain_identity(other) != chain_identity(one)
     assert chain_identity(one).startswith("storage:")
 

@@ -100,6 +100,7 @@ def test_an_error_at(
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, broken)
         assert the_five(llm) == undisturbed
+        llm.logger.recorder().flush(5.0)  # what has streamed is read by the writer
         if owner is hooks:
             wait_for_events()
     assert logs.errors.total() > 0

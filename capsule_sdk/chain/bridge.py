@@ -43,7 +43,8 @@ class BridgedChain:
         self._capsules = capsules
         self._identity = identity
         self._seal = SealGuard(capsules.seal)
-        self._loop: _LoopThread | None = None
+        #: Made here, in the thread that begins the first record: at the end of a process none can be.
+        self._loop: _LoopThread | None = _LoopThread()
         self._lock = threading.Lock()
         self._pid = os.getpid()
 

@@ -27,7 +27,7 @@ class Holding:
 
     def add(self, record: Record, ended: float) -> None:
         """Take a record that ended at ``ended``: into the line, or back until its children have ended."""
-        if isinstance(record, Task) and _has_open_children(record):
+        if isinstance(record, Task) and record.waits():
             self._held[record] = ended + self.patience
         else:
             self._place(record)
@@ -56,13 +56,6 @@ class Holding:
             if parent.placed or parent.child_ended() or self._held.pop(parent, None) is None:
                 return
             record = parent
-
-
-def _has_open_children(task: Task) -> bool:
-    # Under its lock, though one number is read: a child that was being adopted while the task closed
-    # is counted when the lock is free, and from then on there can be no other.
-    with task._lock:
-        return task.open_children > 0
 
 
 def _pass_on_sums(record: Record, parent: Task) -> None:

@@ -293,7 +293,7 @@ class Recorder:
 
     def _cut_short(self, record: Record) -> None:
         try:
-            if record.parent is not None and record.id not in record.parent._started:
+            if record.parent is not None and not record.parent.has_adopted(record.id):
                 record.parent = record.parent_id = None  # interrupted before it was adopted
             if not record.closed:
                 record.cut_short(Ended.PROCESS_EXIT)

@@ -232,6 +232,20 @@ class Task(Record):
             self.open_children += 1
             return True
 
+    def has_adopted(self, child: UUID) -> bool:
+        """Tell whether ``child`` counts as started under this task."""
+        with self._lock:
+            return child in self._started
+
+    def waits(self) -> bool:
+        """Tell whether children are still open.
+
+        Under the lock, though one number is read: a child that was being adopted while the task closed is
+        counted when the lock is free, and from then on there can be no other.
+        """
+        with self._lock:
+            return self.open_children > 0
+
     def child_ended(self) -> int:
         """Note that one direct child is complete; return how many are still open."""
         with self._lock:
@@ -247,10 +261,6 @@ class Task(Record):
                 "ended": len(started) - self.open_children,
                 "digest": children_digest(started),
             }
-
-    def renew_lock(self) -> None:
-        """Take a new lock in a forked child: another thread of the parent may have held the old one."""
-        self._lock = threading.RLock()
 
     def totals(self) -> Totals:
         """Return the sums over the whole subtree."""
