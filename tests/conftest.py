@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 import capsule_sdk
@@ -23,6 +24,11 @@ from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.scopes import node
 
 pytest.register_assert_rewrite("litellm_support")
+# Machines that run these tests are busy: no example is too slow, only wrong.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 # Before anything imports LiteLLM, which would ask the network for prices.
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
 

@@ -47,7 +47,8 @@ if not pid:
     os._exit(0)
 os.close(write)
 with os.fdopen(read) as found:
-    for name in json.load(found):
+    # The last one is imported by a callback, slowly: a program that forks meanwhile would hang its child.
+    for name in [*json.load(found), "litellm.litellm_core_utils.custom_logger_registry"]:
         try:
             importlib.import_module(name)
         except Exception:

@@ -108,7 +108,6 @@ def test_a_fork_with_a_stream_open_in_the_parent(run: Runner) -> None:
 with capsule_scope("parent"):
     stream = ask(stream=True)
     next(stream)
-time.sleep(0.5)  # LiteLLM's pool may be importing; a fork in the middle of that would hang its child
 pid = os.fork()
 if not pid:
     del stream
@@ -129,7 +128,6 @@ def test_a_fork_in_which_the_child_reads_the_parents_stream(run: Runner) -> None
     run("""
 stream = ask(stream=True)
 next(stream)
-time.sleep(0.5)  # LiteLLM's pool may be importing, see above
 pid = os.fork()
 if not pid:
     del stream

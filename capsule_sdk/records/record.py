@@ -8,11 +8,13 @@ objects.
 
 from __future__ import annotations
 
+import os
+import random
 import time
 from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 if TYPE_CHECKING:
     from ..content import ContentPolicy
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
     from .totals import Totals
 
 __all__ = ["Ended", "Record", "how_it_ended", "sealed_error"]
+
+
+#: `uuid.uuid4` asks the system each time and lets go of the interpreter for it: while the writer is busy, its
+#: caller would wait for a whole switch interval (5 ms) to get it back. One seed for each process does as well.
+_random = random.Random(os.urandom(32))  # noqa: S311 - an id has to be unique, it need not be secret
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
+
+
+def _new_id() -> UUID:
+    return UUID(int=_random.getrandbits(128), version=4)
 
 
 class Ended:
@@ -96,7 +108,7 @@ class Record(ABC):
         capsule_type: str,
         policy: ContentPolicy,
     ) -> None:
-        self.id: UUID = uuid4()
+        self.id = _new_id()
         self.parent = parent
         self.parent_id: UUID | None = parent.id if parent is not None else None
         self.attribution = attribution
