@@ -28,7 +28,7 @@ class Settings:
         agent_id: agent of records made outside every scope that names one.
         domain: likewise for the domain.
         content: ``"full"`` seals texts, ``"digest"`` their SHA3-256, ``"omit"`` neither.
-        redact: called with every text before it is sealed; returns what may be sealed.
+        redact: called with every text of the content before it is sealed; returns what may be sealed.
         max_text: bytes (UTF-8) of one text that are sealed; the rest is proven by its digest.
         swallow_errors: ``False`` makes the end of a task wait for the commit and raise
             `RecordingError` when it fails.

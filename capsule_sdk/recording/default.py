@@ -57,7 +57,7 @@ def configure(
         agent_id: agent of records outside every scope that names one.
         domain: likewise for the domain.
         content: ``"full"`` (default), ``"digest"`` or ``"omit"``: what is sealed of texts.
-        redact: called with every text before it is sealed; returns what may be sealed.
+        redact: called with every text of the content before it is sealed; returns what may be sealed.
         max_text: bytes (UTF-8) sealed of one text; 16 KiB by default, the rest is proven by its digest.
         swallow_errors: ``False``: the end of a task waits for the commit and raises `RecordingError`.
         settle_timeout: seconds an ended task waits for calls still open under it; 5 by default.

@@ -191,7 +191,7 @@ class Task(Record):
     def metric(self, key: str, value: float | str | bool | None) -> None:
         """Record a figure under ``outcome.metrics``; the SDK's own names win over it."""
         self._check_open("metric")
-        self.metrics[content.label(key)] = content.safe(value)
+        self.metrics[content.label(key)] = self.policy.value(value)
 
     @property
     def summary(self) -> str:
