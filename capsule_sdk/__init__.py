@@ -20,7 +20,7 @@ from .records.authority import Authority
 from .records.task import Task
 from .scopes.decorator import bind_scope, capsuled
 from .scopes.options import from_arg
-from .scopes.scope import capsule_scope, current_scope, current_task
+from .scopes.scope import add_capsule_ids, capsule_scope, current_scope, current_task
 
 if TYPE_CHECKING:
     from .adapters.litellm import CapsuleLogger
@@ -29,6 +29,7 @@ __all__ = [
     "Authority",
     "CapsuleLogger",
     "Task",
+    "add_capsule_ids",
     "aflush",
     "bind_scope",
     "capsule_scope",

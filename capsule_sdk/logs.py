@@ -1,7 +1,7 @@
 """What the SDK itself has to say: its own events, and the guard around everything that runs in a user's call.
 
 Events go through the standard library's logger ``capsule_sdk``, so that an application decides what is shown.
-The structlog processor for the user's own log lines is `capsule_sdk.scopes.scope.add_capsule_ids`.
+The structlog processor for the user's own log lines is `capsule_sdk.add_capsule_ids`.
 """
 
 from __future__ import annotations

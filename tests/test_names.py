@@ -14,6 +14,7 @@ NAMES = {
     "Authority",
     "CapsuleLogger",
     "Task",
+    "add_capsule_ids",
     "aflush",
     "bind_scope",
     "capsule_scope",
