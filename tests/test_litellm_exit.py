@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ class Runner:
     def __init__(self, programs: Programs, directory: Path, base_url: str) -> None:
         self._programs, self._directory, self._base_url = programs, directory, base_url
 
-    def __call__(self, program: str, *, code: int = 0) -> str:
+    def __call__(self, program: str, *, code: int | set[int] = 0) -> str:
         """Run a program; return what it printed."""
         return self._programs.run(self._directory, self._base_url, program, code=code).stdout
 
@@ -178,7 +179,7 @@ with capsule_scope("task"):
         if " wor" in str(chunk):
             interrupt_after(0.2)
 """,
-        code=1,
+        code={1, -signal.SIGINT},  # Python ends itself by the signal where it can
     )
     (capsule,) = run.calls(("task", "partial"))
     assert ended(capsule) == "interrupted"
