@@ -36,7 +36,7 @@ Capsule = dict[str, Any]
 
 
 class Chain:
-    """The chain of one test: ``url`` is its database file, ``data_dir`` holds keys and journal."""
+    """The chain of one test: ``url`` is its database file, ``data_dir`` holds the keys."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir

@@ -78,6 +78,12 @@ import time
 from capsule_sdk import capsule_scope, capsuled
 litellm.suppress_debug_info = True
 
+def settled():
+    "Wait for LiteLLM's pool: what it is importing during a fork would hang the child."
+    pool, until = litellm.utils.executor, time.monotonic() + 20
+    while pool._idle_semaphore._value < len(pool._threads) and time.monotonic() < until:
+        time.sleep(0.01)
+
 def options(text, more):
     message = {"role": "user", "content": text}
     return {"model": "openai/gpt-4o", "messages": [message], "max_retries": 0, **job["at"], **more}

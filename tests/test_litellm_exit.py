@@ -109,6 +109,7 @@ def test_a_fork_with_a_stream_open_in_the_parent(run: Runner) -> None:
 with capsule_scope("parent"):
     stream = ask(stream=True)
     next(stream)
+settled()
 pid = os.fork()
 if not pid:
     del stream
@@ -129,6 +130,7 @@ def test_a_fork_in_which_the_child_reads_the_parents_stream(run: Runner) -> None
     run("""
 stream = ask(stream=True)
 next(stream)
+settled()
 pid = os.fork()
 if not pid:
     del stream

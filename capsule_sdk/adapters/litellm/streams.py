@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import types
 import weakref
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import anyio.to_thread
@@ -70,39 +71,47 @@ def follow(stream: Any, follower: Follower) -> Any:
     return stream
 
 
+def _step(step: Callable[[Any], Any], stream: Any, follower: Follower) -> Any:
+    """Take one step of a stream and report how it went."""
+    try:
+        chunk = step(stream)
+    except StopIteration:
+        follower.end(stream)
+        if follower.unconfirmed:
+            follower.confirm()
+        raise
+    except BaseException as error:
+        follower.fail(error)
+        raise
+    follower.chunk(chunk)
+    return chunk
+
+
+async def _astep(step: Callable[[Any], Any], stream: Any, follower: Follower) -> Any:
+    """Do as `_step`, with a step that is awaited."""
+    try:
+        chunk = await step(stream)
+    except StopAsyncIteration:
+        follower.end(stream)
+        if follower.unconfirmed:
+            await anyio.to_thread.run_sync(follower.confirm)
+        raise
+    except BaseException as error:
+        follower.fail(error)
+        raise
+    follower.chunk(chunk)
+    return chunk
+
+
 @functools.cache
 def _followed(base: type) -> type:
     """Return the subclass of ``base`` whose steps report to the follower of each object."""
 
     def __next__(self: Any) -> Any:  # noqa: N807 - the name it has in the class
-        follower: Follower = self.__dict__[_FOLLOWER]
-        try:
-            chunk = base.__next__(self)  # type: ignore[attr-defined]
-        except StopIteration:
-            follower.end(self)
-            if follower.unconfirmed:
-                follower.confirm()
-            raise
-        except BaseException as error:
-            follower.fail(error)
-            raise
-        follower.chunk(chunk)
-        return chunk
+        return _step(base.__next__, self, self.__dict__[_FOLLOWER])  # type: ignore[attr-defined]
 
     async def __anext__(self: Any) -> Any:  # noqa: N807 - as above
-        follower: Follower = self.__dict__[_FOLLOWER]
-        try:
-            chunk = await base.__anext__(self)  # type: ignore[attr-defined]
-        except StopAsyncIteration:
-            follower.end(self)
-            if follower.unconfirmed:
-                await anyio.to_thread.run_sync(follower.confirm)
-            raise
-        except BaseException as error:
-            follower.fail(error)
-            raise
-        follower.chunk(chunk)
-        return chunk
+        return await _astep(base.__anext__, self, self.__dict__[_FOLLOWER])  # type: ignore[attr-defined]
 
     async def aclose(self: Any, *args: Any, **kwargs: Any) -> Any:
         self.__dict__[_FOLLOWER].close()
@@ -141,34 +150,10 @@ class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]  # takes its argument
         return self
 
     def __next__(self) -> Any:
-        follower = self._self_follower
-        try:
-            chunk = next(self.__wrapped__)
-        except StopIteration:
-            follower.end(self.__wrapped__)
-            if follower.unconfirmed:
-                follower.confirm()
-            raise
-        except BaseException as error:
-            follower.fail(error)
-            raise
-        follower.chunk(chunk)
-        return chunk
+        return _step(next, self.__wrapped__, self._self_follower)
 
     async def __anext__(self) -> Any:
-        follower = self._self_follower
-        try:
-            chunk = await anext(self.__wrapped__)
-        except StopAsyncIteration:
-            follower.end(self.__wrapped__)
-            if follower.unconfirmed:
-                await anyio.to_thread.run_sync(follower.confirm)
-            raise
-        except BaseException as error:
-            follower.fail(error)
-            raise
-        follower.chunk(chunk)
-        return chunk
+        return await _astep(anext, self.__wrapped__, self._self_follower)
 
 
 class _FollowedRun:
