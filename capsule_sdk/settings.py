@@ -34,6 +34,8 @@ class Settings:
             `RecordingError` when it fails.
         settle_timeout: seconds that an ended task waits for calls still open under it.
         exit_timeout: seconds that the end of the process waits for the chain.
+        journal: directory of the journals; ``None`` is ``journal`` beside a SQLite file, and in qp-capsule's
+            data directory for every other store.
 
     """
 
@@ -46,6 +48,7 @@ class Settings:
     swallow_errors: bool = True
     settle_timeout: float = 5.0
     exit_timeout: float = 10.0
+    journal: str | None = None
 
     def __post_init__(self) -> None:
         for name in _ACCEPTED:
@@ -94,6 +97,7 @@ _ACCEPTED = {
     "swallow_errors": "True or False",
     "settle_timeout": "a number of seconds, at least 0",
     "exit_timeout": "a number of seconds, at least 0",
+    "journal": "a directory",
 }
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from qp_capsule import Capsule
 
 from capsule_sdk.chain import Chain, open_chain
+from capsule_sdk.journal.location import journal_root
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.records.attribution import NOBODY, Attribution
 from capsule_sdk.records.call import Answer, LLMCall, Request
@@ -126,7 +129,8 @@ class FaultyChain:
         self.inner.close()
 
     def recorder(self, **settings: Any) -> Recorder:
-        return Recorder(Settings(**settings), self.open, lambda: self.identity)
+        root = journal_root(self.identity, Path(os.devnull))
+        return Recorder(Settings(**settings), self.open, lambda: self.identity, lambda: root)
 
 
 def assert_tree_is_whole(capsules: list[dict[str, Any]]) -> None:

@@ -156,6 +156,7 @@ def test_a_fork_while_the_store_is_away(run: Run) -> None:
 @script(
     WAIT
     + """
+import pathlib
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.settings import Settings
 class Slow:
@@ -168,7 +169,7 @@ class Slow:
         self.busy = False
     def close(self): pass
 begun, chain = threading.Event(), Slow()
-recorder = Recorder(Settings(), lambda: chain, lambda: "slow")
+recorder = Recorder(Settings(), lambda: chain, lambda: "slow", lambda: pathlib.Path("slow-journal"))
 import capsule_sdk.recording.default
 capsule_sdk.recording.default._default = recorder
 with capsule_scope("task"): pass
@@ -225,6 +226,22 @@ def test_a_process_pool_executor(run: Run) -> None:
     run.verify(201)
 
 
+@script(POOL.format(method="spawn", body=EXECUTOR), file=True)
+def test_a_process_pool_executor_that_spawns(run: Run) -> None:
+    run.verify(201)
+
+
+@script(POOL.format(method="forkserver", body=MAP), file=True)
+def test_a_pool_of_workers_from_a_fork_server(run: Run) -> None:
+    run.verify(201)
+    assert run.sources.count("task") == 100
+
+
+@script(POOL.format(method="forkserver", body=EXECUTOR), file=True)
+def test_a_process_pool_executor_with_a_fork_server(run: Run) -> None:
+    run.verify(201)
+
+
 @script(POOL.format(method="fork", body=PROCESSES), file=True)
 def test_single_processes_that_end_right_after_their_task(run: Run) -> None:
     run.verify(13)
@@ -278,6 +295,60 @@ assert flush() == 0
 )
 def test_five_processes_write_one_chain_at_the_same_time(run: Run) -> None:
     run.verify(251)
+
+
+@script(
+    WAIT
+    + """
+def work(number):
+    with capsule_scope("thread"):
+        with capsule_scope("before"): pass
+        pid = os.fork()
+        if pid == 0:
+            with capsule_scope("child"): pass
+            os._exit(flush(20))
+        wait(pid)
+with capsule_scope("main"):
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+assert flush(20) == 0
+"""
+)
+def test_forks_in_threads_while_others_fork_and_record(run: Run) -> None:
+    run.verify(19)
+    assert run.sources.count("child") == run.sources.count("before") == 6
+    threads = {c["id"] for c in run.capsules if c["trigger"]["source"] == "thread"}
+    children = [c for c in run.capsules if c["trigger"]["source"] == "child"]
+    assert {child["parent_id"] for child in children} == threads
+
+
+@script(
+    """
+import subprocess
+with capsule_scope("parent"):
+    pid = os.fork()
+    if pid == 0:
+        for _ in range(20):
+            with capsule_scope("flushed"): pass
+        assert flush(20) == 0
+        with capsule_scope("open"):
+            with capsule_scope("ended"): pass
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+    with capsule_scope("after"): pass
+    assert flush(20) == 0
+db = os.path.join(os.environ["QUANTUMPIPES_DATA_DIR"], "capsules.db")
+subprocess.run([sys.executable, "-m", "capsule_sdk.cli", "recover", "--db", db], check=True)
+"""
+)
+def test_a_child_that_is_killed_leaves_its_records_and_a_parent_that_goes_on(run: Run) -> None:
+    """The journal has what it had not committed."""
+    run.verify(24)
+    assert run.sources.count("flushed") == 20
+    assert run.one("ended")["outcome"]["status"] == "success"
+    assert run.one("open")["outcome"]["status"] == "failure"
+    assert run.one("parent")["outcome"]["status"] == "success"
 
 
 @script(

@@ -145,7 +145,9 @@ def test_a_task_of_another_recorder_is_named_as_parent_and_counts_nothing(
 # -- finalizers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("held", ["_lock", "_rounds.lock", "_rounds._progress", "_outside"])
+@pytest.mark.parametrize(
+    "held", ["_lock", "_rounds._lock", "_rounds.line.lock", "_rounds._progress", "_outside"]
+)
 def test_a_finalizer_hands_over_while_its_thread_holds_any_lock(chain: Any, held: str) -> None:
     class Stream:
         pass
@@ -744,7 +746,9 @@ def test_figures_add_up_at_every_moment(faulty: FaultyChain) -> None:
 
 def test_a_recorder_touches_nothing_before_its_first_record(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    rec = Recorder(Settings(), lambda: pytest.fail("opened"), lambda: "x")
+    rec = Recorder(
+        Settings(), lambda: pytest.fail("opened"), lambda: "x", lambda: pytest.fail("journaled")
+    )
     assert rec.flush() == 0
     assert rec.stats().submitted == 0
     assert rec.shutdown() == 0

@@ -43,7 +43,7 @@ WHO = Attribution(
 
 
 def at(record: Record, milliseconds: int = 1234) -> None:
-    record.started_at = WHEN
+    record.started = WHEN.timestamp()
     record.duration_ms = milliseconds
 
 

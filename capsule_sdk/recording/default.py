@@ -17,6 +17,7 @@ from .recorder import Recorder, live_recorders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from typing import Literal
 
     from qp_capsule import Capsules
@@ -46,6 +47,7 @@ def configure(
     swallow_errors: bool | None = None,
     settle_timeout: float | None = None,
     exit_timeout: float | None = None,
+    journal: str | os.PathLike[str] | None = None,
 ) -> Recorder:
     """Set up the default recorder. Calling it again flushes and replaces the one before.
 
@@ -62,6 +64,8 @@ def configure(
         swallow_errors: ``False``: the end of a task waits for the commit and raises `RecordingError`.
         settle_timeout: seconds an ended task waits for calls still open under it; 5 by default.
         exit_timeout: seconds the end of the process waits for the chain; 10 by default.
+        journal: directory for the journals that keep records safe until they are in the chain; by default
+            ``journal`` beside a SQLite file, and in qp-capsule's data directory for every other store.
 
     Returns:
         The recorder, which is now the default one.
@@ -84,6 +88,7 @@ def configure(
             "swallow_errors": swallow_errors,
             "settle_timeout": settle_timeout,
             "exit_timeout": exit_timeout,
+            "journal": None if journal is None else os.path.realpath(journal),
         }
     )
     if capsules is None:
@@ -212,7 +217,12 @@ def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
 
         return chain_identity(capsules, url)
 
-    return Recorder(settings, open_chain, identity)
+    def journals() -> Path:
+        from .recovery import journals_of  # noqa: PLC0415 - see above
+
+        return journals_of(identity(), settings.journal)
+
+    return Recorder(settings, open_chain, identity, journals)
 
 
 def _after_fork_in_child() -> None:

@@ -11,7 +11,7 @@ from ..logs import report
 from ..records.record import Record
 from ..records.task import Task
 
-__all__ = ["Holding"]
+__all__ = ["Holding", "pass_on_sums"]
 
 
 class Holding:
@@ -20,6 +20,8 @@ class Holding:
     def __init__(self, patience: float) -> None:
         self.patience = patience
         self.line: list[Record] = []
+        #: About the bytes of memory that the line takes.
+        self.weight = 0
         self._held: dict[Task, float] = {}
 
     def __contains__(self, record: Record) -> bool:
@@ -39,6 +41,16 @@ class Holding:
             del self._held[task]
             self._place(task)
 
+    def remove(self, count: int) -> None:
+        """Let the first of the line go."""
+        self.weight -= sum(record.weight for record in self.line[:count])
+        del self.line[:count]
+
+    def remove_last(self, count: int) -> None:
+        """Let the last of the line go."""
+        self.weight -= sum(record.weight for record in self.line[-count:])
+        del self.line[-count:]
+
     def next_release(self) -> float | None:
         """Return when the next task is to be placed, come what may; they are held in the order they ended."""
         return next(iter(self._held.values()), None)
@@ -47,20 +59,20 @@ class Holding:
         """Put a complete record in line, and every task above it that was only waiting for it."""
         while True:
             self.line.append(record)
-            if isinstance(record, Task):
-                record.placed = True
+            self.weight += record.weight
+            record.placed = True
             parent = record.parent
             if parent is None:
                 return
-            _pass_on_sums(record, parent)
+            pass_on_sums(record, parent)
             if parent.placed or parent.child_ended() or self._held.pop(parent, None) is None:
                 return
             record = parent
 
 
-def _pass_on_sums(record: Record, parent: Task) -> None:
+def pass_on_sums(record: Record, parent: Task | None) -> None:
     """Add what a record amounts to to the nearest task above whose capsule is not complete yet."""
-    above: Task | None = parent
+    above = parent
     while above is not None and above.placed:
         above = above.parent
     if above is None:

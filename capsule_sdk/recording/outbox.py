@@ -1,8 +1,8 @@
-"""Outbox: makes capsules of the records in line, and brings them into the chain in groups.
+"""Outbox: brings capsules into the chain in groups.
 
 Rules it keeps:
 
-- What cannot be committed now stays in line, and is tried again after a pause that grows.
+- What cannot be committed now is left to be tried again, after a pause that grows.
 - What can never be is replaced by a capsule that says so, under the same id; the others of its group do
   not suffer.
 
@@ -13,23 +13,49 @@ interpreter is shutting down.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
+
+from qp_capsule import Capsule
 
 from ..chain import Chain
 from ..errors import CapsuleRejected
 from ..logs import errors, report, tell
-from ..records.capsules import capsule_of, stand_in
+from ..records.capsules import capsule_of, loss, stand_in, stand_in_for
 from ..records.record import Record
+from .recovery import Found, recover
 
-if TYPE_CHECKING:
-    from qp_capsule import Capsule
-
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "Parcel"]
 
 #: Seconds between two tries while the store is away: the first, and the longest.
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0
+#: Seconds after which it is said again that the store is away.
+REMINDER = 60.0
+
+
+class Parcel:
+    """A capsule on its way, and where it comes from: a record in memory, the backlog, or neither."""
+
+    __slots__ = ("capsule", "dropped", "from_backlog", "lost", "record", "replaced")
+
+    def __init__(
+        self,
+        capsule: Capsule,
+        record: Record | None = None,
+        *,
+        from_backlog: bool = False,
+        lost: int = 0,
+    ) -> None:
+        self.capsule = capsule
+        self.record = record
+        self.from_backlog = from_backlog
+        #: How many records this capsule says are lost.
+        self.lost = lost
+        #: Whether it is a stand-in by now, and whether not even that can be stored.
+        self.replaced = self.dropped = False
 
 
 class Outbox:
@@ -42,35 +68,63 @@ class Outbox:
         self.failed = 0
         #: Seconds to wait before the next try; 0 while the store takes what it is given.
         self.pause = 0.0
+        #: Since when the store is away, on the clock of `time.monotonic`, and how often it was.
+        self.away_since: float | None = None
+        self.times_away = 0
+        self._next_reminder = 0.0
 
     def open(self) -> None:
         """Open the chain, if that is possible yet; it touches no store. Later no thread may be had for it."""
         with suppress(Exception):
             self._chain = self._open_chain()
 
-    def deliver(self, group: Sequence[Record]) -> int | None:
-        """Commit the capsules of these records, and return how many there were.
+    def packed(self, record: Record) -> Parcel:
+        """Return the capsule of a complete record; a stand-in for it where none can be made."""
+        try:
+            return Parcel(capsule_of(record), record)
+        except Exception as error:  # noqa: BLE001 - it must not hold up the others
+            reason = f"{type(error).__name__}: {error}"
+            self._lose(record, reason)
+            report("records", error, capsule_id=str(record.id))
+            return Parcel(stand_in(record, reason), record)
 
-        ``None``: the store is away, and whether any of them got there is not known.
+    def unpacked(self, document: dict[str, Any]) -> Parcel:
+        """Return a capsule that has waited on disk."""
+        return Parcel(Capsule.from_dict(document), from_backlog=True)
+
+    def loss(self, count: int) -> Parcel:
+        """Return a capsule that says how many records were lost."""
+        return Parcel(loss(count, "neither the store nor the disk took them"), lost=count)
+
+    def deliver(self, parcels: Sequence[Parcel]) -> bool:
+        """Commit these capsules; false if the store is away, and it is not known whether any got there.
+
+        One that the store will never take is replaced by a stand-in.
         """
-        capsules = {record: self._capsule(record) for record in group}
-        while capsules:
+        while capsules := [parcel.capsule for parcel in parcels if not parcel.dropped]:
             try:
                 if self._chain is None:
                     self._chain = self._open_chain()
-                self._chain.append(list(capsules.values()))
+                self._chain.append(capsules)
                 break
             except CapsuleRejected as error:
-                if not self._replace(capsules, error):
+                if not self._replace(parcels, error):
                     self._store_is_away(error)
-                    return None
+                    return False
             except Exception as error:  # noqa: BLE001 - a custom storage may raise anything
                 self._store_is_away(error)
-                return None
-        if self.pause:
-            tell("warning", "the store is back")
-        self.pause = 0.0
-        return len(capsules)
+                return False
+        if self.away_since is not None:
+            seconds = round(time.monotonic() - self.away_since, 1)
+            tell("warning", "the store is back", seconds=seconds)
+        self.pause, self.away_since = 0.0, None
+        return True
+
+    def recover(self, journals: Path) -> Found:
+        """Bring what processes that are no more have left in their journals into the chain."""
+        return recover(
+            journals, lambda capsules: self.deliver([Parcel(capsule) for capsule in capsules])
+        )
 
     def close(self) -> None:
         """Close the chain; the next delivery opens it again."""
@@ -82,37 +136,41 @@ class Outbox:
                 report("recorder.close", error)
 
     def _store_is_away(self, error: Exception) -> None:
-        if not self.pause:
+        now = time.monotonic()
+        if self.away_since is None:
             errors["recorder.store"] += 1
+            self.away_since, self._next_reminder = now, now
+            self.times_away += 1
+        if now >= self._next_reminder:
+            self._next_reminder = now + REMINDER
             reason = f"{type(error).__name__}: {error}"
-            tell("error", "the store is away, trying again", error=reason)
+            seconds = round(now - self.away_since, 1)
+            tell("error", "the store is away, trying again", error=reason, seconds=seconds)
         self.pause = min(2 * self.pause, RETRY_MOST) or RETRY_FIRST
 
-    def _capsule(self, record: Record) -> Capsule:
-        if record.lost is not None:
-            return stand_in(record, record.lost)
-        try:
-            return capsule_of(record)
-        except Exception as error:  # noqa: BLE001 - it must not hold up the others
-            capsule = self._lose(record, f"{type(error).__name__}: {error}")
-            report("records", error, capsule_id=str(record.id))
-            return capsule
-
-    def _replace(self, capsules: dict[Record, Capsule], rejected: CapsuleRejected) -> bool:
+    def _replace(self, parcels: Sequence[Parcel], rejected: CapsuleRejected) -> bool:
         """Let a stand-in take the place of a capsule that cannot be stored; false if it is none of these."""
-        for record in capsules:
-            if str(record.id) != rejected.capsule_id:
+        for parcel in parcels:
+            if str(parcel.capsule.id) != rejected.capsule_id:
                 continue
-            tell("error", "capsule rejected", capsule_id=str(record.id), reason=rejected.reason)
-            if record.lost is None:
-                capsules[record] = self._lose(record, rejected.reason)
-            else:
+            tell(
+                "error", "capsule rejected", capsule_id=rejected.capsule_id, reason=rejected.reason
+            )
+            if parcel.replaced:
                 tell("error", "a record is lost: not even a stand-in for it can be stored")
-                del capsules[record]
+                parcel.dropped = True
+            else:
+                self._lose(parcel.record, rejected.reason)
+                parcel.capsule, parcel.replaced = (
+                    stand_in_for(parcel.capsule, rejected.reason),
+                    True,
+                )
             return True
         return False
 
-    def _lose(self, record: Record, reason: str) -> Capsule:
-        record.lost = reason
+    def _lose(self, record: Record | None, reason: str) -> None:
+        """Note that a record is lost, on it and on all above it: whoever waits for one of these is to know."""
         self.failed += 1
-        return stand_in(record, reason)
+        while record is not None and record.lost is None:
+            record.lost = reason
+            record = record.parent

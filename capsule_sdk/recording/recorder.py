@@ -29,6 +29,8 @@ from ..settings import Settings
 from .rounds import Rounds
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..chain import Chain
 
 __all__ = ["Recorder", "Stats", "live_recorders"]
@@ -41,7 +43,7 @@ HANDOVER_PATIENCE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a recorder has done so far.
+    """What a recorder has done so far, in this process.
 
     Attributes:
         open: tasks and calls that have not ended yet.
@@ -49,8 +51,14 @@ class Stats:
         committed: of these, how many are durably in the chain.
         pending: of these, how many are not yet.
         failed: of these, how many could not be recorded; a capsule of type ``system`` says so in their place.
+        lost: of these, how many neither the store nor the disk took; one such capsule says how many.
+        recovered: capsules brought into the chain that processes before this one had left behind.
         errors: internal errors in this process, in whatever recorder.
         commit_lag: seconds from the end of the last committed record to its commit.
+        store_away: seconds since the store is away; ``None`` while it takes what it is given.
+        times_away: how often it went away.
+        journal_size: bytes of this process's journal, with all that waits there for the store.
+        journal_trouble: why the journal cannot be written; ``None`` while it can.
 
     """
 
@@ -59,8 +67,14 @@ class Stats:
     committed: int
     pending: int
     failed: int
+    lost: int
+    recovered: int
     errors: int
     commit_lag: float
+    store_away: float | None
+    times_away: int
+    journal_size: int
+    journal_trouble: str | None
 
 
 class Recorder:
@@ -70,14 +84,18 @@ class Recorder:
     """
 
     def __init__(
-        self, settings: Settings, open_chain: Callable[[], Chain], identity: Callable[[], str]
+        self,
+        settings: Settings,
+        open_chain: Callable[[], Chain],
+        identity: Callable[[], str],
+        journals: Callable[[], Path],
     ) -> None:
         self.settings = settings
         self.policy = settings.policy()
         #: Names the chain, without opening it: the same store gives the same text.
         self.identity = identity
         self._open_chain = open_chain
-        self._rounds = Rounds(settings.settle_timeout)
+        self._rounds = Rounds(settings.settle_timeout, journals)
         #: Set when the process ends: there is no writer any more, and until then the store is waited for.
         self._last_call: float | None = None
         self._start_afresh()
@@ -97,7 +115,8 @@ class Recorder:
         process that this one was forked from, is named as its parent and nothing more: that task commits
         to what is recorded where it is.
         """
-        self._rounds.begun[record] = None
+        rounds = self._rounds
+        rounds.line.begun[record] = None
         self._open[record] = None
         while (parent := record.parent) is not None:
             if parent.recorder is not self:
@@ -108,23 +127,30 @@ class Recorder:
             record.parent = parent.parent
         record.parent_id = parent.id if parent is not None else None
         if parent is not None and parent.recorder is not self:
-            record.parent = None
+            record.parent, record.counted = None, False
         if isinstance(record, Task):
             record.recorder = self
-        if self._thread is None:
+        if self._thread is None or not rounds.safekeeping.is_open:
             self.start()
+        rounds.safekeeping.begun(record)
+
+    def note(self, task: Task, field: str) -> None:
+        """Keep what has just been written to an open task."""
+        self._rounds.safekeeping.noted(task, field)
 
     def claim(self, record: Record) -> bool:
         """Take the right to settle ``record``; true exactly once, and only in the process that began it."""
         return self._open.pop(record, self) is None
 
     def finish(self, record: Record, *, finalizing: bool = False) -> None:
-        """Hand over a settled record.
+        """Hand over a settled record. When this returns, it survives the end of the process.
 
         With ``finalizing`` it takes no lock and starts no thread: a finalizer may run inside any line of
         any code, inside the lines of this class and of `threading` too.
         """
-        self._rounds.put(record)
+        if not finalizing:
+            self._rounds.safekeeping.ended(record)
+        self._rounds.put(record, finalizing=finalizing)
         if self._last_call is not None:
             self._rounds.work(self._last_call - time.monotonic())
         elif self._thread is None and not finalizing:
@@ -140,11 +166,15 @@ class Recorder:
             How many of these records are not durable yet; 0 means that all are.
 
         """
-        pending = self._rounds.pending
-        waiting = list(pending)
-        if waiting and threading.current_thread() is not self._thread:
-            self._wait(lambda: not any(record in pending for record in reversed(waiting)), timeout)
-        return sum(record in pending for record in waiting)
+        line = self._rounds.line
+        waiting, place = list(line.pending), line.backlog.added
+
+        def is_done() -> bool:
+            return line.backlog.done >= place and not any(map(line.holds, reversed(waiting)))
+
+        if not is_done() and threading.current_thread() is not self._thread:
+            self._wait(is_done, timeout)
+        return sum(map(line.holds, waiting)) + max(0, place - line.backlog.done)
 
     def confirm(self, record: Record) -> None:
         """Wait until one ended record is durable (strict mode).
@@ -154,16 +184,18 @@ class Recorder:
 
         """
         patience = self.settings.settle_timeout + self.settings.exit_timeout
-        pending = self._rounds.pending
-        if record in pending:
-            self._wait(lambda: record not in pending, patience)
-        if record in pending:
+        line = self._rounds.line
+        if line.holds(record):
+            self._wait(lambda: not line.holds(record), patience)
+        if line.holds(record):
             raise RecordingError(
                 f"capsule {record.id} is not in the chain after {patience:g} s; the store cannot be"
                 " reached (see the log of capsule_sdk); it is still queued and will be tried again"
             )
         if record.lost is not None:
-            raise RecordingError(f"capsule {record.id} could not be recorded: {record.lost}")
+            raise RecordingError(
+                f"capsule {record.id}, or one under it, could not be recorded: {record.lost}"
+            )
 
     def shutdown(self, timeout: float | None = None) -> int:
         """Flush, stop the writer and close the store.
@@ -179,11 +211,11 @@ class Recorder:
         """
         left = self.flush(self.settings.exit_timeout if timeout is None else timeout)
         self._stop_writer(0.0 if left else ROUND_PATIENCE)
-        rounds = self._rounds
-        if rounds.pending and not left:  # it ended while the writer did
+        line = self._rounds.line
+        if line and not left:  # it ended while the writer did
             self.start()
         with self._lock:
-            if self._thread is None and not rounds.begun and not rounds.pending:
+            if self._thread is None and not line.begun and not line:
                 _live.discard(self)
         return left
 
@@ -193,15 +225,23 @@ class Recorder:
 
     def stats(self) -> Stats:
         """Return the figures of this moment."""
-        committed, pending = self._rounds.figures()
+        rounds, outbox = self._rounds, self._rounds.outbox
+        committed, pending = rounds.figures()
+        away = outbox.away_since if outbox is not None else None
         return Stats(
             open=len(self._open),
-            submitted=committed + pending,
+            submitted=committed + pending + rounds.line.lost,
             committed=committed,
             pending=pending,
-            failed=self._rounds.outbox.failed if self._rounds.outbox is not None else 0,
+            failed=outbox.failed if outbox is not None else 0,
+            lost=rounds.line.lost,
+            recovered=rounds.recovered,
             errors=errors.total(),
-            commit_lag=self._rounds.lag,
+            commit_lag=rounds.lag,
+            store_away=None if away is None else time.monotonic() - away,
+            times_away=outbox.times_away if outbox is not None else 0,
+            journal_size=rounds.safekeeping.size(),
+            journal_trouble=rounds.safekeeping.trouble,
         )
 
     def _wait(self, done: Callable[[], bool], timeout: float) -> None:
@@ -214,7 +254,7 @@ class Recorder:
 
     def start(self) -> threading.Thread | None:
         """See to it that the writer runs; ``None`` where no thread can be started any more."""
-        if self._thread is not None:
+        if self._thread is not None and self._rounds.safekeeping.is_open:
             return self._thread
         with self._lock:
             _live.add(self)
@@ -223,7 +263,9 @@ class Recorder:
 
                 outbox = Outbox(self._open_chain)
                 outbox.open()
-                self._rounds.outbox = outbox
+                self._rounds.open(outbox)
+            if not self._rounds.safekeeping.is_open:
+                self._rounds.open_journal()
             if self._thread is not None or self._last_call is not None:
                 return self._thread
             self._stop = threading.Event()
@@ -242,9 +284,9 @@ class Recorder:
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                first = self._rounds.gather()
-                if first is not None or not stop.is_set():
-                    self._rounds.make(first)
+                self._rounds.recover()
+                self._rounds.gather()
+                self._rounds.make()
             except BaseException as error:  # noqa: BLE001 - the writer must outlive every error
                 report("recorder.writer", error)
                 stop.wait(0.05)
@@ -276,11 +318,15 @@ class Recorder:
         left = self.flush(self.settings.exit_timeout)
         self._last_call = last_call
         self._stop_writer(0.0 if left else ROUND_PATIENCE)
-        if left := len(self._rounds.pending):
-            tell("error", "records are not in the chain at the end of the process", records=left)
+        if left := len(self._rounds.line):
+            tell(
+                "error",
+                "records are not in the chain at the end of the process; the next one recovers them",
+                records=left,
+            )
 
     def _settle_all(self) -> None:
-        begun, pending = self._rounds.begun, self._rounds.pending
+        begun, pending = self._rounds.line.begun, self._rounds.line.pending
         for record in reversed(list(begun)):
             if self.claim(record):
                 self._cut_short(record)
@@ -304,17 +350,18 @@ class Recorder:
 
     def pause_for_fork(self) -> bool:
         """Keep the writer out of a round; false if the one under way takes too long."""
-        return self._rounds.lock.acquire(timeout=ROUND_PATIENCE)
+        return self._rounds.pause(ROUND_PATIENCE)
 
     def go_on_after_fork(self) -> None:
         """Let the writer go on, in the parent."""
-        self._rounds.lock.release()
+        self._rounds.go_on()
 
     def start_afresh_in_child(self) -> None:
         """Leave to the parent what the parent began; its tasks go on here as names to hang calls under."""
-        for record in [*self._rounds.begun, *self._rounds.pending]:
+        for record in [*self._rounds.line.begun, *self._rounds.line.pending]:
             if isinstance(record, Task):
                 record.recorder = None
+        self._rounds.safekeeping.forget()
         self._rounds.start_afresh()
         self._start_afresh()
 

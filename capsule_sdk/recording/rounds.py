@@ -1,7 +1,6 @@
-"""Rounds: the writer's work. Each takes what has ended, orders it, commits as much as the store takes.
+"""Rounds: the writer's work. Each takes in what has ended, and commits as much as the store takes.
 
-Invariants: one round at a time, whichever thread makes it; a record is in `pending` from its end until its
-capsule is durable; what arrives twice is placed once. No pause for the store happens inside a round, so that
+One thread at a time makes rounds, whichever it is. No pause for the store happens inside a round, so that
 nobody who waits for one to end (a fork, the end of the writer) waits for the store to come back.
 
 Who makes the rounds, and when, is `capsule_sdk.recording.recorder`'s affair.
@@ -9,60 +8,78 @@ Who makes the rounds, and when, is `capsule_sdk.recording.recorder`'s affair.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from ..logs import report
 from ..records.record import Record
-from .holding import Holding
+from .line import Line
+from .safekeeping import Safekeeping
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .outbox import Outbox
 
 __all__ = ["Rounds"]
 
-#: The most capsules that are committed at once.
-GROUP = 512
+#: Seconds that the writer waits for more once the first record has come, so that they share a commit.
+LINGER = 0.004
+#: Seconds between two looks for what processes that are no more have left behind.
+RECOVERY = 30.0
+#: Seconds that a caller waits for another one to take in what has come.
+PATIENCE = 1.0
 
 
 class Rounds:
-    """What has been begun and has ended, on its way to the outbox."""
+    """What brings the line of one recorder into its chain, and keeps its journal in order."""
 
-    def __init__(self, settle_timeout: float) -> None:
+    def __init__(self, settle_timeout: float, journals: Callable[[], Path]) -> None:
         self._settle_timeout = settle_timeout
+        self._journals = journals
         self.outbox: Outbox | None = None
-        self.committed = 0
+        self.committed = self.recovered = 0
         self.lag = 0.0
         self.start_afresh()
 
     def start_afresh(self) -> None:
         """Forget all that belongs to the process this was forked from; counts go on from here."""
-        #: Whose end has not arrived in a round yet.
-        self.begun: dict[Record, None] = {}
-        #: Since when a record has ended; until it is durable.
-        self.pending: dict[Record, float] = {}
-        self.lock = threading.RLock()
+        self.safekeeping = Safekeeping(self._journals, self._living)
+        self.line = Line(self._settle_timeout, self.safekeeping)
+        self.line.outbox = self.outbox
+        self._lock = threading.RLock()
         self._under_way = False
-        self._holding = Holding(self._settle_timeout)
-        self._arrived: deque[Record] = deque()
-        self._inbox: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
+        #: The threads that want to fork.
+        self._wanted: set[int] = set()
+        self._hurry = threading.Event()
         self._progress = threading.Condition()
         #: While the store is away: when to try it again, on the clock of `time.monotonic`.
         self._next_try = 0.0
+        self._next_recovery = 0.0
+
+    def open(self, outbox: Outbox) -> None:
+        """Deliver to ``outbox`` from here on."""
+        self.outbox = self.line.outbox = outbox
+
+    def _living(self) -> Sequence[Record]:
+        """Return what the journal has to know of: what is neither durable nor in the backlog."""
+        return list({**self.line.begun, **self.line.pending})
 
     # -- any thread -------------------------------------------------------------------------------
 
-    def put(self, record: Record) -> None:
-        """Hand over a record that has ended. Takes no lock: a finalizer may do it inside any line."""
-        self.pending.setdefault(record, time.monotonic())
-        self._inbox.put(record)
+    def put(self, record: Record, *, finalizing: bool) -> None:
+        """Hand over a record that has ended. With ``finalizing`` it takes no lock."""
+        self.line.put(record)
+        if self.line.is_full() and not finalizing:
+            self.line.take_in(PATIENCE)
 
     def wake(self) -> None:
         """Have the next round made now, and the store tried again."""
-        self._inbox.put(None)
+        self._next_try = 0.0
+        self._hurry.set()
+        self.line.wake()
 
     def wait(self, done: Callable[[], bool], timeout: float) -> None:
         """Wait until rounds made by another thread have brought ``done`` about."""
@@ -73,96 +90,123 @@ class Rounds:
     def figures(self) -> tuple[int, int]:
         """Return how many are committed and how many are pending, of the same moment."""
         with self._progress:
-            return self.committed, len(self.pending)
+            return self.committed, len(self.line)
+
+    def pause(self, patience: float) -> bool:
+        """Keep everybody out of a round; false if the one under way takes too long."""
+        self._wanted.add(threading.get_ident())
+        try:
+            if not self._lock.acquire(timeout=patience):
+                return False
+            if self.line.lock.acquire(timeout=patience):
+                return True
+            self._lock.release()
+            return False
+        finally:
+            self._wanted.discard(threading.get_ident())
+
+    def go_on(self) -> None:
+        """Let them in again."""
+        self.line.lock.release()
+        self._lock.release()
 
     # -- the thread that makes the rounds ---------------------------------------------------------
+
+    def open_journal(self) -> None:
+        """Open the journal, if that is possible."""
+        if self.line.lock.acquire(timeout=PATIENCE):
+            try:
+                self.safekeeping.open()
+            finally:
+                self.line.lock.release()
+
+    def recover(self) -> None:
+        """Bring what processes that are no more have left behind into the chain, if it is time to look."""
+        now = time.monotonic()
+        if now < self._next_recovery or self.outbox is None:
+            return
+        self._next_recovery = now + RECOVERY
+        with self._lock:
+            self.recovered += self.outbox.recover(self._journals()).capsules
 
     def work(self, timeout: float) -> None:
         """Make rounds in this thread until all that has ended is durable, ``timeout`` seconds at most."""
         deadline = time.monotonic() + _bounded(timeout)
-        if not self.lock.acquire(timeout=_bounded(timeout)):
+        if not self._lock.acquire(timeout=_bounded(timeout)):
             return
         try:
-            first = None
             # A finalizer may come here from inside a round of this very thread.
             while not self._under_way:
-                self.make(first)
-                if not self.pending or time.monotonic() >= deadline:
+                self.make(deadline)
+                if not self.line or time.monotonic() >= deadline:
                     return
-                first = self.gather(deadline)
+                self.gather(deadline)
         finally:
-            self.lock.release()
+            self._lock.release()
 
-    def gather(self, deadline: float | None = None) -> Record | None:
+    def gather(self, deadline: float | None = None) -> None:
         """Wait for a record, for the next task to be placed, for the next try, or for ``deadline``."""
-        with self.lock:
-            next_try = self._next_try if self._holding.line else None
-            moments = (deadline, next_try, self._holding.next_release())
+        while self._wanted:
+            time.sleep(0.001)
+        moments = [deadline, self.line.next_release(), self.safekeeping.due()]
+        if not self.line.is_empty():
+            moments.append(self._next_try)
         due = min((moment for moment in moments if moment is not None), default=None)
-        try:
-            return self._take(None if due is None else _bounded(due - time.monotonic()))
-        except queue.Empty:
-            return None
+        came = self.line.wait(None if due is None else _bounded(due - time.monotonic()))
+        if came and deadline is None and self.line.is_quiet():
+            self._hurry.wait(LINGER)
 
-    def make(self, first: Record | None) -> None:
-        """Make one round, of what `gather` gave and of what else has come."""
-        with self.lock:
+    def make(self, deadline: float | None = None) -> None:
+        """Make one round: take in, deliver until nothing is left or the store is away."""
+        with self._lock:
             self._under_way = True
+            self._hurry.clear()
             try:
-                self._arrive(first)
-                while self._arrived:
-                    record = self._arrived.popleft()
-                    if self.begun.pop(record, self) is None:
-                        self._holding.add(record, self.pending[record])
-                    elif record not in self._holding:  # a second time, after it was committed
-                        self._done([record], 0)
-                self._holding.release(time.monotonic())
-                self._deliver()
+                self.line.take_in()
+                while self._may_go_on():
+                    self._deliver()
+                    self.line.take_in()
+                    if deadline is not None and time.monotonic() >= deadline:
+                        break
+                with self.line.lock:
+                    self.safekeeping.tend()
             finally:
                 self._under_way = False
 
     def close(self, patience: float) -> None:
-        """Close the store once the round under way is over, if that is within ``patience`` seconds."""
-        if self.outbox is not None and self.lock.acquire(timeout=patience):
-            try:
+        """Close store and journal once the round under way is over, if that is within ``patience`` seconds."""
+        if not self._lock.acquire(timeout=patience):
+            return
+        try:
+            with self.line.lock:
+                self.safekeeping.close(waiting=bool(self.line.backlog))
+            if self.outbox is not None:
                 self.outbox.close()
-            finally:
-                self.lock.release()
+        finally:
+            self._lock.release()
 
-    def _arrive(self, first: Record | None) -> None:
-        if first is not None:
-            self._arrived.append(first)
-        while len(self._arrived) < GROUP:
-            try:
-                record = self._take(0.0)
-            except queue.Empty:
-                break
-            if record is not None:
-                self._arrived.append(record)
-
-    def _take(self, timeout: float | None) -> Record | None:
-        record = self._inbox.get(timeout=timeout)
-        if record is None:  # somebody called `wake`
-            self._next_try = 0.0
-        return record
+    def _may_go_on(self) -> bool:
+        if self.line.is_empty() or self._wanted:
+            return False
+        return time.monotonic() >= self._next_try
 
     def _deliver(self) -> None:
-        outbox, line = self.outbox, self._holding.line
-        while outbox is not None and line and time.monotonic() >= self._next_try:
-            group = line[:GROUP]
-            stored = outbox.deliver(group)
-            if stored is None:
-                self._next_try = time.monotonic() + outbox.pause
-                return
-            del line[: len(group)]
-            self._done(group, stored)
-
-    def _done(self, group: Sequence[Record], stored: int) -> None:
-        now = time.monotonic()
+        outbox = self.outbox
+        if outbox is None:
+            return
+        try:
+            group = self.line.next_group()
+        except OSError as error:
+            report("recorder.backlog", error)
+            self._next_try = time.monotonic() + 1.0
+            return
+        if not outbox.deliver(group):
+            self._next_try = time.monotonic() + outbox.pause
+            return
+        stored, lag = self.line.settle()
         with self._progress:
-            for record in group:
-                self.lag = now - self.pending.pop(record, now)
             self.committed += stored
+            self.lag = self.lag if lag is None else lag
             self._progress.notify_all()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -72,8 +72,8 @@ class LLMCall(Record):
         )
         self.request = request
         self.attempts: Sequence[str] = ()
-        #: Reads what has come (so far), for an answer that is not written down yet. Called once, on the
-        #: writer's thread: it must hold no object of the user's, and the call must not keep a stream alive.
+        #: Reads what has come (so far), for an answer that is not written down yet. Called once, when the call
+        #: has ended: it must hold no object of the user's, and the call must not keep a stream alive.
         self.read: Callable[[], Answer] | None = None
         self._answer: Answer | None = None
 
@@ -92,6 +92,11 @@ class LLMCall(Record):
     @answer.setter
     def answer(self, answer: Answer) -> None:
         self._answer = answer
+
+    def release(self) -> None:
+        """Let go of request and answer."""
+        self.request = replace(self.request, text="", environment={})
+        self.attempts, self.read, self._answer = (), None, Answer()
 
     def totals(self) -> Totals:
         """Return this one call as sums."""

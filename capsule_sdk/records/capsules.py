@@ -28,7 +28,7 @@ from .record import Record
 from .task import Task, fraction
 from .totals import Totals
 
-__all__ = ["capsule_of", "stand_in"]
+__all__ = ["capsule_of", "loss", "stand_in", "stand_in_for"]
 
 #: CPS's own defaults, for what nobody named.
 DEFAULT_AGENT = "agent"
@@ -54,25 +54,51 @@ def stand_in(record: Record, reason: str) -> Capsule:
 
     It carries nothing that a store might not take: names too long for their column are left out.
     """
-    attribution = record.attribution
-    tenant = _named(attribution.tenant_id)
+    return _lost(
+        reason,
+        {"records_lost": 1, "status_of_lost": record.status},
+        Capsule(
+            id=record.id,
+            parent_id=record.parent_id,
+            domain=_domain(record.attribution),
+            trigger=TriggerSection(timestamp=record.started_at),
+            context=_context(record, {}),
+        ),
+    )
+
+
+def stand_in_for(capsule: Capsule, reason: str) -> Capsule:
+    """Do as `stand_in` for a capsule that is made but cannot be stored."""
+    facts = {"records_lost": 1, "status_of_lost": capsule.outcome.status}
+    return _lost(reason, facts, capsule)
+
+
+def loss(count: int, reason: str) -> Capsule:
+    """Return a capsule of type ``system`` that says how many records are lost without a trace of their own."""
+    return _lost(reason, {"records_lost": count}, Capsule())
+
+
+def _lost(reason: str, metrics: dict[str, Any], lost: Capsule) -> Capsule:
+    count = metrics["records_lost"]
+    environment = lost.context.environment
+    tenant = _named(environment.get("tenant_id"))
     return Capsule(
-        id=record.id,
+        id=lost.id,
         type=CapsuleType.SYSTEM,
-        domain=_fitting(_domain(attribution), DOMAIN_WIDTH) or DEFAULT_DOMAIN,
-        parent_id=record.parent_id,
+        domain=_fitting(lost.domain, DOMAIN_WIDTH) or DEFAULT_DOMAIN,
+        parent_id=lost.parent_id,
         trigger=TriggerSection(
-            type="system", source="capsule_sdk", timestamp=record.started_at, request="record"
+            type="system", source="capsule_sdk", timestamp=lost.trigger.timestamp, request="record"
         ),
         context=ContextSection(
-            agent_id=_named(attribution.agent_id) or DEFAULT_AGENT,
+            agent_id=lost.context.agent_id or DEFAULT_AGENT,
             environment={"tenant_id": tenant} if _fitting(tenant, TENANT_WIDTH) else {},
         ),
         outcome=OutcomeSection(
             status="failure",
-            summary="1 record was lost",
+            summary=f"{count} record{'s were' if count != 1 else ' was'} lost",
             error=label(reason, limit=2048),
-            metrics={"records_lost": 1, "status_of_lost": record.status},
+            metrics=metrics,
         ),
     )
 
@@ -211,8 +237,7 @@ def _trigger(record: Record, *, source: str, request: str) -> TriggerSection:
 def _context(record: Record, facts: dict[str, Any]) -> ContextSection:
     attribution = record.attribution
     environment = {**attribution.environment, **facts}
-    if record.parent is None and record.parent_id is not None:
-        # begun in another process or for another chain: that task's commitment does not name it
+    if not record.counted and record.parent_id is not None:
         environment["counted_by_parent"] = False
     if attribution.tenant_id is not None:
         environment["tenant_id"] = _named(attribution.tenant_id)

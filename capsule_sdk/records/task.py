@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
 from .. import content
@@ -32,6 +32,14 @@ def fraction(value: Any) -> float:
         return round(min(1.0, max(0.0, float(value))), 4)
     except (TypeError, ValueError, OverflowError):
         return 0.0
+
+
+class Keeper(Protocol):
+    """Who records a task."""
+
+    def note(self, task: Task, field: str) -> None:
+        """Keep what has been written to ``field`` of an open task."""
+        ...
 
 
 def children_digest(ids: Iterable[UUID | str]) -> str:
@@ -61,7 +69,6 @@ class Task(Record):
         "name",
         "open_children",
         "options",
-        "placed",
         "reasoning",
         "recorder",
         "request",
@@ -101,12 +108,12 @@ class Task(Record):
         self.blocked: str | None = None
         self._summary = ""
         self._lock = threading.RLock()
-        self._started: list[UUID] = []
+        #: The ids of its direct children, 16 bytes each: there can be millions under a task that lives for
+        #: weeks.
+        self._started = bytearray()
         self.open_children = 0
-        #: Whether its capsule is complete, in line for the chain: sums and commitment are final.
-        self.placed = False
         #: Who records it; a call recorded elsewhere names it as parent but is not counted by it.
-        self.recorder: object = None
+        self.recorder: Keeper | None = None
         self.subtree = Totals()
 
     def __repr__(self) -> str:
@@ -148,8 +155,10 @@ class Task(Record):
                 self.reasoning["confidence"] = fraction(confidence)
             if isinstance(options, str | Mapping):
                 options = [options]
+            self._note("reasoning")
             for option in options:
                 self.options.append(self._option(option, selected))
+                self._note("options")
 
     def _option(self, option: str | Mapping[str, Any], selected: str) -> dict[str, Any]:
         fields = dict(option) if isinstance(option, Mapping) else {"description": option}
@@ -182,16 +191,19 @@ class Task(Record):
                     "error": None if error is None else sealed_error(error, self.policy),
                 }
             )
+            self._note("tool_calls")
 
     def side_effect(self, text: str) -> None:
         """Record something that this task changed in the world (CPS 1.6)."""
         self._check_open("side_effect")
         self.side_effects.append(self.policy.text(text))
+        self._note("side_effects")
 
     def metric(self, key: str, value: float | str | bool | None) -> None:
         """Record a figure under ``outcome.metrics``; the SDK's own names win over it."""
         self._check_open("metric")
         self.metrics[content.label(key)] = self.policy.value(value)
+        self._note("metrics")
 
     @property
     def summary(self) -> str:
@@ -202,11 +214,17 @@ class Task(Record):
     def summary(self, text: str) -> None:
         self._check_open("summary")
         self._summary = self.policy.text(text)
+        self._note("summary")
 
     def block(self, reason: str) -> None:
         """Say that policy refused this: the outcome becomes ``blocked``, ``reason`` its error."""
         self._check_open("block")
         self.blocked = self.policy.text(reason)
+        self._note("blocked")
+
+    def _note(self, field: str) -> None:
+        if self.recorder is not None:
+            self.recorder.note(self, field)
 
     def _check_open(self, what: str) -> None:
         if self.closed:
@@ -228,14 +246,30 @@ class Task(Record):
         with self._lock:
             if self.closed:
                 return False
-            self._started.append(child)
+            self._started += child.bytes
             self.open_children += 1
             return True
 
+    def children(self) -> list[UUID]:
+        """Return the ids of all that was started directly under this task."""
+        with self._lock:
+            ids = bytes(self._started)
+        return [UUID(bytes=ids[start : start + 16]) for start in range(0, len(ids), 16)]
+
+    def commit_to(self, ids: Iterable[UUID], open_children: int) -> None:
+        """Take these as all that was started directly under this task, of which so many have not ended."""
+        with self._lock:
+            self._started = bytearray().join(child.bytes for child in ids)
+            self.open_children = open_children
+
     def has_adopted(self, child: UUID) -> bool:
         """Tell whether ``child`` counts as started under this task."""
+        wanted = child.bytes
         with self._lock:
-            return child in self._started
+            found = self._started.find(wanted)
+            while found % 16 and found >= 0:
+                found = self._started.find(wanted, found + 1)
+            return found >= 0
 
     def waits(self) -> bool:
         """Tell whether children are still open.
@@ -255,7 +289,7 @@ class Task(Record):
     def commitment(self) -> dict[str, Any]:
         """Return ``children``: how many started, how many had ended, and the digest of their ids."""
         with self._lock:
-            started = tuple(self._started)
+            started = self.children()
             return {
                 "started": len(started),
                 "ended": len(started) - self.open_children,
@@ -265,3 +299,10 @@ class Task(Record):
     def totals(self) -> Totals:
         """Return the sums over the whole subtree."""
         return self.subtree
+
+    def release(self) -> None:
+        """Let go of all texts and values, and of the ids of the children."""
+        self.request, self.arguments, self.result = "", None, None
+        self.reasoning, self.metrics = {}, {}
+        self.options, self.tool_calls, self.side_effects = [], [], []
+        self._started = bytearray()

@@ -1,0 +1,137 @@
+"""Backlog: capsules that wait for the store, on disk, first in first out.
+
+Memory holds none of them. They are written and synced in the order in which they are to be in the chain; a
+file of them is removed once all that it holds is there. Used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from .files import Home
+from .frames import Frame, Kind, encode, parse
+
+__all__ = ["Backlog"]
+
+#: Bytes after which the next capsules go to another file, so that what is done with can be removed.
+_FILE_SIZE = 64 << 20
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Backlog:
+    """A queue of capsules, as dictionaries, in the directory of a journal."""
+
+    def __init__(self) -> None:
+        #: How many were added so far, how many of them were read, and how many are in the chain.
+        self.added = self.read = self.done = 0
+        #: How many could not be read back.
+        self.damaged = 0
+        self._files: deque[_File] = deque()
+
+    def __len__(self) -> int:
+        return self.added - self.done
+
+    def add(self, home: Home, capsules: Iterable[dict[str, Any]]) -> None:
+        """Put capsules at the end.
+
+        Raises:
+            OSError: the disk takes no more; `added` tells how many there are.
+
+        """
+        if not self._files or self._files[-1].size >= _FILE_SIZE:
+            self._files.append(_File(home.new_backlog()))
+        last = self._files[-1]
+        try:
+            for capsule in capsules:
+                last.write(encode(Kind.CAPSULE, capsule))
+                self.added += 1
+        finally:
+            last.sync()
+
+    def take(self, count: int, size: int) -> list[dict[str, Any]]:
+        """Return the next capsules: at most so many, and about so many bytes of them but one at least.
+
+        Raises:
+            OSError: they cannot be read.
+
+        """
+        capsules: list[dict[str, Any]] = []
+        while self.read < self.added and len(capsules) < count and size > 0:
+            line = next(file for file in self._files if file.read < file.given).read_line()
+            self.read += 1
+            size -= len(line)
+            frame = parse(line)
+            if isinstance(frame, Frame):
+                capsules.append(frame.document)
+            else:
+                self.damaged += 1
+                self.settle(1)
+        return capsules
+
+    def settle(self, count: int) -> None:
+        """Note that the next ``count`` are in the chain, and remove the files that nobody needs any more."""
+        self.done += count
+        while count:
+            first = self._files[0]
+            step = min(count, first.given - first.done)
+            first.done += step
+            count -= step
+            if first.done == first.given and (count or not len(self)):
+                self._files.popleft().remove()
+
+    def close(self) -> None:
+        """Close the files; they stay."""
+        for file in self._files:
+            file.close()
+
+
+class _File:
+    """One file of the queue, written at its end and read from its start."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._end = os.open(path, _FLAGS, 0o600)
+        self._start: BinaryIO | None = None
+        self.size = self.given = self.read = self.done = 0
+
+    def write(self, frame: bytes) -> None:
+        try:
+            if os.write(self._end, frame) < len(frame):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._end, self.size)
+            raise
+        self.size += len(frame)
+        self.given += 1
+
+    def sync(self) -> None:
+        os.fsync(self._end)
+
+    def read_line(self) -> bytes:
+        if self._start is None:
+            self._start = self._path.open("rb")
+        line = b""
+        while not line:
+            line = self._start.readline()
+            if not line:
+                raise OSError(errno.EIO, "it is shorter than what was written", str(self._path))
+            line = line.rstrip(b"\n")
+        self.read += 1
+        return line
+
+    def close(self) -> None:
+        os.close(self._end)
+        if self._start is not None:
+            self._start.close()
+
+    def remove(self) -> None:
+        self.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)

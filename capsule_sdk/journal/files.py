@@ -1,0 +1,195 @@
+"""Where journals lie, and whose they are: a directory for each process, locked while that process lives.
+
+- A directory MUST be locked before anyone else can see it: it is made under another name and moved to its
+  place.
+- The lock MUST end with its owner: it is the kernel's (`flock`), and a forked child lets go of its copy at
+  once.
+- Nobody MUST read a directory for recovery, or remove it, without holding its lock.
+
+A child that C code has forked without Python's hooks keeps the lock of its parent until it ends; the
+journal is then recovered later, never twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+__all__ = ["Home", "homes", "is_alive"]
+
+_LOCK = "owner.lock"
+_RECORDS, _BACKLOG = "records", "backlog"
+_DAMAGED = "damaged"
+
+#: Descriptors that a forked child must not keep: each is, or keeps, a lock of its parent's.
+_ours: set[int] = set()
+
+
+class Home:
+    """One process's directory, held by its lock."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self._lock = lock
+        self._numbers = 0
+        _ours.add(lock)
+
+    @classmethod
+    def make(cls, root: Path) -> Home:
+        """Make a directory for this process, and hold it.
+
+        Raises:
+            OSError: it cannot be made or locked.
+
+        """
+        for directory in (root.parent, root):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
+        hidden = root / f".{name}"
+        hidden.mkdir(mode=0o700)
+        try:
+            home = cls._locked(hidden, os.O_CREAT | os.O_EXCL)
+            if home is None:
+                raise OSError(f"{hidden} was locked by somebody else as soon as it was there")
+            home.path = hidden.rename(root / name)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+        return home
+
+    @classmethod
+    def take_over(cls, path: Path) -> Home | None:
+        """Hold the directory of a process that is no more; ``None`` where somebody else holds it.
+
+        Raises:
+            OSError: it cannot be read.
+
+        """
+        try:
+            home = cls._locked(path, 0)
+        except FileNotFoundError:
+            return None
+        if home is not None and not home.is_there():  # removed by another, just now
+            home.release()
+            return None
+        return home
+
+    @classmethod
+    def _locked(cls, path: Path, flags: int) -> Home | None:
+        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return cls(path, descriptor)
+
+    def is_there(self) -> bool:
+        """Tell whether the directory is still the one that is held."""
+        try:
+            found, held = (self.path / _LOCK).stat(), os.fstat(self._lock)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
+    def records(self) -> list[Path]:
+        """Return the files of records, oldest first."""
+        return self._files(_RECORDS)
+
+    def backlog(self) -> list[Path]:
+        """Return the files of capsules that wait for the store, oldest first."""
+        return self._files(_BACKLOG)
+
+    def new_records(self) -> Path:
+        """Return the name of a file of records that is not there yet."""
+        return self._new(_RECORDS)
+
+    def new_backlog(self) -> Path:
+        """Return the name of a file of capsules that is not there yet."""
+        return self._new(_BACKLOG)
+
+    def size(self) -> int:
+        """Return how many bytes lie here."""
+        return size_of(self.path)
+
+    def remove(self) -> None:
+        """Remove all that lies here, and let go of it."""
+        with contextlib.suppress(FileNotFoundError):
+            for path in sorted(self.path.iterdir()):
+                if path.name != _LOCK:
+                    path.unlink(missing_ok=True)
+            (self.path / _LOCK).unlink(missing_ok=True)
+            self.path.rmdir()
+        self.release()
+
+    def set_aside(self) -> None:
+        """Keep what lies here where nobody recovers it again, and let go of it."""
+        aside = self.path.parent / _DAMAGED
+        aside.mkdir(mode=0o700, exist_ok=True)
+        self.path = self.path.rename(aside / self.path.name)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of the directory and leave it as it is."""
+        if self._lock in _ours:
+            _ours.discard(self._lock)
+            os.close(self._lock)
+
+    def _files(self, kind: str) -> list[Path]:
+        return sorted(self.path.glob(f"{kind}-*"))
+
+    def _new(self, kind: str) -> Path:
+        self._numbers += 1
+        return self.path / f"{kind}-{self._numbers:08}"
+
+
+def homes(root: Path) -> Iterator[Path]:
+    """Yield the directories of all processes that have a journal here, oldest first."""
+    try:
+        found = sorted(root.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for path in found:
+        if path.is_dir() and path.name != _DAMAGED and not path.name.startswith("."):
+            yield path
+
+
+def is_alive(path: Path) -> bool:
+    """Tell whether somebody holds a directory: its process, or one that is recovering it."""
+    try:
+        home = Home.take_over(path)
+    except OSError:
+        return True
+    if home is None:
+        return path.exists()
+    home.release()
+    return False
+
+
+def size_of(path: Path) -> int:
+    """Return how many bytes lie in a directory, as far as that can be told."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for file in path.iterdir():
+            with contextlib.suppress(OSError):
+                total += file.stat().st_size
+    return total
+
+
+def _after_fork_in_child() -> None:
+    for descriptor in _ours:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _ours.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,118 @@
+r"""Frames: one entry of a journal as a line of text, and back. Pure.
+
+    \n KIND LENGTH CRC JSON
+
+KIND is one letter, LENGTH the bytes of the JSON and CRC its CRC-32 (RFC 1952) with the letter as start
+value, both as eight hexadecimal digits; the JSON is ASCII without line breaks. A frame begins with the line
+break, so that one that was torn by a crash or a full disk never takes the next one with it: a reader finds
+its feet again at the next line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, ClassVar
+from zlib import crc32
+
+__all__ = ["Damage", "Frame", "Kind", "encode", "parse", "read"]
+
+_HEADER = 20  # bytes: "K 00000000 00000000 "
+
+
+class Kind:
+    """What a frame says: one letter."""
+
+    BEGUN: ClassVar = b"b"
+    NOTED: ClassVar = b"n"
+    ENDED: ClassVar = b"e"
+    #: A record as it is known by now, said again at the head of a new file; it holds once RESTATED follows.
+    STATE: ClassVar = b"s"
+    RESTATED: ClassVar = b"r"
+    CAPSULE: ClassVar = b"c"
+
+
+_KINDS = frozenset({Kind.BEGUN, Kind.NOTED, Kind.ENDED, Kind.STATE, Kind.RESTATED, Kind.CAPSULE})
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One entry that is whole."""
+
+    kind: bytes
+    document: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A line that is no frame; ``torn`` if it is the last one, as a process leaves it that dies in a write."""
+
+    offset: int
+    length: int
+    reason: str
+    torn: bool
+
+
+def _as_text(value: object) -> str:
+    """Name a value that JSON does not know: what is in a journal says at least that there was something."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - a value of the user's may have any __str__
+        return f"<{type(value).__name__}>"
+
+
+_encode = json.JSONEncoder(
+    separators=(",", ":"), default=_as_text, check_circular=False, ensure_ascii=True
+).encode
+
+
+def encode(kind: bytes, document: dict[str, Any]) -> bytes:
+    """Return the frame of a document.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it cannot be written as JSON.
+
+    """
+    text = _encode(document).encode("ascii")
+    return b"\n%b %08x %08x %b" % (kind, len(text), crc32(text, kind[0]), text)
+
+
+def parse(text: bytes) -> Frame | str:
+    """Return the frame that a line is, or why it is none."""
+    if len(text) < _HEADER:
+        return "too short"
+    try:
+        kind, length, checksum, _ = text[:_HEADER].split(b" ")
+        expected, crc = int(length, 16), int(checksum, 16)
+    except ValueError:
+        return "not a frame"
+    if kind not in _KINDS:
+        return "of no known kind"
+    content = text[_HEADER:]
+    if len(content) != expected:
+        return f"{len(content)} bytes instead of {expected}"
+    if crc32(content, kind[0]) != crc:
+        return "its checksum does not match"
+    try:
+        document = json.loads(content)
+    except ValueError:
+        document = None
+    return Frame(kind, document) if isinstance(document, dict) else "no JSON object"
+
+
+def read(file: BinaryIO) -> Iterator[Frame | Damage]:
+    """Yield the frames of a file from where it stands, and what is no frame."""
+    offset = file.tell()
+    line = file.readline()
+    while line:
+        following = file.readline()
+        text = line.rstrip(b"\n")
+        if text:
+            frame = parse(text)
+            if isinstance(frame, str):
+                yield Damage(offset, len(text), frame, torn=not following)
+            else:
+                yield frame
+        offset += len(line)
+        line = following

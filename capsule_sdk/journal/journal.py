@@ -1,0 +1,154 @@
+"""Journal: what this process has begun and ended, on disk before the user's code goes on.
+
+- One `write` a frame, by any thread, without a lock: the files are opened for appending, and all of them
+  take turns behind one descriptor, whose number is never given back. So a frame lands in the file of before
+  or in the new one, never in a stranger's.
+- A file is dropped only once all that still counts has been said again in the next one.
+- What cannot be written MUST NOT disturb the caller: it is counted, and said again when there is room.
+
+No fsync: what is written here survives the end of the process, however sudden, not that of the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from .files import Home
+from .frames import Kind, encode
+
+__all__ = ["Journal", "States"]
+
+#: Gives what still counts, each with its kind.
+States = Callable[[], Iterable[tuple[bytes, dict[str, Any]]]]
+
+_NOTHING = len(encode(Kind.RESTATED, {}))
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Journal:
+    """The journal of one recorder. `append` is for any thread, all else for one at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.home: Home | None = None
+        #: Why it cannot be written just now.
+        self.trouble: OSError | None = None
+        self._fd = -1
+        self._after_rotation = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there are files to write to."""
+        return self.home is not None
+
+    def append(self, kind: bytes, document: dict[str, Any]) -> int:
+        """Write one frame; return its bytes, 0 where it could not be written.
+
+        Raises:
+            TypeError, ValueError, RecursionError: the document is no JSON.
+
+        """
+        frame = encode(kind, document)
+        try:
+            written = os.write(self._fd, frame)
+        except OSError as error:
+            self.trouble = self.trouble or error
+            return 0
+        if written < len(frame):
+            self.trouble = self.trouble or OSError(
+                errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root)
+            )
+            return 0
+        return written
+
+    def size(self) -> int:
+        """Return the bytes of the file that is written now."""
+        return os.fstat(self._fd).st_size if self.is_open else 0
+
+    def is_empty(self) -> bool:
+        """Tell whether the files say nothing."""
+        return self.size() <= _NOTHING
+
+    def outgrown(self, least: int) -> bool:
+        """Tell whether it is time to `rotate`: the file is that large, and twice what had to be said again."""
+        return self.size() >= max(least, 2 * self._after_rotation)
+
+    def is_there(self) -> bool:
+        """Tell whether the file that is written can still be found by whoever recovers it."""
+        return self.home is not None and self.home.is_there() and os.fstat(self._fd).st_nlink > 0
+
+    def rotate(self, states: States) -> None:
+        """Go on in a new file that says again what still counts, and drop those of before.
+
+        Raises:
+            OSError: that could not be done; all files stay.
+
+        """
+        home = self.home or Home.make(self.root)
+        before = home.records()
+        try:
+            self._turn_to(home.new_records())
+        except BaseException:
+            if self.home is None:
+                home.remove()
+            raise
+        self.home, self.trouble = home, None
+        for kind, document in states():
+            self._say_again(kind, document)
+        self._say_again(Kind.RESTATED, {})
+        for path in before:
+            path.unlink(missing_ok=True)
+        self._after_rotation = self.size()
+
+    def begin_anew(self, states: States) -> None:
+        """Do as `rotate` in another directory: somebody has taken the one of before away."""
+        home, self.home = self.home, None
+        if home is not None:
+            home.release()
+        self.rotate(states)
+
+    def close(self) -> None:
+        """Have what comes now written nowhere; the files stay until `remove`."""
+        if self._fd >= 0:
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(null, self._fd, inheritable=False)
+            os.close(null)
+
+    def remove(self) -> None:
+        """Remove all files; the next `rotate` makes others. Call `close` before."""
+        home, self.home = self.home, None
+        self._after_rotation = 0
+        if home is not None:
+            with contextlib.suppress(OSError):
+                home.remove()
+            home.release()
+
+    def leave(self) -> None:
+        """Leave the files to whoever recovers them."""
+        home, self.home = self.home, None
+        if home is not None:
+            home.release()
+
+    def forget(self) -> None:
+        """Let go of all that belongs to the process this one was forked from."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+        self._fd, self.home, self.trouble, self._after_rotation = -1, None, None, 0
+
+    def _turn_to(self, path: Path) -> None:
+        descriptor = os.open(path, _FLAGS, 0o600)
+        if self._fd < 0:
+            self._fd = descriptor
+        else:
+            os.dup2(descriptor, self._fd, inheritable=False)
+            os.close(descriptor)
+
+    def _say_again(self, kind: bytes, document: dict[str, Any]) -> None:
+        if not self.append(kind, document):
+            raise self.trouble or OSError(errno.EIO, os.strerror(errno.EIO), str(self.root))

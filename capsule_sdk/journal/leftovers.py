@@ -1,0 +1,116 @@
+"""Leftovers: the journals of processes that are no more, read for recovery.
+
+Reading changes nothing; whoever has brought all of it into the chain removes it. Until then it can be read
+again, by this process or another, with the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .files import Home, homes
+from .frames import Damage, Frame, Kind, read
+
+__all__ = ["Known", "Leftover", "leftovers"]
+
+
+@dataclass(slots=True)
+class Known:
+    """What the frames say of one record."""
+
+    begun: dict[str, Any] = field(default_factory=dict)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    ended: dict[str, Any] | None = None
+    #: Its place among all that has ended.
+    ended_at: int = 0
+
+
+class Leftover:
+    """The journal of one process that is no more, held against all others."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.damages: list[tuple[Path, Damage]] = []
+
+    def capsules(self) -> Iterator[dict[str, Any]]:
+        """Yield the capsules that waited for the store, in order.
+
+        Raises:
+            OSError: a file cannot be read.
+
+        """
+        for path in self.home.backlog():
+            yield from (
+                frame.document for frame in self._frames(path) if frame.kind == Kind.CAPSULE
+            )
+
+    def records(self) -> dict[str, Known]:
+        """Return what is known of each record by its id, in the order in which they began.
+
+        Raises:
+            OSError: a file cannot be read.
+
+        """
+        records: dict[str, Known] = {}
+        at = 0
+        for path in self.home.records():
+            states: dict[str, Known] = {}
+            frames: list[Frame] = []
+            for frame in self._frames(path):
+                if frame.kind == Kind.STATE:
+                    states[_id(frame)] = Known(frame.document, ended_at=len(states))
+                elif frame.kind == Kind.RESTATED:
+                    records, states, at = states, {}, len(states)
+                else:
+                    frames.append(frame)
+            for (
+                key,
+                known,
+            ) in states.items():  # the disk was full, or the process ended, before all was said
+                if not records.setdefault(key, known).begun:
+                    records[key].begun = known.begun
+            for frame in frames:
+                at += 1
+                _apply(frame, records, at)
+        return records
+
+    def _frames(self, path: Path) -> Iterator[Frame]:
+        with path.open("rb") as file:
+            for found in read(file):
+                if isinstance(found, Frame):
+                    yield found
+                else:
+                    self.damages.append((path, found))
+
+
+def leftovers(root: Path) -> Iterator[Leftover]:
+    """Yield, one after the other, the journals that nobody holds; each is let go when the next is asked for.
+
+    Raises:
+        OSError: a directory cannot be read.
+
+    """
+    for path in homes(root):
+        home = Home.take_over(path)
+        if home is not None:
+            try:
+                yield Leftover(home)
+            finally:
+                home.release()
+
+
+def _id(frame: Frame) -> str:
+    return str(frame.document.get("id"))
+
+
+def _apply(frame: Frame, records: dict[str, Known], at: int) -> None:
+    known = records.setdefault(_id(frame), Known())
+    if frame.kind == Kind.BEGUN:
+        known.begun = frame.document
+    elif frame.kind == Kind.NOTED:
+        known.notes.append(frame.document)
+    elif frame.kind == Kind.ENDED:
+        known.ended, known.ended_at = frame.document, at

@@ -1,0 +1,30 @@
+"""Where the journals of a chain lie. Pure.
+
+The journals of a SQLite file lie beside it, so that they move with it; those of every other store in
+qp-capsule's data directory. A directory for each chain keeps apart what must not be mixed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+__all__ = ["journal_root"]
+
+_SQLITE = "sqlite:///"
+
+
+def journal_root(identity: str, data_directory: Path, chosen: Path | None = None) -> Path:
+    """Return the directory of the journals of one chain.
+
+    Args:
+        identity: names the store of the chain.
+        data_directory: qp-capsule's.
+        chosen: where the user wants the journals of all chains instead.
+
+    """
+    if identity.startswith(_SQLITE):
+        path = Path(identity.removeprefix(_SQLITE))
+        return (chosen or path.parent / "journal") / f"{path.name}.records"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", identity).strip("-")
+    return (chosen or data_directory / "journal") / f"{name}.records"

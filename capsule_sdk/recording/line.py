@@ -1,0 +1,240 @@
+"""Line: the records that have ended, in the order of the chain; in memory first, on disk beyond a bound.
+
+    inbox ──► holding ──► line ─────────► under way ──► store
+                            └► backlog ──────┘
+
+Invariants:
+
+- A record is in `pending` from its end until its capsule is durable or lies in the backlog. What arrives
+  twice is placed once.
+- The line is bounded. When it outgrows that, all of it goes to the end of the backlog, which is older than
+  the line and goes first: so the order holds, and memory stays flat however long the store is away.
+- Taking in waits for no store; a caller does it where the writer falls behind.
+- Only where the disk takes no more either are records lost: counted, logged, and said in a capsule of their
+  own.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..journal.backlog import Backlog
+from ..logs import errors, tell
+from ..records.record import Record
+from .holding import Holding
+from .safekeeping import REMINDER, Safekeeping
+
+if TYPE_CHECKING:
+    from .outbox import Outbox, Parcel
+
+__all__ = ["Line"]
+
+#: The most capsules, and about the most bytes of them, that are committed at once.
+GROUP, GROUP_SIZE = 512, 8 << 20
+#: The most records, and about the most bytes of them, that wait in memory.
+LENGTH, SIZE = 4096, 16 << 20
+#: How many times that may wait where the disk takes no more; what comes then is lost.
+LAST_RESORT = 4
+
+
+class Line:
+    """What has been begun and has ended, until it is durable."""
+
+    def __init__(self, patience: float, safekeeping: Safekeeping) -> None:
+        self._safekeeping = safekeeping
+        #: Makes capsules of records; set before the first has ended.
+        self.outbox: Outbox | None = None
+        #: Whose end has not been taken in yet.
+        self.begun: dict[Record, None] = {}
+        #: Since when a record has ended; until it is durable, or in the backlog.
+        self.pending: dict[Record, float] = {}
+        self.backlog = Backlog()
+        #: What is on its way to the store; it stays so until it is there.
+        self.under_way: list[Parcel] = []
+        #: How many records were lost, and of these, how many no capsule speaks of yet.
+        self.lost = self._unsaid = 0
+        self.lock = threading.RLock()
+        self._taking_in = False
+        self._holding = Holding(patience)
+        self._inbox: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
+        self._arrived: deque[Record] = deque()
+        self._next_reminder = 0.0
+
+    def __len__(self) -> int:
+        """Return how many have ended and are not durable."""
+        return len(self.pending) + len(self.backlog)
+
+    # -- any thread -------------------------------------------------------------------------------
+
+    def put(self, record: Record) -> None:
+        """Hand over a record that has ended. Takes no lock: a finalizer may do it inside any line."""
+        self.pending.setdefault(record, time.monotonic())
+        self._inbox.put(record)
+
+    def wake(self) -> None:
+        """Have `wait` return now."""
+        self._inbox.put(None)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait for something to take in; false if `wake` or the time came first."""
+        try:
+            record = self._inbox.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        if record is not None:
+            self._arrived.append(record)
+        return record is not None
+
+    def is_full(self) -> bool:
+        """Tell whether more has come than the writer takes in."""
+        return self._inbox.qsize() > LENGTH
+
+    def is_quiet(self) -> bool:
+        """Tell whether nothing more has come yet."""
+        return self._inbox.empty()
+
+    def holds(self, record: Record) -> bool:
+        """Tell whether a record that has ended is not durable yet."""
+        return record in self.pending or record.backlog_place > self.backlog.done
+
+    def take_in(self, patience: float = -1) -> None:
+        """Bring what has ended into line, and what is beyond the bound to disk."""
+        if not self.lock.acquire(timeout=patience):
+            return
+        try:
+            if self._taking_in:  # this is a finalizer, inside a line of this very method
+                return
+            self._taking_in = True
+            try:
+                self._receive()
+                self._holding.release(time.monotonic())
+                self._bound()
+            finally:
+                self._taking_in = False
+        finally:
+            self.lock.release()
+
+    # -- the thread that delivers -----------------------------------------------------------------
+
+    def next_release(self) -> float | None:
+        """Return when the next ended task is to be placed, come what may."""
+        with self.lock:
+            return self._holding.next_release()
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing can be delivered."""
+        return not (self.under_way or self.backlog or self._holding.line or self._unsaid)
+
+    def next_group(self) -> list[Parcel]:
+        """Return what is under way; if nothing is, the next of the line are from here on.
+
+        Raises:
+            OSError: the backlog cannot be read.
+
+        """
+        outbox = self.outbox
+        if self.under_way or outbox is None:
+            return self.under_way
+        with self.lock:
+            backlog, line = self.backlog, self._holding.line
+            if backlog.read < backlog.added:
+                documents = backlog.take(GROUP, GROUP_SIZE)
+                self.under_way = [outbox.unpacked(document) for document in documents]
+            elif line:
+                count = size = 0
+                while count < min(len(line), GROUP) and size < GROUP_SIZE:
+                    size += line[count].weight
+                    count += 1
+                self.under_way = [outbox.packed(record) for record in line[:count]]
+                self._holding.remove(count)
+            if self._unsaid:
+                self.under_way.append(outbox.loss(self._unsaid))
+            return self.under_way
+
+    def settle(self) -> tuple[int, float | None]:
+        """Note that what is under way is durable; return how many, and the seconds the last one took."""
+        now, lag = time.monotonic(), None
+        with self.lock:
+            parcels, self.under_way = self.under_way, []
+            for parcel in parcels:
+                if parcel.record is not None:
+                    lag = now - self.pending.pop(parcel.record, now)
+                    parcel.record.release()
+            self.backlog.settle(sum(parcel.from_backlog for parcel in parcels))
+            self._unsaid -= sum(parcel.lost for parcel in parcels)
+        return sum(not (parcel.dropped or parcel.lost) for parcel in parcels), lag
+
+    # -- under the lock ---------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        while True:
+            while self._arrived:
+                record = self._arrived.popleft()
+                self._safekeeping.ended(record)  # where a finalizer had no time for it
+                if self.begun.pop(record, self) is None:
+                    self._holding.add(record, self.pending[record])
+                elif (
+                    record not in self._holding
+                ):  # a second time, after it was placed and committed
+                    self.pending.pop(record, None)
+            try:
+                record_or_call = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            if record_or_call is not None:
+                self._arrived.append(record_or_call)
+
+    def _bound(self) -> None:
+        if len(self._holding.line) > LENGTH or self._holding.weight > SIZE:
+            try:
+                self._write_out()
+            except Exception as error:  # noqa: BLE001 - the disk may fail in any way; memory has some room left
+                self._complain(error)
+                if len(self._holding.line) > LAST_RESORT * LENGTH or (
+                    self._holding.weight > LAST_RESORT * SIZE
+                ):
+                    self._lose(error)
+
+    def _write_out(self) -> None:
+        home, outbox, line = self._safekeeping.home, self.outbox, self._holding.line
+        if home is None or outbox is None:
+            raise OSError("there is no journal to write to")
+        added, records = self.backlog.added, list(line)
+        try:
+            self.backlog.add(home, (outbox.packed(record).capsule.to_dict() for record in records))
+        finally:
+            written = self.backlog.added - added
+            self._holding.remove(written)
+            for place, record in enumerate(records[:written], added + 1):
+                record.backlog_place = place
+                self.pending.pop(record, None)
+                record.release()
+
+    def _lose(self, error: Exception) -> None:
+        """Let go of the newest half of the line."""
+        line = self._holding.line
+        kept = len(line) // 2
+        for record in line[kept:]:
+            record.lost = f"neither the store nor the disk took it: {error}"
+            self.pending.pop(record, None)
+        lost = len(line) - kept
+        self._holding.remove_last(lost)
+        self.lost += lost
+        self._unsaid += lost
+        tell("error", "records are lost: neither the store nor the disk takes them", records=lost)
+
+    def _complain(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now >= self._next_reminder:
+            self._next_reminder = now + REMINDER
+            errors["recorder.backlog"] += 1
+            tell(
+                "error",
+                "the store is away, and what waits for it cannot be written to disk",
+                error=f"{type(error).__name__}: {error}",
+                records=len(self._holding.line),
+            )
