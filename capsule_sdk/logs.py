@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -51,10 +51,27 @@ def tell(level: str, event: str, **facts: Any) -> None:
         getattr(log, level)(event, **facts)
 
 
-@contextmanager
-def guarded(place: str) -> Iterator[None]:
-    """Run SDK code inside a user's call: an `Exception` in it is reported, and the call goes on."""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - this is the one place that catches them all
-        report(place, error)
+class guarded:  # noqa: N801 - used as a statement: with guarded("scope.exit")
+    """Run SDK code inside a user's call: an `Exception` in it is reported, and the call goes on.
+
+    A class and not a generator: a context manager made of one takes a microsecond, four times as long.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        report(self._place, error)
+        return True

@@ -31,6 +31,7 @@ from sealable import (
     Slotted,
     assert_sealable,
     keys,
+    leaves,
     sha3,
     values,
 )
@@ -85,6 +86,36 @@ def test_no_limits_let_anything_unsealable_through(
 def test_what_is_sealed_is_sealed_unchanged_a_second_time(value: Any):
     once = safe(value)
     assert safe(once) == once or "[secret]" in canonical(once)
+
+
+@given(
+    leaves | st.integers(-(2**54), 2**54) | st.text(min_size=1000, max_size=1100),
+    st.sampled_from(["full", "digest", "omit"]),
+    st.sampled_from([None, str.upper, lambda text: 1 / 0]),
+    st.integers(1, 1200),
+)
+@settings(max_examples=300, deadline=None)
+def test_a_value_that_is_read_the_short_way_is_sealed_as_it_is_inside_a_list(
+    value: Any, mode: Any, redact: Any, text: int
+):
+    policy = ContentPolicy(mode, redact, Limits(text=text))
+    assert canonical([policy.value(value)]) == canonical(policy.value([value]))
+
+
+class _Liar(type):
+    """The metaclass of a class that can neither be hashed nor compared."""
+
+    def __hash__(cls) -> int:
+        raise RuntimeError
+
+    def __eq__(cls, other: object) -> bool:
+        raise RuntimeError
+
+
+def test_a_class_that_cannot_be_hashed_costs_its_value_and_no_more():
+    value = _Liar("Odd", (), {})()
+    assert ContentPolicy().value(value) == "<Odd: unrepresentable>"
+    assert safe([value, 1]) == ["<Odd: unrepresentable>", 1]
 
 
 def test_plain_json_passes_as_it_is():

@@ -20,10 +20,14 @@ from typing import Any
 import decorated
 import pytest
 from conftest import Chain
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
 from capsule_sdk import capsule_scope, capsuled, configure, current_task, flush, from_arg
 from capsule_sdk.errors import CapsuleSDKError, ConfigurationError, DecorationError
 from capsule_sdk.recording.recorder import Recorder
+from capsule_sdk.records.attribution import NOBODY
+from capsule_sdk.scopes.recipe import Recipe
 
 # -- one of each, at module level so that it can be pickled ----------------------------------------
 
@@ -595,6 +599,71 @@ def test_the_request_is_the_first_text_else_all_arguments_as_json(chain: Chain) 
         "",
         '{"first":1,"rest":[3,4],"second":2}',
     ]
+
+
+class Signatures:
+    """One method for each kind of signature."""
+
+    def nothing(self) -> None: ...
+    def two(self, a: Any, b: Any = 1) -> None: ...
+    def by_position(self, a: Any, /, b: Any = 1) -> None: ...
+    def many(self, a: Any = 0, *rest: Any, b: Any = 1) -> None: ...
+    def open_ended(self, a: Any, /, *args: Any, **options: Any) -> None: ...
+    def by_name(self, *, b: Any = 2, a: Any = 1) -> None: ...
+
+
+@given(
+    st.sampled_from([name for name in vars(Signatures) if not name.startswith("_")]),
+    st.lists(st.integers(), max_size=4),
+    st.dictionaries(st.sampled_from(["a", "b", "x", "rest"]), st.integers()),
+    st.sampled_from(["instance", "class", "bound"]),
+)
+@settings(max_examples=400)
+def test_arguments_get_the_names_that_inspect_gives_them_in_the_order_of_the_signature(
+    method: str, args: list[Any], kwargs: dict[str, Any], through: str
+) -> None:
+    instance = Signatures()
+    function, bound_method = getattr(Signatures, method), getattr(instance, method)
+    try:
+        bound = inspect.signature(bound_method).bind(*args, **kwargs)
+    except TypeError:
+        reject()
+    expected: dict[str, Any] = {}
+    for parameter in bound.signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            for name, value in bound.arguments.get(parameter.name, {}).items():
+                expected[f"**{name}" if name in expected else name] = value
+        elif parameter.name in bound.arguments:
+            expected[parameter.name] = bound.arguments[parameter.name]
+    match through:
+        case "instance":
+            found = Recipe(function, {}, NOBODY).bind(instance, tuple(args), kwargs)
+        case "class":
+            found = Recipe(function, {}, NOBODY).bind(None, (instance, *args), kwargs)
+        case _:
+            found = Recipe(bound_method, {}, NOBODY).bind(instance, tuple(args), kwargs)
+    assert found == expected
+    order = [name for name in found if not name.startswith("**")]
+    assert order == [name for name in expected if not name.startswith("**")]
+
+
+@pytest.mark.parametrize("capture", [True, False])
+@pytest.mark.parametrize("mode", ["full", "digest", "omit"])
+def test_a_call_without_arguments_has_no_request_in_any_mode(
+    chain: Chain, mode: str, capture: bool
+) -> None:
+    chain.configure(content=mode)
+    given_nothing: list[Any] = []
+
+    @capsuled(capture_args=capture, request_from=lambda bound: given_nothing.append(dict(bound)))
+    def asked() -> None: ...
+
+    capsuled(lambda: None, name="plain", capture_args=capture, capsule_type="tool")()
+    asked()
+    assert given_nothing == [{}]  # a function of the arguments is asked even if there are none
+    assert {capsule["trigger"]["request"] for capsule in chain.capsules()} == {""}
+    (call,) = chain.one("plain")["execution"]["tool_calls"]
+    assert call["arguments"] == {}
 
 
 def test_request_from_is_the_name_of_an_argument_or_a_function_of_them(chain: Chain) -> None:

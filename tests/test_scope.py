@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -33,8 +34,10 @@ from capsule_sdk import (
 )
 from capsule_sdk.errors import ConfigurationError, RecordingError, TaskClosedError
 from capsule_sdk.evidence.export import read_chain
-from capsule_sdk.scopes.node import innermost, parent_of
-from capsule_sdk.scopes.scope import add_capsule_ids
+from capsule_sdk.records.attribution import NOBODY, Attribution
+from capsule_sdk.records.authority import Authority
+from capsule_sdk.scopes.node import Scope, innermost, parent_of
+from capsule_sdk.scopes.scope import add_capsule_ids, with_defaults
 
 # -- nesting, against a model ----------------------------------------------------------------------
 
@@ -184,6 +187,34 @@ def test_any_nesting_inherits_overrides_and_restores_exactly(chain: Chain, trees
         }
         assert sealed(found[identity]) == filled
         assert found[identity]["parent_id"] == parent
+
+
+ATTRIBUTIONS = st.builds(
+    Attribution,
+    agent_id=st.sampled_from([None, "", "agent"]),
+    domain=st.sampled_from([None, "", "domain"]),
+    session_id=st.sampled_from([None, "s"]),
+    environment=st.sampled_from([{}, {"a": 1}]),
+    authority=st.sampled_from([None, Authority("policy")]),
+)
+
+
+@given(ATTRIBUTIONS, st.sampled_from([None, "", "house"]), st.sampled_from([None, "", "home"]))
+def test_what_no_scope_names_is_as_configured_and_nothing_else_changes(
+    attribution: Attribution, agent_id: str | None, domain: str | None
+) -> None:
+    recorder = configure(agent_id=agent_id, domain=domain)
+    filled = with_defaults(attribution, recorder)
+    assert filled == dataclasses.replace(
+        attribution,
+        agent_id=(agent_id or None) if attribution.agent_id is None else attribution.agent_id,
+        domain=(domain or None) if attribution.domain is None else attribution.domain,
+    )
+
+
+@given(ATTRIBUTIONS)
+def test_the_outermost_scope_sets_what_it_says(attribution: Attribution) -> None:
+    assert Scope(None, attribution).attribution == NOBODY.overlaid(attribution)
 
 
 def test_configured_agent_and_domain_stand_behind_every_scope(chain: Chain) -> None:
@@ -591,11 +622,9 @@ def test_a_task_whose_end_could_not_be_written_says_pending_and_takes_no_more_ch
 
 def test_in_strict_mode_the_capsule_is_in_the_file_when_the_block_is_left(chain: Chain) -> None:
     chain.configure(swallow_errors=False)
-    with capsule_scope("outer"):
-        with capsule_scope("inner"):
-            pass
-        assert [c["trigger"]["source"] for c in chain.stored()] == ["inner"]
-    assert len(chain.stored()) == 2
+    with capsule_scope("outer"), capsule_scope("inner"):
+        pass
+    assert [c["trigger"]["source"] for c in chain.stored()] == ["inner", "outer"]
 
     async def main() -> None:
         async with capsule_scope("async"):

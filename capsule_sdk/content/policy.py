@@ -122,6 +122,16 @@ class ContentPolicy:
         pydantic and attrs models and named tuples are read by their fields, other objects by
         their `repr`, which is the one thing here that the user's code bounds and not ours.
         """
+        kind = type(value)
+        if kind is str:
+            return self._sealed(value, self.limits.text)
+        if (
+            value is None
+            or kind is bool
+            or (kind is int and -SAFE_INTEGER <= value <= SAFE_INTEGER)
+        ):
+            plain: JSON = value
+            return plain
         return _Walk(self).node(value, 0)
 
     def _sealed(self, value: str, limit: int) -> str:

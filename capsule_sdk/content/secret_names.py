@@ -3,15 +3,17 @@
 A name is split into words at `-`, `_`, spaces, dots and camelCase humps; what counts is how it
 *ends*. So a prefix changes nothing (`openai_api_key`), and what merely speaks about a secret is
 none (`token_count`, `author`). A leaf: standard library only. Values are never
-looked at; callers cache the decision.
+looked at; what is said of a short name is kept, since the same ones come again and again.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _LONGEST = 256  # characters of a name that are looked at, from its end
+_SHORT = 64  # characters of a name of which the answer is kept, so that what is kept stays small
 
 # Last words that say it alone, as a word: `auth` does, `author` does not.
 _LAST = re.compile(r"auth|bearer|cookies?|jwt|oauth|pwd")
@@ -41,6 +43,10 @@ def names_secret(name: str) -> bool:
     >>> names_secret("X-Auth-Token"), names_secret("max_tokens")
     (True, False)
     """
+    return _kept(name) if type(name) is str and len(name) < _SHORT else _names_secret(name)
+
+
+def _names_secret(name: str) -> bool:
     words = [word.lower() for word in _WORDS.findall(name[-_LONGEST:])]
     while words and _TRAILER.fullmatch(words[-1]):
         words.pop()
@@ -49,3 +55,6 @@ def names_secret(name: str) -> bool:
     if words[-1] == "token":
         return len(words) == 1 or not _PIECE.fullmatch(words[-2])
     return bool(_LAST.fullmatch(words[-1]) or _ENDING.search("".join(words)))
+
+
+_kept = lru_cache(maxsize=4096)(_names_secret)

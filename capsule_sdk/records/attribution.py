@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -36,25 +36,22 @@ class Attribution:
         """Return what holds inside a scope that sets ``inner``: what it leaves open is inherited."""
         if inner is NOBODY:
             return self
-        changes: dict[str, Any] = {
-            name: value
-            for name in (
-                "agent_id",
-                "domain",
-                "session_id",
-                "user_id",
-                "correlation_id",
-                "tenant_id",
-            )
-            if (value := getattr(inner, name)) is not None
-        }
-        if inner.environment:
-            changes["environment"] = {**self.environment, **inner.environment}
-        if inner.authority is not None:
-            changes["authority"] = inner.authority
-            replaced = () if self.authority is None else (self.authority,)
-            changes["overridden"] = (*self.overridden, *replaced, *inner.overridden)
-        return replace(self, **changes) if changes else self
+        replaced: tuple[Authority, ...] = ()
+        if inner.authority is not None and self.authority is not None:
+            replaced = (self.authority,)
+        return Attribution(
+            self.agent_id if inner.agent_id is None else inner.agent_id,
+            self.domain if inner.domain is None else inner.domain,
+            self.session_id if inner.session_id is None else inner.session_id,
+            self.user_id if inner.user_id is None else inner.user_id,
+            self.correlation_id if inner.correlation_id is None else inner.correlation_id,
+            self.tenant_id if inner.tenant_id is None else inner.tenant_id,
+            {**self.environment, **inner.environment} if inner.environment else self.environment,
+            self.authority if inner.authority is None else inner.authority,
+            self.overridden
+            if inner.authority is None
+            else (*self.overridden, *replaced, *inner.overridden),
+        )
 
 
 #: The attribution outside every scope.

@@ -2,5 +2,5 @@
 
 `node` is the chain of scopes in the one ContextVar, `scope` is ``capsule_scope``, `decorator` is ``@capsuled``,
 `recipe` what one decoration says, `options` what both take, `driving` how code that runs in steps keeps its
-scope.
+scope, `confirming` who waits in strict mode, and how.
 """

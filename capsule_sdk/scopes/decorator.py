@@ -14,13 +14,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
-import anyio.to_thread
 import wrapt
 
 from ..errors import DecorationError
-from ..logs import guarded
+from ..logs import guarded, report
 from ..records.attribution import NOBODY, Attribution
 from ..settings import is_disabled
+from .confirming import Confirmation
 from .driving import run_driven
 from .node import Scope, innermost
 from .options import TaskOptions, attribution_of, check
@@ -68,7 +68,9 @@ def capsuled(fn: Any = None, /, **options: Any) -> Any:
         DecorationError: ``fn`` is a class, a property, or not callable, or lacks an argument named.
         ConfigurationError: an option does not exist or cannot have this value.
         AuthorityError: the authority does not exist.
-        RecordingError: by the decorated call, in strict mode only.
+        RecordingError: by the decorated call, in strict mode only: its task could not be opened, or
+            it is the outermost one and its capsules are not in the chain in time. Coroutines and
+            async generators wait for that without blocking the event loop, the others block.
 
     """
     check("@capsuled", options, TaskOptions)
@@ -205,11 +207,9 @@ class _ScopeRun:
         if self._node is not None:
             self._node.close()
 
-    async def confirm(self) -> None:
-        """Nothing to wait for."""
-
-    def confirm_now(self) -> None:
-        """Nothing to wait for."""
+    def confirmation(self) -> Confirmation | None:
+        """Nothing is recorded, so nothing is waited for."""
+        return None
 
 
 class _TaskRun(_ScopeRun):
@@ -231,7 +231,7 @@ class _TaskRun(_ScopeRun):
         if self._node is not None:
             return
         recipe = self._recipe
-        with guarded("decorator.start"):
+        try:  # here and below: `guarded` would be a tenth of the price of a call
             bound = recipe.bind(self._instance, self._args, self._kwargs)
             self._node = open_task(
                 recipe.name,
@@ -240,28 +240,25 @@ class _TaskRun(_ScopeRun):
                 within=self._within,
                 describe=lambda policy: recipe.describe(bound, policy),
             )
+        except Exception as error:  # noqa: BLE001
+            report("decorator.start", error)
         self._args, self._kwargs, self._instance, self._within = (), {}, None, None
         refuse_if_strict(self._node, recipe.name)
 
     def succeed(self, result: Any) -> None:
         if self._node is not None:
-            with guarded("decorator.succeed"):
+            try:
                 close_task(self._node, result=result if self._recipe.capture_result else None)
+            except Exception as error:  # noqa: BLE001
+                report("decorator.succeed", error)
 
     def fail(self, error: BaseException) -> None:
         if self._node is not None:
             with guarded("decorator.fail"):
                 close_task(self._node, error)
 
-    async def confirm(self) -> None:
-        wait = confirmation(self._node)
-        if wait is not None:
-            await anyio.to_thread.run_sync(wait)
-
-    def confirm_now(self) -> None:
-        wait = confirmation(self._node)
-        if wait is not None:
-            wait()
+    def confirmation(self) -> Confirmation | None:
+        return confirmation(self._node)
 
 
 class _ScopeBound(_FunctionWrapper):

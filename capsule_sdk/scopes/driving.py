@@ -12,7 +12,10 @@ import sys
 import types
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from .confirming import Confirmation
 
 __all__ = ["Run", "drive", "is_driven", "run_driven"]
 
@@ -43,11 +46,8 @@ class Run(Protocol):
     def fail(self, error: BaseException) -> None:
         """End with the exception that is on its way to the caller."""
 
-    async def confirm(self) -> None:
-        """Wait for what strict mode waits for; does nothing otherwise."""
-
-    def confirm_now(self) -> None:
-        """Do as `confirm`, in code that cannot await."""
+    def confirmation(self) -> Confirmation | None:
+        """Return what the caller waits for, after it has ended well; mostly nothing."""
 
 
 _DRIVEN = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
@@ -110,7 +110,8 @@ def run_driven(
     if lazy:  # only declared to be lazy
         run.start()
     run.succeed(result)
-    run.confirm_now()
+    if (waits_for := run.confirmation()) is not None:
+        waits_for.confirm()
     return result
 
 
@@ -130,7 +131,8 @@ async def _coroutine(inner: Coroutine[Any, Any, T], run: Run) -> T:
         raise
     run.suspend()
     run.succeed(result)
-    await run.confirm()
+    if (waits_for := run.confirmation()) is not None:
+        await waits_for.aconfirm()
     return result
 
 
@@ -169,7 +171,8 @@ def _generator(inner: Generator[Any, Any, T], run: Run) -> Generator[Any, Any, T
         closing = None
     else:
         run.succeed(result)
-        run.confirm_now()
+        if (waits_for := run.confirmation()) is not None:
+            waits_for.confirm()
     return result
 
 
@@ -217,7 +220,8 @@ async def _async_generator(inner: AsyncGenerator[Any, Any], run: Run) -> AsyncGe
         closing = None
     else:
         run.succeed(None)
-        await run.confirm()
+        if (waits_for := run.confirmation()) is not None:
+            await waits_for.aconfirm()
 
 
 def _first_step(inner: AsyncGenerator[Any, Any]) -> Callable[[Any], Any]:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ..records.attribution import NOBODY, Attribution
+from ..records.attribution import Attribution
 from ..records.authority import Authority
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ class Scope:
         #: freed.
         self.parent = around
         self._ended = None if around is within else parent_of(within)[1]
-        self.attribution: Attribution = (around.attribution if around else NOBODY).overlaid(inner)
+        self.attribution: Attribution = (
+            inner if around is None else around.attribution.overlaid(inner)
+        )
         self.recorder = recorder
         self.task: Task | None = None
         self.closed = False

@@ -136,6 +136,8 @@ def attribution_of(given: Mapping[str, Any]) -> Attribution:
         AuthorityError: the authority does not exist, or details stand without it.
 
     """
+    if not given:
+        return NOBODY
     authority = Authority.from_options(
         given.get("authority"),
         given.get("approver"),

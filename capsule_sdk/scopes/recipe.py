@@ -31,18 +31,19 @@ class Recipe:
     """
 
     __slots__ = (
+        "after_self",
         "capsule_type",
         "capture_args",
         "capture_result",
         "defaults",
         "inner",
+        "instance_name",
         "lazy",
         "name",
         "named",
         "positional",
         "request_from",
         "sources",
-        "takes_self",
         "variadic",
     )
 
@@ -59,13 +60,16 @@ class Recipe:
             if callable(source := options.get(name)) or isinstance(source, from_arg)
         }
         self.lazy = is_lazy(target)
-        #: Whether the first parameter is the instance (or class) that a call comes through.
-        self.takes_self = getattr(target, "__self__", None) is None
         try:
             parameters = list(inspect.signature(target).parameters.values())
         except (TypeError, ValueError):  # some callables written in C tell nothing
             parameters = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
         self.positional = [p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD]
+        #: Those that a call through an instance (or class) fills by position.
+        takes_self = getattr(target, "__self__", None) is None
+        self.after_self = self.positional[1:] if takes_self else self.positional
+        first = self.positional[0] if self.positional else None
+        self.instance_name = first if first in ("self", "cls") else None
         self.named = dict.fromkeys(p.name for p in parameters)
         self.variadic = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
         self.defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
@@ -96,17 +100,20 @@ class Recipe:
 
         A call that does not fit is left to Python to refuse.
         """
-        names = self.positional
-        if self.takes_self and instance is not None:
-            names = names[1:]
-        bound: dict[str, Any] = dict(zip(names, args, strict=False))
+        names = self.positional if instance is None else self.after_self
+        bound: dict[str, Any] = dict(zip(names, args))  # noqa: B905 - strict= costs, and there may be more
         if len(args) > len(names):
             bound[self.variadic] = args[len(names) :]
-        in_order = [name for name in self.named if name in kwargs]  # of the signature, not the call
-        for name in (*in_order, *(name for name in kwargs if name not in self.named)):
-            bound[f"**{name}" if name in bound else name] = kwargs[name]
-        if instance is None and names and names[0] in ("self", "cls"):  # as property calls it
-            bound.pop(names[0], None)
+        if kwargs:
+            in_order = [
+                name for name in self.named if name in kwargs
+            ]  # of the signature, not the call
+            if len(in_order) < len(kwargs):
+                in_order += [name for name in kwargs if name not in self.named]
+            for name in in_order:
+                bound[f"**{name}" if name in bound else name] = kwargs[name]
+        if instance is None and self.instance_name is not None:  # as property calls it
+            bound.pop(self.instance_name, None)
         return bound
 
     def attribution(self, bound: Mapping[str, Any]) -> Attribution:
@@ -127,6 +134,8 @@ class Recipe:
         The request is what ``request_from`` says, else the first text among the arguments, else all
         of them as JSON.
         """
+        if not bound and self.request_from is None:
+            return "", {}
         arguments = policy.value(bound) if self.capture_args else {}
         if not isinstance(arguments, dict):
             arguments = {}

@@ -11,16 +11,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Unpack
 
-import anyio.to_thread
-
 from ..content import ContentPolicy, label
 from ..errors import ConfigurationError, RecordingError
-from ..logs import guarded
+from ..logs import guarded, report
 from ..recording.default import get_recorder
 from ..recording.recorder import Recorder
 from ..records.attribution import NOBODY, Attribution
 from ..records.task import Task
 from ..settings import is_disabled
+from .confirming import Confirmation, is_covered
 from .node import Scope, innermost, nearest_open, parent_of
 from .options import ScopeOptions, attribution_of, check
 
@@ -140,31 +139,33 @@ def close_task(node: Scope, error: BaseException | None = None, result: Any = No
 def with_defaults(attribution: Attribution, recorder: Recorder) -> Attribution:
     """Fill in what ``configure`` says of agent and domain, where no scope names them."""
     settings = recorder.settings
-    agent_id, domain = attribution.agent_id, attribution.domain
-    if (agent_id is None and settings.agent_id) or (domain is None and settings.domain):
-        return replace(
-            attribution,
-            agent_id=settings.agent_id if agent_id is None else agent_id,
-            domain=settings.domain if domain is None else domain,
-        )
-    return attribution
+    if not settings.agent_id and not settings.domain:
+        return attribution
+    return _configured(settings.agent_id or None, settings.domain or None).overlaid(attribution)
 
 
-def confirmation(node: Scope | None) -> Callable[[], None] | None:
-    """Return what strict mode does when a task has ended well: wait for its commit. Else ``None``."""
+@functools.lru_cache(maxsize=16)
+def _configured(agent_id: str | None, domain: str | None) -> Attribution:
+    return Attribution(agent_id=agent_id, domain=domain)
+
+
+def confirmation(node: Scope | None) -> Confirmation | None:
+    """Return what strict mode waits for when the task of ``node`` has ended well, if there is anything.
+
+    Raises:
+        RecordingError: strictness was asked for, and how the task ended could not be recorded.
+
+    """
     if node is None or node.recorder is None or node.task is None:
         return None
-    if node.recorder.settings.swallow_errors:
+    recorder, task = node.recorder, node.task
+    if recorder.settings.swallow_errors:
         return None
-    return functools.partial(_confirm, node.recorder, node.task)
-
-
-def _confirm(recorder: Recorder, task: Task) -> None:
     if task.status == "pending":
         raise RecordingError(
             f"how the task {task.name!r} ended could not be recorded; the log of capsule_sdk says why"
         )
-    recorder.confirm(task)
+    return None if is_covered(task) else Confirmation([(recorder, task)])
 
 
 def refuse_if_strict(node: Scope | None, name: str) -> None:
@@ -202,7 +203,8 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         ConfigurationError: an option does not exist or cannot have this value.
         AuthorityError: the authority does not exist; the message lists those that do.
         RecordingError: in strict mode only: on the way in nothing can be recorded, or on the way
-            out the capsule is not in the chain.
+            out of the outermost one the capsules are not in the chain in time. ``async with`` waits
+            for that without blocking the event loop, ``with`` blocks.
 
     """
 
@@ -222,11 +224,13 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
             raise ConfigurationError(
                 f"this capsule_scope({self._name!r}) is open already; make a new one for each `with`"
             )
-        with guarded("scope.enter"):
+        try:  # here and below: `guarded` would be a tenth of the price of a scope
             if is_disabled():
                 return _DETACHED
             self._node = self._open(innermost())
             self._node.resume()
+        except Exception as error:  # noqa: BLE001
+            report("scope.enter", error)
         refuse_if_strict(self._node, self._name)
         return current_task()
 
@@ -248,9 +252,9 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        confirm = self._leave(error)
-        if confirm is not None:
-            confirm()
+        waits_for = self._leave(error)
+        if waits_for is not None:
+            waits_for.confirm()
 
     async def __aenter__(self) -> Task:
         return self.__enter__()
@@ -261,17 +265,19 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        confirm = self._leave(error)
-        if confirm is not None:
-            await anyio.to_thread.run_sync(confirm)
+        waits_for = self._leave(error)
+        if waits_for is not None:
+            await waits_for.aconfirm()
 
-    def _leave(self, error: BaseException | None) -> Callable[[], None] | None:
+    def _leave(self, error: BaseException | None) -> Confirmation | None:
         node, self._node = self._node, None
         if node is None:
             return None
-        with guarded("scope.exit"):
+        try:
             node.suspend()
             close_task(node, error)
+        except Exception as trouble:  # noqa: BLE001
+            report("scope.exit", trouble)
         return confirmation(node) if error is None else None
 
 

@@ -17,7 +17,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio.to_thread
 import litellm
 import wrapt
 
@@ -257,8 +256,8 @@ def _called(
     if inspect.iscoroutine(result):  # completion(acompletion=True)
         return _awaited(lambda: result, (), {}, lambda: flight)
     result = _returned(flight, result)
-    if flight.unconfirmed:
-        flight.confirm()
+    if (waits_for := flight.confirmation()) is not None:
+        waits_for.confirm()
     return result
 
 
@@ -278,8 +277,8 @@ async def _awaited(
     finally:
         current.set(outer)
     result = _returned(flight, result)
-    if flight.unconfirmed:
-        await anyio.to_thread.run_sync(flight.confirm)
+    if (waits_for := flight.confirmation()) is not None:
+        await waits_for.aconfirm()
     return result
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,12 @@ import litellm
 
 from ...content import ContentPolicy
 from ...errors import RecordingError
-from ...logs import guarded, report
+from ...logs import report
 from ...recording.recorder import Recorder
 from ...records.attribution import NOBODY
 from ...records.call import LLMCall, Request
 from ...records.record import Ended, sealed_error
+from ...scopes.confirming import Confirmation, is_covered
 from ...scopes.scope import Scope, parent_of
 from .answered import answer_of, blocked, usage_of
 from .asked import attribution_of, is_private, request_of
@@ -36,6 +36,25 @@ __all__ = ["Flight", "current"]
 
 #: The call that this context is in the middle of.
 current: ContextVar[Flight | None] = ContextVar("capsule_sdk_litellm_flight", default=None)
+
+
+class _Guard:
+    """What `Flight.guarded` returns, at a fraction of what a context manager of `contextlib` costs."""
+
+    __slots__ = ("_flight", "_place")
+
+    def __init__(self, flight: Flight, place: str) -> None:
+        self._flight = flight
+        self._place = place
+
+    def __enter__(self) -> None:
+        """Begin what may go wrong."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._flight.went_wrong(self._place, error)
+        return True
 
 
 class Flight:
@@ -100,15 +119,14 @@ class Flight:
         self._targets.append((recorder, call))
         recorder.begin(call)
 
-    @contextmanager
-    def guarded(self, place: str) -> Iterator[None]:
+    def guarded(self, place: str) -> _Guard:
         """Do as `logs.guarded`; what went wrong is raised where the user asked for strictness."""
-        with guarded(place):
-            try:
-                yield
-            except Exception as error:
-                self._trouble = error
-                raise
+        return _Guard(self, place)
+
+    def went_wrong(self, place: str, error: Exception) -> None:
+        """Report an error of our own, and remember it for who asked for strictness."""
+        self._trouble = error
+        report(place, error)
 
     # -- what becomes known on the way ------------------------------------------------------------
 
@@ -116,11 +134,6 @@ class Flight:
     def open(self) -> bool:
         """Whether nobody has decided yet how it ended."""
         return any(not call.closed for _, call in self._targets)
-
-    @property
-    def unconfirmed(self) -> bool:
-        """Whether the caller is still to be told that its capsule is in the chain, or why not."""
-        return self._strict and (self._trouble is not None or not self.open)
 
     def attempt(self, model: Any) -> None:
         """Note that LiteLLM sends the request, for the first time or once more."""
@@ -163,21 +176,29 @@ class Flight:
                 call.status = "failure"
                 call.error = sealed_error(error, call.policy)
 
-    def confirm(self) -> None:
-        """Wait until the call is durably in its chain (strict mode).
+    def confirmation(self) -> Confirmation | None:
+        """Return what strict mode waits for when the call has its whole answer.
+
+        Where only its logger is strict, the tasks above it wait for nothing, so it always does.
 
         Raises:
-            RecordingError: it is not, or something went wrong while it was recorded.
+            RecordingError: something went wrong while it was recorded.
 
         """
         trouble, self._trouble = self._trouble, None
+        if not self._strict:
+            return None
         if trouble is not None:
             raise RecordingError(
                 f"this call to a model was not recorded as it should be: {type(trouble).__name__}: "
                 f"{trouble}; the log of capsule_sdk says where"
             ) from trouble
-        for recorder, call in self._targets:
-            recorder.confirm(call)
+        waits_for = [
+            (recorder, call)
+            for recorder, call in self._targets
+            if call.closed and (recorder.settings.swallow_errors or not is_covered(call))
+        ]
+        return Confirmation(waits_for) if waits_for else None
 
     # -- as the follower of its stream ------------------------------------------------------------
 
@@ -195,9 +216,8 @@ class Flight:
         try:
             if self._pieces is not None:
                 self._pieces.feed(chunk)
-        except Exception as error:  # noqa: BLE001 - as `guarded`, at a third of its price
-            self._trouble = error
-            report("litellm.stream", error)
+        except Exception as error:  # noqa: BLE001 - as `guarded`, for less at each chunk
+            self.went_wrong("litellm.stream", error)
 
     def end(self, stream: Any) -> None:
         """The stream is read to its end."""

@@ -12,9 +12,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import anyio.to_thread
 import wrapt
 
+from ...scopes.confirming import Confirmation
 from ...scopes.driving import drive
 
 __all__ = ["Follower", "follow", "is_stream"]
@@ -31,13 +31,8 @@ class Follower(Protocol):
     def end(self, stream: Any) -> None:
         """The stream has ended by itself."""
 
-    @property
-    def unconfirmed(self) -> bool:
-        """Whether the reader is to learn whether that has been recorded (strict mode)."""
-        ...
-
-    def confirm(self) -> None:
-        """Wait for that; raises if it has not been. Blocks."""
+    def confirmation(self) -> Confirmation | None:
+        """Return what the reader waits for at the end (strict mode); raises if that could not be recorded."""
 
     def fail(self, error: BaseException) -> None:
         """A step has raised; the error is on its way to the reader."""
@@ -77,8 +72,8 @@ def _step(step: Callable[[Any], Any], stream: Any, follower: Follower) -> Any:
         chunk = step(stream)
     except StopIteration:
         follower.end(stream)
-        if follower.unconfirmed:
-            follower.confirm()
+        if (waits_for := follower.confirmation()) is not None:
+            waits_for.confirm()
         raise
     except BaseException as error:
         follower.fail(error)
@@ -93,8 +88,8 @@ async def _astep(step: Callable[[Any], Any], stream: Any, follower: Follower) ->
         chunk = await step(stream)
     except StopAsyncIteration:
         follower.end(stream)
-        if follower.unconfirmed:
-            await anyio.to_thread.run_sync(follower.confirm)
+        if (waits_for := follower.confirmation()) is not None:
+            await waits_for.aconfirm()
         raise
     except BaseException as error:
         follower.fail(error)
@@ -182,10 +177,5 @@ class _FollowedRun:
         else:
             self._follower.fail(error)
 
-    async def confirm(self) -> None:
-        if self._follower.unconfirmed:
-            await anyio.to_thread.run_sync(self._follower.confirm)
-
-    def confirm_now(self) -> None:
-        if self._follower.unconfirmed:
-            self._follower.confirm()
+    def confirmation(self) -> Confirmation | None:
+        return self._follower.confirmation()
