@@ -27,7 +27,7 @@ from sqlalchemy.pool import StaticPool
 
 from capsule_sdk.chain import Chain, bridge, chain_identity, open_chain
 from capsule_sdk.chain.bridge import BridgedChain
-from capsule_sdk.errors import CapsuleRejected, ChainUnavailable, ConfigurationError
+from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
 
 
 class MemoryStorage:
@@ -336,14 +336,6 @@ def test_the_same_storage_is_one_identity_and_another_is_another(storage: Memory
 def test_a_postgresql_storage_is_known_by_its_database(storage: MemoryStorage) -> None:
     storage.database_url = "postgresql+asyncpg://ana:secret@db/audit"  # type: ignore[attr-defined]
     assert chain_identity(Capsules(storage=storage)) == "postgresql://db:5432/audit"
-
-
-def test_without_the_driver_of_postgresql_the_install_line_is_given(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "asyncpg", None)
-    with pytest.raises(ConfigurationError, match=r'pip install "capsuled\[postgres\]"'):
-        open_chain(url="postgresql://ana@db/audit")
 
 
 def test_a_forked_child_gets_a_loop_and_connections_of_its_own(tmp_path: Path) -> None:

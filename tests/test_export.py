@@ -313,7 +313,7 @@ def test_a_missing_database_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("source", ["mysql://host/db", "postgresql://host/db", ":memory:"])
+@pytest.mark.parametrize("source", ["mysql://host/db", "postgresql://host:port/db", ":memory:"])
 def test_a_source_that_cannot_be_read_is_refused_with_what_can(source: str) -> None:
     with pytest.raises(ExportError, match="give a path"):
         list(read_chain(source))

@@ -6,12 +6,13 @@ import asyncio
 import shutil
 import sqlite3
 import stat
+import sys
 import tempfile
 import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ from chain_support import assert_one_unbroken_chain, capsule, capsules, finish, 
 from qp_capsule import Capsules, CapsuleStorage, Seal
 
 from capsule_sdk.chain import chain_identity, open_chain
-from capsule_sdk.chain.store import SESSION_NAMESPACE, SQLiteStore, session_key
+from capsule_sdk.chain.store import SQLiteStore
+from capsule_sdk.chain.table import domain_key, session_key, tenant_key
 from capsule_sdk.chain.writer import ChainWriter
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError
 
@@ -127,13 +129,28 @@ def test_where_the_log_is_refused_commits_are_as_durable_in_the_rollback_journal
     assert_one_unbroken_chain(db, 2)
 
 
-def test_long_session_ids_keep_their_row_findable() -> None:
-    long = "s" * 37
-    assert session_key(None) is None
-    assert session_key("s" * 36) == "s" * 36
-    assert session_key(long) == str(uuid.uuid5(SESSION_NAMESPACE, long))
-    assert session_key(long) == session_key(long) != session_key(long + "x")
-    assert str(SESSION_NAMESPACE) == "fe37bc6f-a121-59c3-aa41-9b3670d0b8d9"
+@pytest.mark.parametrize(
+    ("key", "width", "namespace"),
+    [
+        (session_key, 36, "fe37bc6f-a121-59c3-aa41-9b3670d0b8d9"),
+        (domain_key, 50, "urn:capsule-sdk:domain"),
+        (tenant_key, 36, "urn:capsule-sdk:tenant-id"),
+    ],
+)
+def test_what_does_not_fit_its_index_column_keeps_its_row_findable(
+    key: Callable[[object], str | None], width: int, namespace: str
+) -> None:
+    space = (
+        uuid.uuid5(uuid.NAMESPACE_URL, namespace) if "urn" in namespace else uuid.UUID(namespace)
+    )
+    assert key(None) == ("" if key is domain_key else None)
+    assert key("") == ""
+    assert key(7) == "7"
+    for fitting in ("s" * width, "é" * width):
+        assert key(fitting) == fitting
+    for unfit in ("s" * (width + 1), "a\0b"):
+        assert key(unfit) == str(uuid.uuid5(space, unfit))
+        assert key(unfit) != key(unfit + "x")
 
 
 def test_the_content_keeps_a_long_session_id_whole(db: Path, writer: ChainWriter) -> None:
@@ -166,13 +183,47 @@ def test_without_a_name_it_is_the_default_database_of_qp_capsule(tmp_path: Path)
     assert open_chain().identity == chain_identity()
 
 
-def test_a_postgresql_identity_holds_no_password_and_no_driver() -> None:
-    assert chain_identity(url="postgresql://ana:secret@db.example.com/audit") == (
-        "postgresql://db.example.com:5432/audit"
-    )
-    assert chain_identity(url="postgresql+asyncpg://db.example.com:5432/audit?ssl=1") == (
-        "postgresql://db.example.com:5432/audit"
-    )
+@pytest.mark.parametrize(
+    ("url", "identity"),
+    [
+        ("postgresql://ana:secret@db.example.com/audit", "db.example.com:5432/audit"),
+        ("postgres://ana:secret@db.example.com/audit", "db.example.com:5432/audit"),
+        ("postgresql+asyncpg://db.example.com:5432/audit?ssl=1", "db.example.com:5432/audit"),
+        ("postgresql+psycopg://db/audit?sslmode=require&password=secret", "db:5432/audit"),
+        ("postgresql://ana:s%40c%2Fr%3Aet@db:6432/audit", "db:6432/audit"),
+        ("postgresql://ana:secret@db", "db:5432/ana"),
+        ("postgresql://ana@/audit?host=/run/pg", "/run/pg:5432/audit"),
+        ("postgresql://ana@%2Frun%2Fpg/audit", "/run/pg:5432/audit"),
+        ("postgresql:///audit?host=/run/pg&port=6432&user=ana", "/run/pg:6432/audit"),
+        ("postgresql:///audit?host=a:1&host=b:2", "a,b:1,2/audit"),
+    ],
+)
+def test_a_postgresql_identity_is_server_and_database_alone(url: str, identity: str) -> None:
+    assert chain_identity(url=url) == f"postgresql://{identity}"
+    assert open_chain(url=url).identity == f"postgresql://{identity}"
+
+
+def test_an_at_sign_in_a_password_is_not_taken_for_the_end_of_it() -> None:
+    for url in ("postgresql://ana:sec@ret@db/audit", "postgresql://ana:sec@ret/x@db/audit"):
+        with pytest.raises(ConfigurationError, match="%40") as raised:
+            chain_identity(url=url)
+        assert "ret" not in str(raised.value)
+
+
+def test_options_that_the_driver_does_not_know_are_refused() -> None:
+    url = "postgresql://ana:secret@db/audit?command_timeout=5"
+    with pytest.raises(ConfigurationError, match='option "command_timeout"') as raised:
+        chain_identity(url=url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("use", [chain_identity, open_chain])
+def test_without_the_driver_of_postgresql_the_install_line_is_given(
+    monkeypatch: pytest.MonkeyPatch, use: Callable[..., object]
+) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "capsuled\[postgres\]"'):
+        use(url="postgresql://ana@db/audit")
 
 
 @pytest.mark.parametrize(
@@ -187,8 +238,8 @@ def test_a_postgresql_identity_holds_no_password_and_no_driver() -> None:
         "sqlite:///chain.db?mode=ro",
         "file:chain.db",
         "mysql://ana:secret@host/db",
-        "postgres://ana:secret@host/db",
         "postgresql://ana:secret@host:port/db",
+        "postgresql://ana:secret@host:port/db?password=secret",
     ],
 )
 def test_what_is_no_store_is_refused_with_what_is_one_and_without_the_password(url: str) -> None:

@@ -178,8 +178,8 @@ def test_more_ids_than_one_query_takes_are_looked_up(db: Path, writer: ChainWrit
 def test_a_commit_whose_success_was_not_reported_is_not_repeated(db: Path, tmp_path: Path) -> None:
     class Unclear(SQLiteStore):
         @contextmanager
-        def transaction(self) -> Iterator[ChainTransaction]:
-            with super().transaction() as transaction:
+        def transaction(self, tenants: Any = ()) -> Iterator[ChainTransaction]:
+            with super().transaction(tenants) as transaction:
                 yield transaction
             if not rows_reported:
                 rows_reported.append(len(rows(db)))
@@ -221,10 +221,7 @@ UNFIT: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("unfit", UNFIT)
-def test_one_unfit_capsule_is_named_and_keeps_nothing_else_out(
-    db: Path, writer: ChainWriter, unfit: str
-) -> None:
+def poisoned(unfit: str) -> Capsule:
     field, value = UNFIT[unfit]
     poison = capsule("poison")
     owner: Any = poison
@@ -232,15 +229,33 @@ def test_one_unfit_capsule_is_named_and_keeps_nothing_else_out(
     for section in sections:
         owner = getattr(owner, section)
     setattr(owner, name, value)
+    return poison
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_one_unfit_capsule_is_named_and_keeps_nothing_else_out(
+    db: Path, writer: ChainWriter, unfit: str
+) -> None:
+    poison = poisoned(unfit)
     before, after = capsules(2, "before"), capsules(2, "after")
+    writer.append(capsules(1))
     with pytest.raises(CapsuleRejected) as raised:
         writer.append([*before, poison, *after])
     assert raised.value.capsule_id == str(poison.id)
     assert raised.value.reason
     assert not any(one.is_sealed() or one.sequence for one in [*before, poison, *after])
-    assert rows(db) == []
+    assert len(rows(db)) == 1
     writer.append([*before, *after])
-    assert_one_unbroken_chain(db, 4)
+    assert_one_unbroken_chain(db, 5)
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_an_unfit_capsule_is_found_before_the_chain_is_locked(
+    db: Path, writer: ChainWriter, unfit: str
+) -> None:
+    with pytest.raises(CapsuleRejected):
+        writer.append([poisoned(unfit)])
+    assert not db.exists()
 
 
 def test_a_capsule_that_the_database_refuses_is_named(db: Path, writer: ChainWriter) -> None:

@@ -1,7 +1,8 @@
 """The chain: capsules in sequence, each holding the hash of the one before.
 
-`open_chain` is the way in. It decides once who writes: a SQLite file gets our own writer (groups,
-one lock, one commit); every other storage is driven capsule by capsule through qp-capsule.
+`open_chain` is the way in. It decides once who writes: a SQLite file and a PostgreSQL database get
+our own writer (groups, one lock, one commit); every other storage is driven capsule by capsule
+through qp-capsule.
 Nothing here touches the disk before the first `Chain.append`.
 """
 
@@ -13,12 +14,15 @@ from pathlib import Path
 from typing import Protocol
 
 from qp_capsule import Capsule, CapsuleError, Capsules, CapsuleStorage, Seal
+from qp_capsule.storage_pg import PostgresCapsuleStorage
 
 from capsule_sdk.errors import ConfigurationError
 
 from .bridge import BridgedChain
 from .location import is_postgresql, postgresql_identity, sqlite_identity, sqlite_path
-from .store import SQLiteStore
+from .postgresql import check_options
+from .postgresql_store import PostgresStore
+from .store import ChainStore, SQLiteStore
 from .writer import ChainWriter
 
 __all__ = ["Chain", "chain_identity", "open_chain"]
@@ -35,9 +39,9 @@ class Chain(Protocol):
     def append(self, capsules: Sequence[Capsule]) -> None:
         """Link, seal and durably commit the capsules in the given order.
 
-        A capsule whose id is in the chain is left out, so that a retry after an unclear commit
-        adds nothing twice. A SQLite file takes the group all or nothing; another storage takes one
-        capsule after the other, and those before a failure stay.
+        None of them may change any more. A capsule whose id is in the chain is left out, so that a
+        retry after an unclear commit adds nothing twice. Our own stores take the group all or
+        nothing; another storage takes one capsule after the other, and those before a failure stay.
 
         Raises:
             ChainUnavailable: the store cannot be written just now; the same call may succeed later.
@@ -58,9 +62,10 @@ def open_chain(
     """Give the chain of a store, without touching the store yet.
 
     Args:
-        capsules: a qp-capsule ``Capsules``; its storage and its seal are used. A
-            `qp_capsule.CapsuleStorage` on a file is written by us; every other storage (a subclass
-            too, for what it overrides) writes by itself.
+        capsules: a qp-capsule ``Capsules``; its storage and its seal are used. What
+            `qp_capsule.CapsuleStorage` keeps in a file and `qp_capsule.PostgresCapsuleStorage` in
+            a database is written by us; every other storage (a subclass too, for what it
+            overrides) writes by itself.
         url: a path, a ``sqlite:///`` or a ``postgresql://`` URL. Without either, qp-capsule's
             default database (``QUANTUMPIPES_DATA_DIR`` is honoured).
 
@@ -69,14 +74,12 @@ def open_chain(
 
     """
     identity = chain_identity(capsules, url)
-    if capsules is None and is_postgresql(url):
-        capsules = _postgresql(str(url))
-    if capsules is not None:
-        path = _file_of(capsules)
-        if path is None:
-            return BridgedChain(capsules, identity)
-        return ChainWriter(SQLiteStore(path), capsules.seal)
-    return ChainWriter(SQLiteStore(sqlite_path(url)), _default_seal())
+    if capsules is None:
+        return ChainWriter(_store(url), _default_seal())
+    place = _place_of(capsules)
+    if place is None:
+        return BridgedChain(capsules, identity)
+    return ChainWriter(_store(place), capsules.seal)
 
 
 def chain_identity(
@@ -85,15 +88,11 @@ def chain_identity(
     """Say which store `open_chain` would write to, without opening it.
 
     Raises:
-        ConfigurationError: both were given, or what was given is no store.
+        ConfigurationError: both were given, what was given is no store, or its driver is missing.
 
     """
     if capsules is None:
-        return (
-            postgresql_identity(str(url))
-            if is_postgresql(url)
-            else sqlite_identity(sqlite_path(url))
-        )
+        return _identity(url)
     if url is not None:
         raise ConfigurationError("give capsules or url, not both: each names a store")
     if not isinstance(capsules, Capsules):
@@ -101,34 +100,34 @@ def chain_identity(
             f"capsules is of type {type(capsules).__name__}; give a qp_capsule.Capsules, or a path"
             " or URL as url="
         )
-    path = _file_of(capsules)
-    if path is not None:
-        return sqlite_identity(path)
+    place = _place_of(capsules)
+    if place is not None:
+        return _identity(place)
     database_url = getattr(capsules.storage, "database_url", None)
     if is_postgresql(database_url):
         return postgresql_identity(str(database_url))
     return f"storage:{id(capsules.storage)}"
 
 
-def _file_of(capsules: Capsules) -> Path | None:
-    """Return the SQLite file behind qp-capsule's own storage; ``None`` for every other storage."""
+def _place_of(capsules: Capsules) -> Path | str | None:
+    """Return the file or URL behind qp-capsule's own storages; ``None`` for every other storage."""
     storage = capsules.storage
-    if type(storage) is not CapsuleStorage or str(storage.db_path) == ":memory:":
-        return None
-    return Path(storage.db_path)
+    if type(storage) is PostgresCapsuleStorage:
+        return storage.database_url
+    if type(storage) is CapsuleStorage and str(storage.db_path) != ":memory:":
+        return Path(storage.db_path)
+    return None
 
 
-def _postgresql(url: str) -> Capsules:
-    try:
-        return Capsules(url)
-    except ImportError as error:
-        raise ConfigurationError(
-            f'PostgreSQL needs {error.name}: pip install "capsuled[postgres]"'
-        ) from error
-    except CapsuleError as error:
-        raise ConfigurationError(
-            'PostgreSQL needs its driver: pip install "capsuled[postgres]"'
-        ) from error
+def _identity(place: str | os.PathLike[str] | None) -> str:
+    if is_postgresql(place):
+        check_options(str(place))
+        return postgresql_identity(str(place))
+    return sqlite_identity(sqlite_path(place))
+
+
+def _store(place: str | os.PathLike[str] | None) -> ChainStore:
+    return PostgresStore(str(place)) if is_postgresql(place) else SQLiteStore(sqlite_path(place))
 
 
 def _default_seal() -> Seal:

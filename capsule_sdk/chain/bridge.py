@@ -28,7 +28,7 @@ from sqlalchemy.pool import Pool
 
 from capsule_sdk.errors import CapsuleRejected, CapsuleSDKError, ChainUnavailable
 
-from .sealing import SealGuard, stored_text, unseal
+from .sealing import SealGuard, draft, unseal
 
 __all__ = ["BridgedChain"]
 
@@ -86,7 +86,7 @@ class BridgedChain:
 
     async def _append(self, capsule: Capsule) -> None:
         try:
-            stored_text(capsule)
+            draft(capsule)
             await self._seal_and_store(capsule)
         except BaseException as error:
             unseal(capsule)

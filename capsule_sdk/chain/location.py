@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from qp_capsule import CapsuleError
 from qp_capsule.paths import default_db_path
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from capsule_sdk.errors import ConfigurationError
@@ -19,6 +20,7 @@ from capsule_sdk.errors import ConfigurationError
 __all__ = [
     "is_postgresql",
     "postgresql_identity",
+    "postgresql_url",
     "sqlite_identity",
     "sqlite_path",
 ]
@@ -64,7 +66,7 @@ def sqlite_identity(path: str | os.PathLike[str]) -> str:
 
 def is_postgresql(url: object) -> bool:
     """Tell whether a URL names a PostgreSQL database, with or without a driver's name."""
-    return isinstance(url, str) and url.startswith(("postgresql://", "postgresql+"))
+    return isinstance(url, str) and url.startswith(("postgresql://", "postgresql+", "postgres://"))
 
 
 def postgresql_identity(url: str) -> str:
@@ -74,17 +76,46 @@ def postgresql_identity(url: str) -> str:
         ConfigurationError: the URL cannot be read.
 
     """
+    parsed = postgresql_url(url)
+    _, options = parsed.get_dialect()().create_connect_args(parsed)
+    database = options.get("dbname") or options.get("user") or ""  # as libpq fills it in
+    return f"postgresql://{options.get('host', '')}:{options.get('port', 5432)}/{database}"
+
+
+def postgresql_url(url: str) -> URL:
+    """Return the URL as our driver, psycopg, takes it, whichever driver it was written for.
+
+    Raises:
+        ConfigurationError: the URL cannot be read.
+
+    """
     try:
-        parsed = make_url(url)
+        parsed = make_url(url.replace("postgres://", "postgresql://", 1))
     except (ArgumentError, ValueError):
         raise ConfigurationError(
             f"{_shown(url)} cannot be read as a URL; {ACCEPTED}"
         ) from None  # the reason quotes the password
-    return f"postgresql://{parsed.host or ''}:{parsed.port or 5432}/{parsed.database or ''}"
+    if "@" in f"{parsed.host}{parsed.database}":
+        raise ConfigurationError(
+            f"{_shown(url)} has more than one @: write %40 for those in user name and password"
+        )
+    query = dict(parsed.query)
+    if "ssl" in query:  # what asyncpg calls it
+        given = str(query.pop("ssl")).lower()
+        query.setdefault("sslmode", "require" if given in {"1", "true"} else given)
+    return parsed.set(
+        drivername="postgresql+psycopg",
+        host=unquote(parsed.host) if parsed.host else None,  # of a socket: %2Fvar%2Frun
+        query=query,
+    )
 
 
 def _shown(url: object) -> str:
     """Quote a name for a message, without the password that a URL may hold."""
     text = repr(url)
     scheme, mark, rest = text.partition("://")
-    return f"{scheme}{mark}…@{rest.rpartition('@')[2]}" if mark and "@" in rest else text
+    if not mark:
+        return text
+    _, at, place = rest.rpartition("@")
+    place, options, _ = place.partition("?")
+    return f"{scheme}{mark}{'…@' if at else ''}{place}{'?…' if options else ''}"

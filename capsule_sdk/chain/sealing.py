@@ -1,5 +1,7 @@
 """What every way of writing shares: a seal that is ready, and capsules that can be read back.
 
+Whatever does not need a capsule's place in the chain is done by `draft`, before the chain is locked.
+
 One capsule that no reader can load, or that hashes differently when it is read, makes the whole
 chain fail to verify. Such a capsule MUST be refused before it is in the chain.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from qp_capsule import Capsule, CapsuleType, Seal, SealError, compute_hash
@@ -17,7 +19,7 @@ from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
 
 from .keys import ensure_key
 
-__all__ = ["SealGuard", "stored_text", "unseal"]
+__all__ = ["Draft", "SealGuard", "draft", "unseal"]
 
 
 class SealGuard:
@@ -69,8 +71,20 @@ class SealGuard:
         return CapsuleRejected(str(capsule.id), reason)
 
 
-def stored_text(capsule: Capsule) -> str:
-    """Return the content as the JSON text to store.
+class Draft(NamedTuple):
+    """A capsule that can be stored and read back, but for its place in the chain."""
+
+    capsule: Capsule
+    text: str  #: its content as JSON, without sequence and previous hash
+
+    def linked_text(self) -> str:
+        """Return the content as the JSON text to store, with the place that the capsule has now."""
+        link = {"sequence": self.capsule.sequence, "previous_hash": self.capsule.previous_hash}
+        return f"{self.text[:-1]}, {json.dumps(link)[1:]}"
+
+
+def draft(capsule: Capsule) -> Draft:
+    """Check a capsule, which MUST NOT change any more, before the chain is locked.
 
     Raises:
         CapsuleRejected: it is no JSON, changes on the way through JSON, or could not be loaded.
@@ -80,16 +94,19 @@ def stored_text(capsule: Capsule) -> str:
         raise CapsuleRejected(str(capsule.id), reason)
     try:
         content = capsule.to_dict()
+        del content["sequence"], content["previous_hash"]
         text = json.dumps(content)
         stored = json.loads(text)
         # equality settles nearly all; tuples and NaN differ from themselves and yet hash alike
         faithful = stored == content or compute_hash(stored) == compute_hash(content)
+        if "\\ud" in text:  # half of a character outside the BMP; alone, it is no Unicode
+            json.dumps(content, ensure_ascii=False).encode()
     except (AttributeError, RecursionError, TypeError, ValueError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CapsuleRejected(str(capsule.id), reason) from error
     if not faithful:
         raise CapsuleRejected(str(capsule.id), "its content is not the same after JSON")
-    return text
+    return Draft(capsule, text)
 
 
 def unseal(capsule: Capsule) -> None:

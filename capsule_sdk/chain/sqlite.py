@@ -10,18 +10,23 @@
 - A file that was moved or deleted MUST NOT be written any more: the path leads to another one.
 - The file MUST NOT be opened other than through SQLite: closing such a descriptor drops every
   lock that this process holds on it.
+- Many processes write one file. None MUST wait long while the lock is free, and the write-ahead log
+  MUST NOT outgrow a bound because one of them is always writing.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -34,8 +39,16 @@ from capsule_sdk.errors import ChainUnavailable
 __all__ = ["BUSY_TIMEOUT", "SQLiteFile", "is_database", "open_for_reading", "open_for_writing"]
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a lock is waited for before the caller is told
+_NAP = 0.001  # seconds between two tries to take a lock, at first
+_AGEING = 10  # after 1/10 s the naps are half as long, after a second a tenth
 _CONVERSION_TIMEOUT = 0.25  # seconds that turning to the write-ahead log may wait
 _FORK_TIMEOUT = 10.0  # seconds that a fork waits for the commit under way
+_CHECKPOINT_PAGES = 4_000  # of 4 kB: how much log is copied into the file at a time
+_CACHE_KIBIBYTES = 16_000  # ids and hashes are random: a group touches a page for each of them
+_LOG_BOUND = 64_000_000  # bytes of log from which on the other writers are made to wait for a copy
+_EMPTYING_TIMEOUT = 0.5  # seconds that emptying the log may wait for writers and readers
+
+T = TypeVar("T")
 
 
 class SQLiteFile:
@@ -127,25 +140,27 @@ def open_for_writing(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> sa.Conne
     def connect() -> sqlite3.Connection:
         raw = sqlite3.connect(
             path,
-            timeout=_CONVERSION_TIMEOUT,
+            timeout=0.0,
             isolation_level=None,  # the driver's own BEGIN takes no write lock
             check_same_thread=False,
         )
         try:
             try:
-                mode = raw.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+                mode = _when_free(partial(_pragma, raw, "journal_mode=WAL"), _CONVERSION_TIMEOUT)
             except sqlite3.OperationalError:
                 mode = "unknown"
-            raw.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
-            raw.execute("PRAGMA fullfsync=ON")  # where fsync alone does not reach the disk (macOS)
-            raw.execute(f"PRAGMA busy_timeout={round(busy_timeout * 1000)}")
+            _pragma(raw, f"synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+            _pragma(raw, "fullfsync=ON")  # where fsync alone does not reach the disk (macOS)
+            _pragma(raw, f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
+            _pragma(raw, f"journal_size_limit={_LOG_BOUND}")
+            _pragma(raw, f"cache_size=-{_CACHE_KIBIBYTES}")
         except BaseException:
             raw.close()
             raise
         return raw
 
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "begin", _WriteLock(path, busy_timeout).take)
     return engine.connect()
 
 
@@ -194,8 +209,77 @@ def _open_read_only(path: Path, options: str) -> sa.Connection:
     return connection
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+class _WriteLock:
+    """How a transaction begins: it takes the lock that excludes all other writers of the file.
+
+    SQLite's own wait naps for up to 100 ms at a time, while our writers hold the lock for a
+    fraction of that: four processes together were slower than one alone. So it is tried anew every
+    millisecond here, and the more often the longer it has taken, so that nobody starves.
+    """
+
+    def __init__(self, path: Path, patience: float) -> None:
+        self._log = path.with_name(path.name + "-wal")
+        self._log_bound = _LOG_BOUND
+        self._patience = patience
+
+    def take(self, connection: sa.Connection) -> None:
+        """Begin, or raise what SQLAlchemy makes of SQLite's error."""
+        raw: Any = connection.connection.driver_connection
+        _pragma(raw, "busy_timeout=0")
+        try:
+            size = _size(self._log)
+            if size > self._log_bound:
+                self._empty_log(raw)
+            elif size <= _LOG_BOUND:
+                self._log_bound = _LOG_BOUND
+            with suppress(sqlite3.OperationalError):
+                _when_free(partial(raw.execute, "BEGIN IMMEDIATE"), self._patience)
+            if not raw.in_transaction:  # a last time, for the error as SQLAlchemy's
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        finally:  # for the commit, which waits for readers where there is no log
+            _pragma(raw, f"busy_timeout={round(self._patience * 1000)}")
+
+    def _empty_log(self, raw: sqlite3.Connection) -> None:
+        """Keep the others from writing until all of the log is copied.
+
+        SQLite copies it while they write on, and starts it anew only once it has caught up: with
+        several busy writers, never. A reader that stays can hinder this too; then the log may grow
+        by as much again before the next try.
+        """
+        with suppress(sqlite3.Error):  # what is committed is safe in the log
+            for _ in _tries(_EMPTYING_TIMEOUT):
+                if not _pragma(raw, "wal_checkpoint(TRUNCATE)"):
+                    break
+        self._log_bound = _size(self._log) + _LOG_BOUND
+
+
+def _when_free(attempt: Callable[[], T], patience: float) -> T:
+    """Repeat what finds the database locked until it does not; raise its error in the end."""
+    for _ in _tries(patience):
+        try:
+            return attempt()
+        except sqlite3.OperationalError as error:
+            # The primary code: a log that is being recovered, or was written meanwhile, counts too.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+    return attempt()
+
+
+def _tries(patience: float) -> Iterator[None]:
+    """Give a turn, and others after ever shorter naps for so many seconds."""
+    began = time.monotonic()
+    waited = 0.0
+    while waited <= patience:
+        yield
+        jitter = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+        time.sleep(_NAP * jitter / (1 + _AGEING * waited))
+        waited = time.monotonic() - began
+
+
+def _pragma(raw: sqlite3.Connection, text: str) -> Any:
+    """Set or ask; return the first column of the answer, if there is one."""
+    row = raw.execute(f"PRAGMA {text}").fetchone()
+    return row and row[0]
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

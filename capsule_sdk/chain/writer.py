@@ -5,25 +5,33 @@
 - A capsule whose id is in the chain MUST NOT be added again: so a commit whose outcome is unknown
   can be repeated.
 - A capsule that was not committed MUST NOT look sealed: its seal is taken off again.
+- The lock MUST NOT be held for what can be done without it.
+
+A group whose capsules belong to several tenants goes into several chains, in one transaction.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from qp_capsule import Capsule, Seal
 
-from capsule_sdk.errors import CapsuleRejected
+from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
 
-from .sealing import SealGuard, stored_text, unseal
-from .store import ChainStore, ChainTransaction, UnstorableRow, session_key
+from .sealing import Draft, SealGuard, draft, unseal
+from .store import ChainStore, ChainTransaction, HeadMoved, UnstorableRow
+from .table import row_of
 
 __all__ = ["ChainWriter"]
 
+#: Seconds of conflicts with programs that take no lock before the caller is told.
+CONFLICT_PATIENCE: Final = 10.0
+
 
 class ChainWriter:
-    """Appends to the chain of one store with one seal. Safe to use from any thread."""
+    """Appends to the chains of one store with one seal. Safe to use from any thread."""
 
     def __init__(self, store: ChainStore, seal: Seal) -> None:
         self._store = store
@@ -48,8 +56,10 @@ class ChainWriter:
             return
         self._seal.prepare()
         try:
-            with self._store.transaction() as transaction:
-                self._add(transaction, capsules)
+            drafts = [draft(capsule) for capsule in capsules]
+            tenants = {self._store.tenant_of(capsule) for capsule in capsules}
+            with self._store.transaction(tenants) as transaction:
+                self._add(transaction, drafts)
         except BaseException:
             for capsule in capsules:
                 unseal(capsule)
@@ -59,37 +69,34 @@ class ChainWriter:
         """Let go of the store."""
         self._store.close()
 
-    def _add(self, transaction: ChainTransaction, capsules: Sequence[Capsule]) -> None:
-        held = transaction.present(str(capsule.id) for capsule in capsules)
-        sequence, previous_hash = transaction.head() or (-1, None)
+    def _add(self, transaction: ChainTransaction, drafts: Sequence[Draft]) -> None:
+        deadline = time.monotonic() + CONFLICT_PATIENCE
+        while True:
+            rows = self._link(transaction, drafts)
+            try:
+                return transaction.insert(rows)
+            except UnstorableRow as error:
+                raise CapsuleRejected(rows[error.index]["id"], str(error)) from error
+            except HeadMoved as error:
+                if time.monotonic() > deadline:
+                    raise ChainUnavailable(f"{self.identity} {error}") from error
+
+    def _link(self, transaction: ChainTransaction, drafts: Sequence[Draft]) -> list[dict[str, Any]]:
+        """Link and seal those that are not there yet, each in the chain of its tenant."""
+        held = transaction.present(str(draft.capsule.id) for draft in drafts)
+        heads: dict[str | None, tuple[int, str | None]] = {}
         rows = []
-        for capsule in capsules:
-            key = str(capsule.id)
+        for one in drafts:
+            capsule, key = one.capsule, str(one.capsule.id)
             if key in held:
                 continue
             held.add(key)
-            sequence += 1
-            capsule.sequence, capsule.previous_hash = sequence, previous_hash
+            tenant = self._store.tenant_of(capsule)
+            if tenant not in heads:
+                heads[tenant] = transaction.head(tenant) or (-1, None)
+            sequence, previous_hash = heads[tenant]
+            capsule.sequence, capsule.previous_hash = sequence + 1, previous_hash
             self._seal.seal(capsule)
-            rows.append(_row(capsule))
-            previous_hash = capsule.hash
-        try:
-            transaction.insert(rows)
-        except UnstorableRow as error:
-            raise CapsuleRejected(rows[error.index]["id"], str(error)) from error
-
-
-def _row(capsule: Capsule) -> dict[str, Any]:
-    return {
-        "id": str(capsule.id),
-        "type": capsule.type.value,
-        "sequence": capsule.sequence,
-        "previous_hash": capsule.previous_hash,
-        "data": stored_text(capsule),
-        "hash": capsule.hash,
-        "signature": capsule.signature,
-        "signature_pq": capsule.signature_pq,
-        "signed_at": capsule.signed_at.isoformat() if capsule.signed_at else None,
-        "signed_by": capsule.signed_by,
-        "session_id": session_key(capsule.context.session_id),
-    }
+            heads[tenant] = capsule.sequence, capsule.hash
+            rows.append(row_of(capsule, one.linked_text()))
+        return rows
