@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
+import logging
 import os
 import shutil
 import sys
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from capsule_sdk import __version__
 from capsule_sdk.errors import CapsuleSDKError
 from capsule_sdk.evidence.export import export_chain, read_chain
 from capsule_sdk.evidence.tree import render_tree
+from capsule_sdk.recording.recovery import recover_store
+from capsule_sdk.settings import Settings
 
 __all__ = ["main"]
 
@@ -73,29 +78,55 @@ def _parser() -> argparse.ArgumentParser:
     tree.add_argument("--session", metavar="ID", help="only the capsules of this session")
     tree.add_argument("--last", type=_count, metavar="N", help="only the last N capsules")
     tree.set_defaults(run=_tree)
+
+    recover = commands.add_parser(
+        "recover",
+        help="bring what processes that are no more left behind into the chain",
+        description="Bring what processes that are no more left in their journals into the chain, as the"
+        " next process that records there would do. Safe to run at any time, and twice.",
+    )
+    _add_database(recover)
+    _add_journals(recover)
+    recover.set_defaults(run=_recover)
     return parser
+
+
+def _add_journals(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--journal",
+        metavar="DIR",
+        help="the directory of the journals, where configure(journal=...) chose one (default:"
+        " $CAPSULE_SDK_JOURNAL, else `journal` beside the SQLite file or in qp-capsule's data directory)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_database(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--db",
         metavar="PATH_OR_URL",
-        help="the database: a path or sqlite:/// URL (default: $QUANTUMPIPES_DATA_DIR/capsules.db,"
-        " else ~/.quantumpipes/capsules.db)",
+        help="the database: a path, a sqlite:/// or a postgresql:// URL (default:"
+        " $QUANTUMPIPES_DATA_DIR/capsules.db, else ~/.quantumpipes/capsules.db)",
+    )
+    parser.add_argument(
+        "--tenant",
+        metavar="ID",
+        help="the chain of this tenant, in PostgreSQL, where each has its own (default: the global"
+        " chain, of the capsules without a tenant)",
     )
 
 
 def _export(arguments: argparse.Namespace) -> int:
     if arguments.out == "-":
-        export_chain(arguments.db, sys.stdout)
+        export_chain(arguments.db, sys.stdout, tenant=arguments.tenant)
         return 0
-    count = export_chain(arguments.db, arguments.out)
+    count = export_chain(arguments.db, arguments.out, tenant=arguments.tenant)
     sys.stdout.write(f"{count} {'capsule' if count == 1 else 'capsules'} -> {arguments.out}\n")
     return 0
 
 
 def _tree(arguments: argparse.Namespace) -> int:
-    capsules: Iterable[Mapping[str, Any]] = read_chain(arguments.db)
+    capsules: Iterable[Mapping[str, Any]] = read_chain(arguments.db, tenant=arguments.tenant)
     if arguments.session is not None:
         capsules = (one for one in capsules if _session(one) == arguments.session)
     if arguments.last is not None:
@@ -103,6 +134,20 @@ def _tree(arguments: argparse.Namespace) -> int:
     width = shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
     sys.stdout.write(f"{render_tree(capsules, width=width) or 'no capsules'}\n")
     return 0
+
+
+def _recover(arguments: argparse.Namespace) -> int:
+    logging.basicConfig(format="%(message)s")
+    journals = arguments.journal or Settings.from_environment({}).journal
+    found = recover_store(arguments.db, journals)
+    if arguments.json:
+        sys.stdout.write(f"{json.dumps(asdict(found))}\n")
+    else:
+        sys.stdout.write(
+            f"{found.capsules} capsules from {found.journals} journals; {found.unfinished} of them had"
+            f" not ended; {found.damaged} damaged; {found.left} journals left\n"
+        )
+    return 1 if found.left or found.damaged else 0
 
 
 def _session(capsule: Mapping[str, Any]) -> object:

@@ -1,7 +1,9 @@
 """Where journals lie, and whose they are: a directory for each process, locked while that process lives.
 
-- A directory MUST be locked before anyone else can see it: it is made under another name and moved to its
+- A directory MUST be locked before anyone else can see it: it is made under a hidden name and moved to its
   place.
+- Nothing MUST be removed from it while others can see it: it is hidden again first. So what is hidden
+  counts for nothing, and `sweep` removes what a process leaves that ends in between.
 - The lock MUST end with its owner: it is the kernel's (`flock`), and a forked child lets go of its copy at
   once.
 - Nobody MUST read a directory for recovery, or remove it, without holding its lock.
@@ -21,11 +23,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["Home", "homes", "is_alive"]
+__all__ = ["Home", "homes", "is_alive", "sweep"]
 
 _LOCK = "owner.lock"
 _RECORDS, _BACKLOG = "records", "backlog"
 _DAMAGED = "damaged"
+#: Bytes that have to fit on a disk that was full, before it is used again.
+_PROBE = 65_536
+#: How often a directory is made, in case that others sweep it away before it is locked.
+_TRIES = 3
 
 #: Descriptors that a forked child must not keep: each is, or keeps, a lock of its parent's.
 _ours: set[int] = set()
@@ -50,18 +56,21 @@ class Home:
         """
         for directory in (root.parent, root):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
-        hidden = root / f".{name}"
-        hidden.mkdir(mode=0o700)
-        try:
-            home = cls._locked(hidden, os.O_CREAT | os.O_EXCL)
-            if home is None:
-                raise OSError(f"{hidden} was locked by somebody else as soon as it was there")
-            home.path = hidden.rename(root / name)
-        except BaseException:
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise
-        return home
+        for _ in range(_TRIES):
+            name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
+            hidden = root / f".{name}"
+            hidden.mkdir(mode=0o700)
+            try:
+                home = cls._locked(hidden, os.O_CREAT | os.O_EXCL)
+                if home is not None:
+                    home.path = hidden.rename(root / name)
+                    return home
+            except FileNotFoundError:  # it was swept away
+                continue
+            except BaseException:
+                shutil.rmtree(hidden, ignore_errors=True)
+                raise
+        raise OSError(f"no directory can be made in {root}: others sweep it away each time")
 
     @classmethod
     def take_over(cls, path: Path) -> Home | None:
@@ -72,7 +81,7 @@ class Home:
 
         """
         try:
-            home = cls._locked(path, 0)
+            home = cls._locked(path, os.O_CREAT)  # its lock may have been removed by hand
         except FileNotFoundError:
             return None
         if home is not None and not home.is_there():  # removed by another, just now
@@ -117,6 +126,20 @@ class Home:
         """Return the name of a file of capsules that is not there yet."""
         return self._new(_BACKLOG)
 
+    def probe(self) -> None:
+        """Find out whether files can be written here again, without leaving one.
+
+        Raises:
+            OSError: they cannot.
+
+        """
+        path = self.path / "probe"
+        try:
+            path.write_bytes(bytes(_PROBE))
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
     def size(self) -> int:
         """Return how many bytes lie here."""
         return size_of(self.path)
@@ -124,6 +147,8 @@ class Home:
     def remove(self) -> None:
         """Remove all that lies here, and let go of it."""
         with contextlib.suppress(FileNotFoundError):
+            if not self.path.name.startswith("."):
+                self.path = self.path.rename(self.path.with_name(f".{self.path.name}"))
             for path in sorted(self.path.iterdir()):
                 if path.name != _LOCK:
                     path.unlink(missing_ok=True)
@@ -150,6 +175,27 @@ class Home:
     def _new(self, kind: str) -> Path:
         self._numbers += 1
         return self.path / f"{kind}-{self._numbers:08}"
+
+
+def sweep(root: Path) -> None:
+    """Remove what processes have left that ended while they made or removed a directory."""
+    with contextlib.suppress(OSError):
+        for path in root.glob(".*-*-*"):
+            with contextlib.suppress(OSError):
+                _sweep_one(path)
+
+
+def _sweep_one(path: Path) -> None:
+    try:
+        home = Home._locked(path, 0)
+    except FileNotFoundError:
+        path.rmdir()  # refused where its maker has just put the lock there
+        return
+    if home is not None:
+        try:
+            home.remove()
+        finally:
+            home.release()
 
 
 def homes(root: Path) -> Iterator[Path]:

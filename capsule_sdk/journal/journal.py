@@ -89,9 +89,18 @@ class Journal:
             OSError: that could not be done; all files stay.
 
         """
+        try:
+            self._rotate(states)
+        except OSError as error:
+            self.trouble = self.trouble or error
+            raise
+
+    def _rotate(self, states: States) -> None:
         home = self.home or Home.make(self.root)
         before = home.records()
         try:
+            if self.trouble is not None:
+                home.probe()  # or each try would leave a file
             self._turn_to(home.new_records())
         except BaseException:
             if self.home is None:

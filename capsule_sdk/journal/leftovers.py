@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import Home, homes
+from .files import Home, homes, sweep
 from .frames import Damage, Frame, Kind, read
 
 __all__ = ["Known", "Leftover", "leftovers"]
@@ -66,10 +66,8 @@ class Leftover:
                     records, states, at = states, {}, len(states)
                 else:
                     frames.append(frame)
-            for (
-                key,
-                known,
-            ) in states.items():  # the disk was full, or the process ended, before all was said
+            # The disk was full, or the process ended, before all was said again.
+            for key, known in states.items():
                 if not records.setdefault(key, known).begun:
                     records[key].begun = known.begun
             for frame in frames:
@@ -86,15 +84,22 @@ class Leftover:
                     self.damages.append((path, found))
 
 
-def leftovers(root: Path) -> Iterator[Leftover]:
+def leftovers(root: Path) -> Iterator[Leftover | OSError]:
     """Yield, one after the other, the journals that nobody holds; each is let go when the next is asked for.
 
+    In place of one that cannot be opened comes the reason.
+
     Raises:
-        OSError: a directory cannot be read.
+        OSError: ``root`` cannot be read.
 
     """
+    sweep(root)
     for path in homes(root):
-        home = Home.take_over(path)
+        try:
+            home = Home.take_over(path)
+        except OSError as error:
+            yield error
+            continue
         if home is not None:
             try:
                 yield Leftover(home)

@@ -56,7 +56,7 @@ class Line:
         #: What is on its way to the store; it stays so until it is there.
         self.under_way: list[Parcel] = []
         #: How many records were lost, and of these, how many no capsule speaks of yet.
-        self.lost = self._unsaid = 0
+        self.lost = self._unsaid = self._lost_before = 0
         self.lock = threading.RLock()
         self._taking_in = False
         self._holding = Holding(patience)
@@ -193,11 +193,10 @@ class Line:
             try:
                 self._write_out()
             except Exception as error:  # noqa: BLE001 - the disk may fail in any way; memory has some room left
-                self._complain(error)
-                if len(self._holding.line) > LAST_RESORT * LENGTH or (
-                    self._holding.weight > LAST_RESORT * SIZE
-                ):
+                length, weight = len(self._holding.line), self._holding.weight
+                if length > LAST_RESORT * LENGTH or weight > LAST_RESORT * SIZE:
                     self._lose(error)
+                self._complain(error)
 
     def _write_out(self) -> None:
         home, outbox, line = self._safekeeping.home, self.outbox, self._holding.line
@@ -225,16 +224,18 @@ class Line:
         self._holding.remove_last(lost)
         self.lost += lost
         self._unsaid += lost
-        tell("error", "records are lost: neither the store nor the disk takes them", records=lost)
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()
-        if now >= self._next_reminder:
-            self._next_reminder = now + REMINDER
+        if now >= self._next_reminder or (self.lost and not self._lost_before):
+            self._next_reminder, self._lost_before = now + REMINDER, self.lost
             errors["recorder.backlog"] += 1
             tell(
                 "error",
-                "the store is away, and what waits for it cannot be written to disk",
+                "records are lost: neither the store nor the disk takes them"
+                if self.lost
+                else "the store is away, and what waits for it cannot be written to disk",
                 error=f"{type(error).__name__}: {error}",
-                records=len(self._holding.line),
+                waiting=len(self._holding.line),
+                lost=self.lost,
             )

@@ -120,11 +120,9 @@ class Outbox:
         self.pause, self.away_since = 0.0, None
         return True
 
-    def recover(self, journals: Path) -> Found:
-        """Bring what processes that are no more have left in their journals into the chain."""
-        return recover(
-            journals, lambda capsules: self.deliver([Parcel(capsule) for capsule in capsules])
-        )
+    def recover(self, journals: Path, deliver: Callable[[Sequence[Parcel]], bool]) -> Found:
+        """Have ``deliver`` bring what processes that are no more have left behind into the chain."""
+        return recover(journals, lambda capsules: deliver([Parcel(one) for one in capsules]))
 
     def close(self) -> None:
         """Close the chain; the next delivery opens it again."""

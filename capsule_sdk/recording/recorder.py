@@ -174,7 +174,13 @@ class Recorder:
 
         if not is_done() and threading.current_thread() is not self._thread:
             self._wait(is_done, timeout)
-        return sum(map(line.holds, waiting)) + max(0, place - line.backlog.done)
+        in_memory = (record for record in waiting if not 0 < record.backlog_place <= place)
+        return sum(map(line.holds, in_memory)) + max(0, place - line.backlog.done)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that `confirm` waits at most: for the calls under a task, and for the store."""
+        return self.settings.settle_timeout + self.settings.exit_timeout
 
     def confirm(self, record: Record) -> None:
         """Wait until one ended record is durable (strict mode).
@@ -183,13 +189,12 @@ class Recorder:
             RecordingError: it is not, or only a stand-in for it could be stored.
 
         """
-        patience = self.settings.settle_timeout + self.settings.exit_timeout
         line = self._rounds.line
         if line.holds(record):
-            self._wait(lambda: not line.holds(record), patience)
+            self._wait(lambda: not line.holds(record), self.patience)
         if line.holds(record):
             raise RecordingError(
-                f"capsule {record.id} is not in the chain after {patience:g} s; the store cannot be"
+                f"capsule {record.id} is not in the chain after {self.patience:g} s; the store cannot be"
                 " reached (see the log of capsule_sdk); it is still queued and will be tried again"
             )
         if record.lost is not None:
@@ -284,7 +289,7 @@ class Recorder:
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                self._rounds.recover()
+                self._rounds.recover(stop.is_set)
                 self._rounds.gather()
                 self._rounds.make()
             except BaseException as error:  # noqa: BLE001 - the writer must outlive every error

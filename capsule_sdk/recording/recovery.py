@@ -119,7 +119,11 @@ def recover(root: Path, deliver: Callable[[Sequence[Capsule]], bool]) -> Found:
     total = Found()
     try:
         for leftover in leftovers(root):
-            total += _recover(leftover, deliver)
+            if isinstance(leftover, OSError):
+                report("recovery", leftover)
+                total += Found(left=1)
+            else:
+                total += _recover(leftover, deliver)
     except OSError as error:
         report("recovery", error)
         total += Found(left=1)

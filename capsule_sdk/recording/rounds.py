@@ -21,7 +21,7 @@ from .safekeeping import Safekeeping
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .outbox import Outbox
+    from .outbox import Outbox, Parcel
 
 __all__ = ["Rounds"]
 
@@ -120,14 +120,22 @@ class Rounds:
             finally:
                 self.line.lock.release()
 
-    def recover(self) -> None:
+    def recover(self, given_up: Callable[[], bool]) -> None:
         """Bring what processes that are no more have left behind into the chain, if it is time to look."""
         now = time.monotonic()
         if now < self._next_recovery or self.outbox is None:
             return
         self._next_recovery = now + RECOVERY
-        with self._lock:
-            self.recovered += self.outbox.recover(self._journals()).capsules
+        outbox = self.outbox
+
+        def deliver(parcels: Sequence[Parcel]) -> bool:
+            with self._lock:
+                done = outbox.deliver(parcels)
+            if done:
+                self.make()  # what has come meanwhile does not wait for the past
+            return done and not given_up()
+
+        self.recovered += outbox.recover(self._journals(), deliver).capsules
 
     def work(self, timeout: float) -> None:
         """Make rounds in this thread until all that has ended is durable, ``timeout`` seconds at most."""
