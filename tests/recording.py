@@ -119,11 +119,11 @@ class FaultyChain:
     def identity(self) -> str:
         return self.inner.identity
 
-    def append(self, capsules: Sequence[Capsule]) -> None:
+    def append(self, capsules: Sequence[Capsule]) -> int:
         self.groups.append(list(capsules))
         if self.fault is not None:
             self.fault(capsules)
-        self.inner.append(capsules)
+        return self.inner.append(capsules)
 
     def close(self) -> None:
         self.inner.close()

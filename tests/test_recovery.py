@@ -23,7 +23,8 @@ from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.evidence.export import read_chain
 from capsule_sdk.journal.files import homes
 from capsule_sdk.recording.recorder import Recorder
-from capsule_sdk.recording.recovery import CUT_OFF, Found, recover_store
+from capsule_sdk.recording.default import recover
+from capsule_sdk.recording.recovery import CUT_OFF, Found
 from capsule_sdk.records.attribution import Attribution
 from capsule_sdk.records.authority import Authority
 from capsule_sdk.records.call import Answer, LLMCall
@@ -309,7 +310,7 @@ def test_whatever_the_moment_the_chain_is_whole_and_says_what_happened(
     lived = {capsule["id"]: content(capsule) for capsule in read_chain(machine.chain.url)}
 
     url = machine.copy / "c.db"
-    found = recover_store(url)
+    found = recover(url)
     assert (found.unfinished, found.damaged, found.torn, found.left) == (len(unfinished), 0, 0, 0)
     recovered = list(read_chain(url))
     assert_tree_is_whole(recovered)
@@ -338,13 +339,15 @@ def test_whatever_the_moment_the_chain_is_whole_and_says_what_happened(
         metrics = capsule["outcome"]["metrics"]
         if "children" in metrics:
             if machine.impatient:
-                assert metrics["llm_calls"] == counted.get(capsule["id"], 0)
+                # What was placed but not committed is placed anew, and may count what has ended since.
+                also = {below[capsule["id"]]} if "away" in before else set()
+                assert metrics["llm_calls"] in {counted.get(capsule["id"], 0)} | also
                 continue
             assert metrics["llm_calls"] == below[capsule["id"]]
             open_below = sum(str(under[one]) == capsule["id"] for one in unfinished)
             assert metrics["children"]["ended"] == metrics["children"]["started"] - open_below
     assert list(homes(url.parent / "journal" / "c.db.records")) == []
-    assert recover_store(url) == Found()
+    assert recover(url) == Found()
     assert list(read_chain(url)) == recovered
 
 

@@ -36,12 +36,15 @@ class Chain(Protocol):
         """The same store gives the same string, whichever way it was named."""
         ...
 
-    def append(self, capsules: Sequence[Capsule]) -> None:
+    def append(self, capsules: Sequence[Capsule]) -> int:
         """Link, seal and durably commit the capsules in the given order.
 
         None of them may change any more. A capsule whose id is in the chain is left out, so that a
         retry after an unclear commit adds nothing twice. Our own stores take the group all or
         nothing; another storage takes one capsule after the other, and those before a failure stay.
+
+        Returns:
+            How many were added; the others were there already.
 
         Raises:
             ChainUnavailable: the store cannot be written just now; the same call may succeed later.
@@ -106,7 +109,8 @@ def chain_identity(
     database_url = getattr(capsules.storage, "database_url", None)
     if is_postgresql(database_url):
         return postgresql_identity(str(database_url))
-    return f"storage:{id(capsules.storage)}"
+    kind = type(capsules.storage)
+    return f"storage:{kind.__module__}.{kind.__qualname__}:{id(capsules.storage)}"
 
 
 def _place_of(capsules: Capsules) -> Path | str | None:

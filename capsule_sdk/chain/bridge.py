@@ -53,8 +53,11 @@ class BridgedChain:
         """The identity of the storage."""
         return self._identity
 
-    def append(self, capsules: Sequence[Capsule]) -> None:
+    def append(self, capsules: Sequence[Capsule]) -> int:
         """Bring the capsules into the chain one after the other; those before a failure stay.
+
+        Returns:
+            How many were added; the others were there already.
 
         Raises:
             ChainUnavailable: the storage failed; the same call may succeed later and adds nothing
@@ -64,14 +67,14 @@ class BridgedChain:
 
         """
         if not capsules:
-            return
+            return 0
         self._notice_fork()
         self._seal.prepare()
         with self._lock:
             if self._loop is None:
                 self._loop = _LoopThread()
-            for capsule in capsules:
-                self._loop.portal.call(self._append, capsule)
+            call = self._loop.portal.call
+            return sum(call(self._append, capsule) for capsule in capsules)
 
     def close(self) -> None:
         """Close the storage on the loop it lived on, and end the loop."""
@@ -84,17 +87,17 @@ class BridgedChain:
                 finally:
                     loop.stop()
 
-    async def _append(self, capsule: Capsule) -> None:
+    async def _append(self, capsule: Capsule) -> bool:
         try:
             draft(capsule)
-            await self._seal_and_store(capsule)
+            return await self._seal_and_store(capsule)
         except BaseException as error:
             unseal(capsule)
             if isinstance(error, CapsuleSDKError) or not isinstance(error, Exception):
                 raise
             raise self._verdict(capsule, error) from error
 
-    async def _seal_and_store(self, capsule: Capsule) -> None:
+    async def _seal_and_store(self, capsule: Capsule) -> bool:
         chain, storage, seal = self._capsules.chain, self._capsules.storage, self._capsules.seal
         tenant = capsule.context.environment.get("tenant_id")
         tenant_id = None if tenant is None else str(tenant)
@@ -107,7 +110,8 @@ class BridgedChain:
                     raise
                 await anyio.sleep(random.uniform(0.001, 0.05))  # noqa: S311 - to part two writers
             else:
-                return
+                return True
+        return False
 
     def _verdict(self, capsule: Capsule, error: Exception) -> CapsuleSDKError:
         if isinstance(error, SealError):

@@ -42,8 +42,11 @@ class ChainWriter:
         """The identity of the store."""
         return self._store.identity
 
-    def append(self, capsules: Sequence[Capsule]) -> None:
+    def append(self, capsules: Sequence[Capsule]) -> int:
         """Link, seal and durably commit the capsules in the given order, all or nothing.
+
+        Returns:
+            How many were added; the others were there already.
 
         Raises:
             ChainUnavailable: nothing was added, or it is not known whether it was; the same call
@@ -53,13 +56,13 @@ class ChainWriter:
 
         """
         if not capsules:
-            return
+            return 0
         self._seal.prepare()
         try:
             drafts = [draft(capsule) for capsule in capsules]
             tenants = {self._store.tenant_of(capsule) for capsule in capsules}
             with self._store.transaction(tenants) as transaction:
-                self._add(transaction, drafts)
+                return self._add(transaction, drafts)
         except BaseException:
             for capsule in capsules:
                 unseal(capsule)
@@ -69,17 +72,19 @@ class ChainWriter:
         """Let go of the store."""
         self._store.close()
 
-    def _add(self, transaction: ChainTransaction, drafts: Sequence[Draft]) -> None:
+    def _add(self, transaction: ChainTransaction, drafts: Sequence[Draft]) -> int:
         deadline = time.monotonic() + CONFLICT_PATIENCE
         while True:
             rows = self._link(transaction, drafts)
             try:
-                return transaction.insert(rows)
+                transaction.insert(rows)
             except UnstorableRow as error:
                 raise CapsuleRejected(rows[error.index]["id"], str(error)) from error
             except HeadMoved as error:
                 if time.monotonic() > deadline:
                     raise ChainUnavailable(f"{self.identity} {error}") from error
+            else:
+                return len(rows)
 
     def _link(self, transaction: ChainTransaction, drafts: Sequence[Draft]) -> list[dict[str, Any]]:
         """Link and seal those that are not there yet, each in the chain of its tenant."""

@@ -22,8 +22,7 @@ from capsule_sdk import __version__
 from capsule_sdk.errors import CapsuleSDKError
 from capsule_sdk.evidence.export import export_chain, read_chain
 from capsule_sdk.evidence.tree import render_tree
-from capsule_sdk.recording.recovery import recover_store
-from capsule_sdk.settings import Settings
+from capsule_sdk.recording.default import recover
 
 __all__ = ["main"]
 
@@ -138,8 +137,7 @@ def _tree(arguments: argparse.Namespace) -> int:
 
 def _recover(arguments: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
-    journals = arguments.journal or Settings.from_environment({}).journal
-    found = recover_store(arguments.db, journals)
+    found = recover(arguments.db, journal=arguments.journal)
     if arguments.json:
         sys.stdout.write(f"{json.dumps(asdict(found))}\n")
     else:

@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from .files import Home
 from .frames import Frame, Kind, encode, parse
@@ -97,7 +97,13 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._end = os.open(path, _FLAGS, 0o600)
-        self._start: BinaryIO | None = None
+        try:  # now, so that it can be read though somebody removes it
+            self._start = path.open("rb")
+        except BaseException:
+            os.close(self._end)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
         self.size = self.given = self.read = self.done = 0
 
     def write(self, frame: bytes) -> None:
@@ -115,8 +121,6 @@ class _File:
         os.fsync(self._end)
 
     def read_line(self) -> bytes:
-        if self._start is None:
-            self._start = self._path.open("rb")
         line = b""
         while not line:
             line = self._start.readline()
@@ -128,8 +132,7 @@ class _File:
 
     def close(self) -> None:
         os.close(self._end)
-        if self._start is not None:
-            self._start.close()
+        self._start.close()
 
     def remove(self) -> None:
         self.close()

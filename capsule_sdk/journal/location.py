@@ -1,7 +1,8 @@
 """Where the journals of a chain lie. Pure.
 
 The journals of a SQLite file lie beside it, so that they move with it; those of every other store in
-qp-capsule's data directory. A directory for each chain keeps apart what must not be mixed.
+qp-capsule's data directory. A directory for each chain keeps apart what must not be mixed; of a storage
+that is not qp-capsule's own, only the class has a name that lasts, so all its instances share one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 __all__ = ["journal_root"]
 
-_SQLITE = "sqlite:///"
+_SQLITE, _STORAGE = "sqlite:///", "storage:"
 
 
 def journal_root(identity: str, data_directory: Path, chosen: Path | None = None) -> Path:
@@ -26,5 +27,7 @@ def journal_root(identity: str, data_directory: Path, chosen: Path | None = None
     if identity.startswith(_SQLITE):
         path = Path(identity.removeprefix(_SQLITE))
         return (chosen or path.parent / "journal") / f"{path.name}.records"
+    if identity.startswith(_STORAGE):  # the number of the object is another one in the next process
+        identity = identity.rpartition(":")[0]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", identity).strip("-")
     return (chosen or data_directory / "journal") / f"{name}.records"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from ..errors import ConfigurationError
+from ..errors import ChainUnavailable, ConfigurationError
 from ..logs import tell
 from ..settings import PREFIX, Settings
 from .recorder import Recorder, live_recorders
@@ -23,8 +23,18 @@ if TYPE_CHECKING:
     from qp_capsule import Capsules
 
     from ..chain import Chain
+    from .recovery import Found
 
-__all__ = ["aflush", "configure", "flush", "generation", "get_recorder", "recorder_for", "shutdown"]
+__all__ = [
+    "aflush",
+    "configure",
+    "flush",
+    "generation",
+    "get_recorder",
+    "recorder_for",
+    "recover",
+    "shutdown",
+]
 
 _lock = threading.RLock()
 _default: Recorder | None = None
@@ -79,7 +89,7 @@ def configure(
         raise ConfigurationError("capsules= and url= both name a store; give one of them")
     settings = Settings.from_environment(
         {
-            "url": os.fspath(url) if isinstance(url, os.PathLike) else url,
+            "url": _text(url),
             "agent_id": agent_id,
             "domain": domain,
             "content": content,
@@ -88,7 +98,7 @@ def configure(
             "swallow_errors": swallow_errors,
             "settle_timeout": settle_timeout,
             "exit_timeout": exit_timeout,
-            "journal": None if journal is None else os.path.realpath(journal),
+            "journal": _directory(journal),
         }
     )
     if capsules is None:
@@ -188,6 +198,46 @@ def shutdown(timeout: float | None = None) -> int:
         _generation += 1
         _others.clear()
     return sum(recorder.shutdown(timeout) for recorder in live_recorders())
+
+
+def recover(
+    url: str | os.PathLike[str] | None = None, *, journal: str | os.PathLike[str] | None = None
+) -> Found:
+    """Bring what processes that are no more have left behind into the chain of a store.
+
+    The next process that records there does it by itself. Twice is the same as once.
+
+    Args:
+        url: the store, as in `configure`.
+        journal: the directory of the journals, as in `configure`.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ConfigurationError: that is no store.
+        ChainUnavailable: there is something left, and the store does not take it.
+
+    """
+    settings = Settings.from_environment({"url": _text(url), "journal": _directory(journal)})
+    recorder = _recorder(_located(settings, variable=url is None), None)
+    try:
+        found = recorder.recover()
+        trouble = recorder.stats().store_trouble
+    finally:
+        recorder.shutdown()
+    if trouble:
+        raise ChainUnavailable(trouble)
+    return found
+
+
+def _text(url: str | os.PathLike[str] | None) -> str | None:
+    return os.fspath(url) if isinstance(url, os.PathLike) else url
+
+
+def _directory(path: str | os.PathLike[str] | None) -> str | None:
+    """Return a directory by its real path: a relative one is meant from the directory of this moment."""
+    return None if path is None else os.path.realpath(path)
 
 
 def _located(settings: Settings, *, variable: bool) -> Settings:

@@ -68,8 +68,9 @@ class Outbox:
         self.failed = 0
         #: Seconds to wait before the next try; 0 while the store takes what it is given.
         self.pause = 0.0
-        #: Since when the store is away, on the clock of `time.monotonic`, and how often it was.
+        #: Since when the store is away, on the clock of `time.monotonic`, why, and how often it was.
         self.away_since: float | None = None
+        self.trouble: str | None = None
         self.times_away = 0
         self._next_reminder = 0.0
 
@@ -96,31 +97,33 @@ class Outbox:
         """Return a capsule that says how many records were lost."""
         return Parcel(loss(count, "neither the store nor the disk took them"), lost=count)
 
-    def deliver(self, parcels: Sequence[Parcel]) -> bool:
-        """Commit these capsules; false if the store is away, and it is not known whether any got there.
+    def deliver(self, parcels: Sequence[Parcel]) -> int | None:
+        """Commit these capsules, and return how many were not there yet.
 
-        One that the store will never take is replaced by a stand-in.
+        ``None``: the store is away, and it is not known whether any got there. A capsule that the store will
+        never take is replaced by a stand-in.
         """
+        added = 0
         while capsules := [parcel.capsule for parcel in parcels if not parcel.dropped]:
             try:
                 if self._chain is None:
                     self._chain = self._open_chain()
-                self._chain.append(capsules)
+                added = self._chain.append(capsules)
                 break
             except CapsuleRejected as error:
                 if not self._replace(parcels, error):
                     self._store_is_away(error)
-                    return False
+                    return None
             except Exception as error:  # noqa: BLE001 - a custom storage may raise anything
                 self._store_is_away(error)
-                return False
+                return None
         if self.away_since is not None:
             seconds = round(time.monotonic() - self.away_since, 1)
             tell("warning", "the store is back", seconds=seconds)
-        self.pause, self.away_since = 0.0, None
-        return True
+        self.pause, self.away_since, self.trouble = 0.0, None, None
+        return added
 
-    def recover(self, journals: Path, deliver: Callable[[Sequence[Parcel]], bool]) -> Found:
+    def recover(self, journals: Path, deliver: Callable[[Sequence[Parcel]], int | None]) -> Found:
         """Have ``deliver`` bring what processes that are no more have left behind into the chain."""
         return recover(journals, lambda capsules: deliver([Parcel(one) for one in capsules]))
 
@@ -135,15 +138,15 @@ class Outbox:
 
     def _store_is_away(self, error: Exception) -> None:
         now = time.monotonic()
+        self.trouble = f"{type(error).__name__}: {error}"
         if self.away_since is None:
             errors["recorder.store"] += 1
             self.away_since, self._next_reminder = now, now
             self.times_away += 1
         if now >= self._next_reminder:
             self._next_reminder = now + REMINDER
-            reason = f"{type(error).__name__}: {error}"
             seconds = round(now - self.away_since, 1)
-            tell("error", "the store is away, trying again", error=reason, seconds=seconds)
+            tell("error", "the store is away, trying again", error=self.trouble, seconds=seconds)
         self.pause = min(2 * self.pause, RETRY_MOST) or RETRY_FIRST
 
     def _replace(self, parcels: Sequence[Parcel], rejected: CapsuleRejected) -> bool:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..chain import Chain
+    from .recovery import Found
 
 __all__ = ["Recorder", "Stats", "live_recorders"]
 
@@ -56,6 +57,7 @@ class Stats:
         errors: internal errors in this process, in whatever recorder.
         commit_lag: seconds from the end of the last committed record to its commit.
         store_away: seconds since the store is away; ``None`` while it takes what it is given.
+        store_trouble: why it is away.
         times_away: how often it went away.
         journal_size: bytes of this process's journal, with all that waits there for the store.
         journal_trouble: why the journal cannot be written; ``None`` while it can.
@@ -72,6 +74,7 @@ class Stats:
     errors: int
     commit_lag: float
     store_away: float | None
+    store_trouble: str | None
     times_away: int
     journal_size: int
     journal_trouble: str | None
@@ -224,6 +227,21 @@ class Recorder:
                 _live.discard(self)
         return left
 
+    def recover(self) -> Found:
+        """Bring what processes that are no more have left behind into the chain, in this thread.
+
+        The writer does so by itself when it starts.
+
+        Returns:
+            What was found, and whether something is left.
+
+        """
+        with self._lock:
+            self._open_outbox()
+        found = self._rounds.recover()
+        assert found is not None  # noqa: S101 - there is an outbox
+        return found
+
     def is_unused(self) -> bool:
         """Tell whether nothing has been begun here yet."""
         return self._rounds.outbox is None
@@ -244,6 +262,7 @@ class Recorder:
             errors=errors.total(),
             commit_lag=rounds.lag,
             store_away=None if away is None else time.monotonic() - away,
+            store_trouble=outbox.trouble if outbox is not None else None,
             times_away=outbox.times_away if outbox is not None else 0,
             journal_size=rounds.safekeeping.size(),
             journal_trouble=rounds.safekeeping.trouble,
@@ -263,12 +282,7 @@ class Recorder:
             return self._thread
         with self._lock:
             _live.add(self)
-            if self._rounds.outbox is None:
-                from .forking import Outbox  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
-
-                outbox = Outbox(self._open_chain)
-                outbox.open()
-                self._rounds.open(outbox)
+            self._open_outbox()
             if not self._rounds.safekeeping.is_open:
                 self._rounds.open_journal()
             if self._thread is not None or self._last_call is not None:
@@ -286,10 +300,18 @@ class Recorder:
                 _close_at_exit_of_worker(self)
             return self._thread
 
+    def _open_outbox(self) -> None:
+        if self._rounds.outbox is None:
+            from .forking import Outbox  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+
+            outbox = Outbox(self._open_chain)
+            outbox.open()
+            self._rounds.open(outbox)
+
     def _run(self, stop: threading.Event) -> None:
         while not stop.is_set():
             try:
-                self._rounds.recover(stop.is_set)
+                self._rounds.recover_in_time(stop.is_set)
                 self._rounds.gather()
                 self._rounds.make()
             except BaseException as error:  # noqa: BLE001 - the writer must outlive every error

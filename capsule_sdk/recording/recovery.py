@@ -20,8 +20,6 @@ from uuid import UUID
 from qp_capsule import Capsule
 from qp_capsule.paths import default_db_path
 
-from ..chain import open_chain
-from ..errors import CapsuleSDKError
 from ..journal.leftovers import Known, Leftover, leftovers
 from ..journal.location import journal_root
 from ..logs import report, tell
@@ -31,7 +29,10 @@ from ..records.state import restored
 from ..records.task import Task
 from .holding import Holding
 
-__all__ = ["CUT_OFF", "Found", "journals_of", "recover", "recover_store"]
+__all__ = ["CUT_OFF", "Found", "journals_of", "recover"]
+
+#: Commits capsules, and returns how many were not in the chain yet; ``None`` if that is not possible now.
+Deliver = Callable[[Sequence[Capsule]], int | None]
 
 #: The error of a record whose process ended before it did.
 CUT_OFF = "process ended before completion"
@@ -44,8 +45,8 @@ class Found:
 
     Attributes:
         journals: how many there were.
-        capsules: capsules that were brought into the chain; some may have been there already.
-        unfinished: of these, how many had not ended.
+        capsules: capsules that were brought into the chain.
+        unfinished: records that had not ended.
         damaged: places that could not be read, but for the torn ends that are to be expected.
         torn: those ends.
         left: journals that could not be brought into the chain now.
@@ -70,47 +71,12 @@ def journals_of(identity: str, chosen: str | os.PathLike[str] | None = None) -> 
     return journal_root(identity, default, None if chosen is None else Path(chosen))
 
 
-def recover_store(
-    url: str | os.PathLike[str] | None = None, journals: str | os.PathLike[str] | None = None
-) -> Found:
-    """Recover what there is for one store, now; what the next process that records there would do.
-
-    Args:
-        url: the store, as in `capsule_sdk.configure`.
-        journals: the directory of journals, where one was chosen.
-
-    Raises:
-        ConfigurationError: that is no store.
-        ChainUnavailable: there is something to recover, and the store does not take it.
-
-    """
-    chain = open_chain(None, url)
-    trouble: list[Exception] = []
-
-    def deliver(capsules: Sequence[Capsule]) -> bool:
-        try:
-            chain.append(capsules)
-        except CapsuleSDKError as error:
-            trouble.append(error)
-            return False
-        return True
-
-    try:
-        found = recover(journals_of(chain.identity, journals), deliver)
-    finally:
-        chain.close()
-    if trouble:
-        raise trouble[0]
-    return found
-
-
-def recover(root: Path, deliver: Callable[[Sequence[Capsule]], bool]) -> Found:
+def recover(root: Path, deliver: Deliver) -> Found:
     """Bring what processes that are no more have left in ``root`` into the chain, and remove it.
 
     Args:
         root: the directory of the chain's journals.
-        deliver: commits capsules, and leaves out those that are in the chain; false if that is not
-            possible now.
+        deliver: commits capsules, and leaves out those that are in the chain.
 
     Returns:
         What was found; ``left`` counts what is still there.
@@ -130,61 +96,54 @@ def recover(root: Path, deliver: Callable[[Sequence[Capsule]], bool]) -> Found:
     return total
 
 
-def _recover(leftover: Leftover, deliver: Callable[[Sequence[Capsule]], bool]) -> Found:
-    name = leftover.home.path.name
+def _recover(leftover: Leftover, deliver: Deliver) -> Found:
     try:
         waiting = _deliver((Capsule.from_dict(one) for one in leftover.capsules()), deliver)
+        if waiting is None:
+            return Found(left=1)
         restoration = _Restoration(leftover.records())
         restoration.run()
-        made = waiting if waiting is None else _deliver(restoration.capsules(), deliver)
-        if waiting is None or made is None:
+        made = _deliver(restoration.capsules(), deliver)
+        if made is None:
             return Found(left=1)
-        damages = [damage for _, damage in leftover.damages]
-        torn = sum(damage.torn for damage in damages)
+        torn = sum(damage.torn for _, damage in leftover.damages)
         found = Found(
             journals=1,
             capsules=waiting + made,
             unfinished=restoration.unfinished,
-            damaged=len(damages) - torn + restoration.damaged,
+            damaged=len(leftover.damages) - torn + restoration.damaged,
             torn=torn,
         )
-        for path, damage in leftover.damages:
-            if not damage.torn:
-                tell(
-                    "error",
-                    "a journal is damaged; the rest of it was read",
-                    file=str(path),
-                    offset=damage.offset,
-                    reason=damage.reason,
-                )
+        _tell(leftover, found)
         if found.damaged:
             leftover.home.set_aside()
         else:
             leftover.home.remove()
     except Exception as error:  # noqa: BLE001 - one journal must not keep the others from being recovered
-        report("recovery", error, journal=name)
+        report("recovery", error, journal=leftover.home.path.name)
         return Found(left=1)
-    if found.capsules:
-        tell(
-            "warning",
-            "recovered",
-            journal=name,
-            capsules=found.capsules,
-            unfinished=found.unfinished,
-            damaged=found.damaged,
-        )
     return found
 
 
-def _deliver(
-    capsules: Iterable[Capsule], deliver: Callable[[Sequence[Capsule]], bool]
-) -> int | None:
-    """Deliver in groups; return how many, or ``None`` where that is not possible now."""
+def _tell(leftover: Leftover, found: Found) -> None:
+    for path, damage in leftover.damages:
+        if not damage.torn:
+            event = "a journal is damaged; the rest of it was read, and it is kept"
+            place = {"file": path.name, "offset": damage.offset, "reason": damage.reason}
+            tell("error", event, journal=leftover.home.path.name, **place)
+    if found.capsules:
+        figures = {"capsules": found.capsules, "unfinished": found.unfinished}
+        tell("warning", "recovered", journal=leftover.home.path.name, **figures)
+
+
+def _deliver(capsules: Iterable[Capsule], deliver: Deliver) -> int | None:
+    """Deliver in groups; return how many were added, or ``None`` where that is not possible now."""
     rest, count = iter(capsules), 0
     while group := list(islice(rest, _GROUP)):
-        if not deliver(group):
+        added = deliver(group)
+        if added is None:
             return None
-        count += len(group)
+        count += added
     return count
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .outbox import Outbox, Parcel
+    from .recovery import Found
 
 __all__ = ["Rounds"]
 
@@ -120,22 +121,28 @@ class Rounds:
             finally:
                 self.line.lock.release()
 
-    def recover(self, given_up: Callable[[], bool]) -> None:
-        """Bring what processes that are no more have left behind into the chain, if it is time to look."""
+    def recover_in_time(self, given_up: Callable[[], bool]) -> None:
+        """Do as `recover`, if it is time to look again."""
         now = time.monotonic()
-        if now < self._next_recovery or self.outbox is None:
-            return
-        self._next_recovery = now + RECOVERY
+        if now >= self._next_recovery:
+            self._next_recovery = now + RECOVERY
+            self.recover(given_up)
+
+    def recover(self, given_up: Callable[[], bool] = lambda: False) -> Found | None:
+        """Bring what processes that are no more have left behind into the chain; return what there was."""
         outbox = self.outbox
+        if outbox is None:
+            return None
 
-        def deliver(parcels: Sequence[Parcel]) -> bool:
+        def deliver(parcels: Sequence[Parcel]) -> int | None:
             with self._lock:
-                done = outbox.deliver(parcels)
-            if done:
+                added = outbox.deliver(parcels)
+            if added is not None:
+                self.recovered += added
                 self.make()  # what has come meanwhile does not wait for the past
-            return done and not given_up()
+            return None if given_up() else added
 
-        self.recovered += outbox.recover(self._journals(), deliver).capsules
+        return outbox.recover(self._journals(), deliver)
 
     def work(self, timeout: float) -> None:
         """Make rounds in this thread until all that has ended is durable, ``timeout`` seconds at most."""
@@ -208,7 +215,7 @@ class Rounds:
             report("recorder.backlog", error)
             self._next_try = time.monotonic() + 1.0
             return
-        if not outbox.deliver(group):
+        if outbox.deliver(group) is None:
             self._next_try = time.monotonic() + outbox.pause
             return
         stored, lag = self.line.settle()
