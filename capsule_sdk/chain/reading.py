@@ -6,9 +6,10 @@ which is safe since a chain only grows. What is added after the start is left ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,9 +20,10 @@ from .postgresql import PostgresServer
 from .sqlite import SQLiteFile, open_for_reading
 from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule, tenant_key
 
-__all__ = ["read_file", "read_server"]
+__all__ = ["Glance", "read_file", "read_server"]
 
 _ROWS_PER_PAGE = 200
+_IDS_PER_QUERY = 500
 
 
 def read_file(path: Path) -> Iterator[StoredCapsule]:
@@ -56,6 +58,67 @@ def read_server(url: str, tenant: str | None = None) -> Iterator[StoredCapsule]:
         yield from _pages(server.connection, POSTGRESQL_TABLE, chain, postgresql_identity(url))
     finally:
         server.close()
+
+
+class Glance:
+    """One look at all that a store holds, for whoever does not want to read it."""
+
+    def __init__(self, place: Path | str) -> None:
+        if isinstance(place, Path):
+            self._reader: SQLiteFile | PostgresServer = SQLiteFile(place, open_for_reading)
+            self._table = SQLITE_TABLE
+        else:
+            self._reader = PostgresServer(place, read_only=True)
+            self._table = POSTGRESQL_TABLE
+
+    def count(self) -> tuple[int, str | None]:
+        """Return how many capsules there are, and when the last of them was sealed.
+
+        Raises:
+            ChainUnavailable: the store cannot be read.
+
+        """
+        columns = sa.func.count().label("capsules"), sa.func.max(self._table.c.signed_at).label("last")
+        (row,) = self._rows(sa.select(*columns).select_from(self._table))
+        return row.capsules, row.last
+
+    def containing(self, text: str, kind: str | None = None) -> list[str]:
+        """Return the contents in which ``text`` stands, of capsules of one type or of all.
+
+        Raises:
+            ChainUnavailable: the store cannot be read.
+
+        """
+        column = self._table.c
+        query = sa.select(column.data).where(column.data.contains(text, autoescape=True))
+        if kind is not None:
+            query = query.where(column.type == kind)
+        return [row.data for row in self._rows(query)]
+
+    def missing(self, ids: Iterable[str]) -> set[str]:
+        """Return those of the ids that the store does not hold.
+
+        Raises:
+            ChainUnavailable: the store cannot be read.
+
+        """
+        wanted = list(ids)
+        found: set[str] = set()
+        for start in range(0, len(wanted), _IDS_PER_QUERY):
+            some = wanted[start : start + _IDS_PER_QUERY]
+            query = sa.select(self._table.c.id).where(self._table.c.id.in_(some))
+            found.update(row.id for row in self._rows(query))
+        return set(wanted) - found
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._reader.close()
+
+    def _rows(self, query: sa.Executable) -> Sequence[Any]:
+        with self._reader.connection() as connection:
+            rows = connection.execute(query).all()
+            connection.rollback()
+            return rows
 
 
 def _pages(

@@ -1,6 +1,6 @@
-"""The ``capsuled`` command: looks at chains, never writes to them.
+"""The ``capsuled`` command: looks at chains; `capsuled recover` alone adds to one.
 
-Exit codes: 0 done; 1 it could not be done, and one line on stderr says why and what to do; 2 the
+Exit codes: 0 done; 1 it could not be done, or all is not well, and a line says why and what to do; 2 the
 command line is wrong.
 """
 
@@ -21,8 +21,10 @@ from typing import Any
 from capsule_sdk import __version__
 from capsule_sdk.errors import CapsuleSDKError
 from capsule_sdk.evidence.export import export_chain, read_chain
+from capsule_sdk.evidence.status import status_of
 from capsule_sdk.evidence.tree import render_tree
-from capsule_sdk.recording.default import recover
+from capsule_sdk.recording.default import recover, store_and_journals
+from capsule_sdk.recording.recovery import Found
 
 __all__ = ["main"]
 
@@ -84,9 +86,19 @@ def _parser() -> argparse.ArgumentParser:
         description="Bring what processes that are no more left in their journals into the chain, as the"
         " next process that records there would do. Safe to run at any time, and twice.",
     )
-    _add_database(recover)
+    _add_database(recover, tenant=False)
     _add_journals(recover)
     recover.set_defaults(run=_recover)
+
+    status = commands.add_parser(
+        "status",
+        help="tell whether all that was recorded is in the chain",
+        description="Tell whether all that was recorded is in the chain: what the store holds, what living"
+        " processes have not committed yet, what others left behind. Exit code 0 if all is well, 1 if not.",
+    )
+    _add_database(status, tenant=False)
+    _add_journals(status)
+    status.set_defaults(run=_status)
     return parser
 
 
@@ -100,13 +112,15 @@ def _add_journals(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def _add_database(parser: argparse.ArgumentParser) -> None:
+def _add_database(parser: argparse.ArgumentParser, *, tenant: bool = True) -> None:
     parser.add_argument(
         "--db",
         metavar="PATH_OR_URL",
         help="the database: a path, a sqlite:/// or a postgresql:// URL (default:"
         " $QUANTUMPIPES_DATA_DIR/capsules.db, else ~/.quantumpipes/capsules.db)",
     )
+    if not tenant:
+        return
     parser.add_argument(
         "--tenant",
         metavar="ID",
@@ -140,12 +154,40 @@ def _recover(arguments: argparse.Namespace) -> int:
     found = recover(arguments.db, journal=arguments.journal)
     if arguments.json:
         sys.stdout.write(f"{json.dumps(asdict(found))}\n")
+    elif found == Found():
+        sys.stdout.write("nothing to recover\n")
     else:
         sys.stdout.write(
-            f"{found.capsules} capsules from {found.journals} journals; {found.unfinished} of them had"
-            f" not ended; {found.damaged} damaged; {found.left} journals left\n"
+            f"journals recovered: {found.journals}, left: {found.left}\n"
+            f"capsules brought into the chain: {found.capsules}; records that had not ended:"
+            f" {found.unfinished}; damaged places: {found.damaged}\n"
         )
     return 1 if found.left or found.damaged else 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    store, journals = store_and_journals(arguments.db, journal=arguments.journal)
+    status = status_of(arguments.db, store, journals)
+    if arguments.json:
+        sys.stdout.write(f"{json.dumps(asdict(status))}\n")
+        return 1 if status.trouble else 0
+    held = f"{status.capsules} capsules" if status.reachable else "cannot be read"
+    sealed = f", the last sealed {status.last_sealed}" if status.last_sealed else ""
+    lines = [
+        f"store      {status.store}: {held}{sealed}",
+        f"journals   {journals}",
+        *(
+            f"  {one.name}  {'living' if one.alive else 'DEAD'}, {one.size} bytes, {one.open} open,"
+            f" {one.waiting} waiting, lag {one.lag} s"
+            for one in status.journals
+        ),
+        f"lost       {status.lost}",
+        f"cut off    {status.cut_off} (their process ended before they did)",
+        *(f"TROUBLE    {trouble}" for trouble in status.trouble),
+        *([] if status.trouble else ["all is well"]),
+    ]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 1 if status.trouble else 0
 
 
 def _session(capsule: Mapping[str, Any]) -> object:

@@ -23,7 +23,16 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["Home", "homes", "is_alive", "sweep"]
+__all__ = [
+    "Home",
+    "backlog_in",
+    "homes",
+    "is_alive",
+    "records_in",
+    "set_aside_in",
+    "size_of",
+    "sweep",
+]
 
 _LOCK = "owner.lock"
 _RECORDS, _BACKLOG = "records", "backlog"
@@ -112,11 +121,11 @@ class Home:
 
     def records(self) -> list[Path]:
         """Return the files of records, oldest first."""
-        return self._files(_RECORDS)
+        return records_in(self.path)
 
     def backlog(self) -> list[Path]:
         """Return the files of capsules that wait for the store, oldest first."""
-        return self._files(_BACKLOG)
+        return backlog_in(self.path)
 
     def new_records(self) -> Path:
         """Return the name of a file of records that is not there yet."""
@@ -169,9 +178,6 @@ class Home:
             _ours.discard(self._lock)
             os.close(self._lock)
 
-    def _files(self, kind: str) -> list[Path]:
-        return sorted(self.path.glob(f"{kind}-*"))
-
     def _new(self, kind: str) -> Path:
         self._numbers += 1
         return self.path / f"{kind}-{self._numbers:08}"
@@ -196,6 +202,21 @@ def _sweep_one(path: Path) -> None:
             home.remove()
         finally:
             home.release()
+
+
+def records_in(directory: Path) -> list[Path]:
+    """Return the files of records, oldest first."""
+    return sorted(directory.glob(f"{_RECORDS}-*"))
+
+
+def backlog_in(directory: Path) -> list[Path]:
+    """Return the files of capsules that wait for the store, oldest first."""
+    return sorted(directory.glob(f"{_BACKLOG}-*"))
+
+
+def set_aside_in(root: Path) -> list[Path]:
+    """Return the directories that are kept because they are damaged."""
+    return sorted((root / _DAMAGED).glob("*"))
 
 
 def homes(root: Path) -> Iterator[Path]:

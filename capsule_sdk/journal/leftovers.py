@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import Home, homes, sweep
+from .files import Home, backlog_in, homes, records_in, sweep
 from .frames import Damage, Frame, Kind, read
 
-__all__ = ["Known", "Leftover", "leftovers"]
+__all__ = ["Contents", "Known", "Leftover", "leftovers"]
 
 
 @dataclass(slots=True)
@@ -28,11 +28,11 @@ class Known:
     ended_at: int = 0
 
 
-class Leftover:
-    """The journal of one process that is no more, held against all others."""
+class Contents:
+    """What stands in the journal of one process."""
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.damages: list[tuple[Path, Damage]] = []
 
     def capsules(self) -> Iterator[dict[str, Any]]:
@@ -42,7 +42,7 @@ class Leftover:
             OSError: a file cannot be read.
 
         """
-        for path in self.home.backlog():
+        for path in backlog_in(self.path):
             yield from (
                 frame.document for frame in self._frames(path) if frame.kind == Kind.CAPSULE
             )
@@ -56,7 +56,7 @@ class Leftover:
         """
         records: dict[str, Known] = {}
         at = 0
-        for path in self.home.records():
+        for path in records_in(self.path):
             states: dict[str, Known] = {}
             frames: list[Frame] = []
             for frame in self._frames(path):
@@ -82,6 +82,14 @@ class Leftover:
                     yield found
                 else:
                     self.damages.append((path, found))
+
+
+class Leftover(Contents):
+    """The journal of a process that is no more, held against all others."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home.path)
+        self.home = home
 
 
 def leftovers(root: Path) -> Iterator[Leftover | OSError]:

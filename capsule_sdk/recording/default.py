@@ -219,8 +219,7 @@ def recover(
         ChainUnavailable: there is something left, and the store does not take it.
 
     """
-    settings = Settings.from_environment({"url": _text(url), "journal": _directory(journal)})
-    recorder = _recorder(_located(settings, variable=url is None), None)
+    recorder = _recorder_of(url, journal)
     try:
         found = recorder.recover()
         trouble = recorder.stats().store_trouble
@@ -229,6 +228,26 @@ def recover(
     if trouble:
         raise ChainUnavailable(trouble)
     return found
+
+
+def store_and_journals(
+    url: str | os.PathLike[str] | None = None, *, journal: str | os.PathLike[str] | None = None
+) -> tuple[str, Path]:
+    """Return the name of a store, and the directory of its journals.
+
+    Raises:
+        ConfigurationError: that is no store.
+
+    """
+    recorder = _recorder_of(url, journal)
+    return recorder.identity(), recorder.journals()
+
+
+def _recorder_of(
+    url: str | os.PathLike[str] | None, journal: str | os.PathLike[str] | None
+) -> Recorder:
+    settings = Settings.from_environment({"url": _text(url), "journal": _directory(journal)})
+    return _recorder(_located(settings, variable=url is None), None)
 
 
 def _text(url: str | os.PathLike[str] | None) -> str | None:

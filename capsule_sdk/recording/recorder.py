@@ -97,6 +97,8 @@ class Recorder:
         self.policy = settings.policy()
         #: Names the chain, without opening it: the same store gives the same text.
         self.identity = identity
+        #: Gives the directory of the journals of that chain.
+        self.journals = journals
         self._open_chain = open_chain
         self._rounds = Rounds(settings.settle_timeout, journals)
         #: Set when the process ends: there is no writer any more, and until then the store is waited for.

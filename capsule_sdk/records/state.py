@@ -196,7 +196,7 @@ def _take_content(task: Task, said: Mapping[str, Any]) -> None:
     for name in _LISTS:
         if name in said and "at" not in said:
             setattr(task, name, list(said[name]))
-        elif name in said and said["at"] == len(getattr(task, name)):
+        elif name in said and said["at"] >= len(getattr(task, name)):
             getattr(task, name).append(said[name])
     for name in _MAPPINGS:
         if name in said:

@@ -1,0 +1,160 @@
+"""``capsuled recover`` and ``capsuled status``: what somebody sees who looks from outside."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recording import FaultyChain, begin_call, begin_task, end, until
+
+from capsule_sdk.cli import main
+from capsule_sdk.errors import ChainUnavailable
+from capsule_sdk.evidence.export import read_chain
+
+
+@pytest.fixture
+def dead(tmp_path: Path) -> Path:
+    """Return a database whose process ended with one task open and two records not committed."""
+    live = tmp_path / "live"
+    live.mkdir()
+    chain = FaultyChain(live / "c.db")
+    recorder = chain.recorder()
+    end(recorder, begin_task(recorder, "committed"))
+    assert recorder.flush() == 0
+
+    def away(_: Any) -> None:
+        raise ChainUnavailable("away")
+
+    chain.fault = away
+    task = begin_task(recorder, "open")
+    end(recorder, begin_call(recorder, task))
+    end(recorder, begin_task(recorder, "ended", task))
+    until(lambda: recorder.stats().store_away is not None)
+    shutil.copytree(live, tmp_path / "dead")
+    chain.fault = None
+    end(recorder, task)
+    assert recorder.shutdown() == 0
+    return tmp_path / "dead" / "c.db"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    code = main(arguments)
+    return code, capsys.readouterr().out
+
+
+def test_status_of_a_healthy_chain(chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    end(chain.recorder, begin_task(chain.recorder))
+    chain.capsules()
+    code, out = run(capsys, "status", "--db", str(chain.url), "--json")
+    status = json.loads(out)
+    assert code == 0
+    assert (status["capsules"], status["lost"], status["cut_off"]) == (1, 0, 0)
+    assert status["last_sealed"] == chain.stored()[0]["signed_at"]
+    (journal,) = status["journals"]
+    assert (journal["alive"], journal["open"], journal["waiting"]) == (True, 0, 0)
+    assert run(capsys, "status", "--db", str(chain.url))[1].endswith("all is well\n")
+
+
+def test_status_where_nothing_was_ever_recorded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = run(capsys, "status", "--db", str(tmp_path / "none.db"))
+    assert (code, "0 capsules" in out) == (0, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_dead_process_left_is_trouble_until_it_is_recovered(
+    dead: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out = run(capsys, "status", "--db", str(dead), "--json")
+    status = json.loads(out)
+    assert code == 1
+    assert status["capsules"] == 1
+    (journal,) = status["journals"]
+    assert (journal["alive"], journal["open"], journal["waiting"]) == (False, 1, 2)
+    assert "capsuled recover" in status["trouble"][0]
+
+    code, out = run(capsys, "recover", "--db", str(dead), "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "journals": 1, "capsules": 3, "unfinished": 1, "damaged": 0, "torn": 0, "left": 0,
+    }  # fmt: skip
+    assert run(capsys, "recover", "--db", str(dead)) == (0, "nothing to recover\n")
+    code, out = run(capsys, "status", "--db", str(dead), "--json")
+    status = json.loads(out)
+    assert (code, status["capsules"], status["cut_off"], status["journals"]) == (0, 4, 1, [])
+
+
+def test_recovery_says_how_many_were_not_there_yet(
+    dead: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = dead.parent.with_name("again")
+    shutil.copytree(dead.parent, again)
+    assert run(capsys, "recover", "--db", str(dead))[0] == 0
+    shutil.copytree(again / "journal", dead.parent / "journal", dirs_exist_ok=True)
+    out = json.loads(run(capsys, "recover", "--db", str(dead), "--json")[1])
+    assert (out["journals"], out["capsules"]) == (1, 0)
+    assert len(list(read_chain(dead))) == 4
+
+
+@pytest.mark.parametrize("command", ["status", "recover"])
+def test_a_store_that_is_away_is_trouble(
+    dead: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    dead.write_bytes(b"no database" * 1000)
+    for beside in dead.parent.glob("c.db-*"):
+        beside.unlink()
+    assert main([command, "--db", str(dead)]) == 1
+    printed = capsys.readouterr()
+    assert "is no SQLite database" in printed.out + printed.err
+    (journal,) = (dead.parent / "journal" / "c.db.records").glob("*")
+    assert list(journal.glob("records-*"))
+
+
+def test_losses_and_damaged_journals_are_trouble(
+    dead: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (records,) = (dead.parent / "journal").rglob("records-*")
+    records.write_bytes(b"\nb 00000001 00000000 x\n" + records.read_bytes())
+    code, out = run(capsys, "recover", "--db", str(dead))
+    assert (code, "damaged places: 1" in out) == (1, True)
+    code, out = run(capsys, "status", "--db", str(dead))
+    assert code == 1
+    assert "a damaged journal is kept" in out
+    with sqlite3.connect(dead) as connection:
+        (text,) = connection.execute("SELECT data FROM capsules LIMIT 1").fetchone()
+        document = json.loads(text)
+        document["outcome"]["metrics"] = {"records_lost": 3}
+        connection.execute(
+            "UPDATE capsules SET type='system', data=? WHERE sequence=0", [json.dumps(document)]
+        )
+    assert "3 records were lost" in run(capsys, "status", "--db", str(dead))[1]
+
+
+def test_journals_where_they_were_chosen(
+    dead: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.move(dead.parent / "journal", tmp_path / "elsewhere")
+    assert run(capsys, "status", "--db", str(dead))[0] == 0
+    monkeypatch.setenv("CAPSULE_SDK_JOURNAL", str(tmp_path / "elsewhere"))
+    assert run(capsys, "status", "--db", str(dead))[0] == 1
+    monkeypatch.delenv("CAPSULE_SDK_JOURNAL")
+    chosen = ["--db", str(dead), "--journal", str(tmp_path / "elsewhere")]
+    assert run(capsys, "recover", *chosen)[0] == 0
+    assert run(capsys, "status", *chosen)[0] == 0
+
+
+def test_what_waits_for_long_is_trouble(
+    dead: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from capsule_sdk.evidence import status
+
+    monkeypatch.setattr(status, "is_alive", lambda path: True)
+    assert run(capsys, "status", "--db", str(dead))[0] == 0
+    monkeypatch.setattr(status, "PATIENCE", -1.0)
+    code, out = run(capsys, "status", "--db", str(dead))
+    assert (code, "2 records wait for the store" in out) == (1, True)
