@@ -1,8 +1,10 @@
 """Measure this machine: what is recorded, what it costs the caller, how fast the chain takes it.
 
     python -m benchmarks            # a table, and benchmarks.json beside where you stand
+    python -m benchmarks decorator  # some of it: counts caller decorator chain several postgresql imports
 
-Ends with status 1 if a single call was lost or recorded twice.
+It takes the `dev` extra (OpenTelemetry, a PostgreSQL from PyPI) and runs in the project's folder. Ends with
+status 1 if a single call was lost or recorded twice.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,20 +28,33 @@ os.environ["QUANTUMPIPES_DATA_DIR"] = str(HOME)
 
 import litellm  # noqa: E402 - after its environment is set
 from litellm.integrations.custom_logger import CustomLogger  # noqa: E402
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider  # noqa: E402
+from opentelemetry.sdk.trace.export import (  # noqa: E402
+    BatchSpanProcessor,
+    SpanExporter,
+    SpanExportResult,
+)
 from qp_capsule import (  # noqa: E402
     Capsule,
     CapsuleChain,
     CapsuleStorage,
     CapsuleType,
+    ExecutionSection,
     OutcomeSection,
     Seal,
     ToolCall,
     TriggerSection,
 )
 
+from qp_capsule.storage_pg import PostgresCapsuleStorage  # noqa: E402
+
 from benchmarks.measuring import alternate, each, fsync_ms, spread  # noqa: E402
+from benchmarks.processes import processes  # noqa: E402
 from capsule_sdk import CapsuleLogger, capsuled, configure, flush, get_recorder  # noqa: E402
 from capsule_sdk.chain import open_chain  # noqa: E402
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import postgres_support  # noqa: E402 - the server that the tests have
 
 CALLS = 1_000
 MESSAGES = [{"role": "user", "content": "x" * 150}]
@@ -119,28 +136,77 @@ def caller() -> None:
     table["litellm.completion, CapsuleLogger, µs"] = spread(ours, 0)
 
 
+class NoExporter(SpanExporter):
+    """Takes spans and does nothing with them."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Do nothing."""
+        return SpanExportResult.SUCCESS
+
+
 def decorator() -> None:
-    """What ``@capsuled`` costs around a function that does nothing."""
+    """What ``@capsuled`` costs around a function that does nothing, journal included, beside a span."""
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(NoExporter()))
+    tracer = provider.get_tracer("benchmarks")
 
     def bare() -> None:
         pass
 
+    async def abare() -> None:
+        pass
+
+    def span() -> None:
+        with tracer.start_as_current_span("bare"):
+            bare()
+
+    async def aspan() -> None:
+        with tracer.start_as_current_span("bare"):
+            await abare()
+
     def side(call: Any) -> float:
+        """Measure a burst; what is behind it, a writer or an exporter, comes to rest before the next."""
         try:
-            return each(call, 500)
+            return each(call, 200)
         finally:
             flush()
+            provider.force_flush()
 
-    plain, decorated = alternate(lambda: side(bare), lambda: side(capsuled(bare)))
-    table["a function that does nothing, µs"] = spread(plain, 2)
-    table["the same with @capsuled, µs"] = spread(decorated)
+    async def aeach(call: Any) -> float:
+        start = time.perf_counter()
+        for _ in range(200):
+            await call()
+        return (time.perf_counter() - start) / 200 * 1e6
+
+    def aside(call: Any) -> float:
+        try:
+            return asyncio.run(aeach(call))
+        finally:
+            flush()
+            provider.force_flush()
+
+    names = (
+        "a function that does nothing",
+        "the same in an OpenTelemetry span",
+        "the same with @capsuled",
+    )
+    sync = [lambda c=c: side(c) for c in (bare, span, capsuled(bare))]
+    asynchronous = [lambda c=c: aside(c) for c in (abare, aspan, capsuled(abare))]
+    for what, sides in (("sync", sync), ("async", asynchronous)):
+        figures = alternate(*sides, rounds=25)
+        for name, taken in zip(names, figures, strict=True):
+            table[f"{name}, {what}, µs"] = spread(taken, 2)
+        plain, spanned, capsules = (statistics.median(taken) for taken in figures)
+        ratio = (capsules - plain) / (spanned - plain)
+        table[f"@capsuled, of the cost of a span, {what}"] = f"{ratio:.2f}"
 
 
-def capsule() -> Capsule:
+def full_capsule() -> Capsule:
     """Return the record that is measured: six sections, 150 characters asked, 300 answered, one tool."""
     return Capsule(
         type=CapsuleType.CHAT,
         trigger=TriggerSection(source="bench", request="x" * 150),
+        execution=ExecutionSection(tool_calls=[ToolCall(tool="t", result="y" * 300, success=True)]),
         outcome=OutcomeSection(status="success", result="y" * 300),
     )
 
@@ -153,10 +219,7 @@ def chain() -> None:
     theirs = CapsuleStorage(HOME / "theirs.db")
 
     def made() -> list[Capsule]:
-        capsules = [capsule() for _ in range(number)]
-        for one in capsules:
-            one.execution.tool_calls = [ToolCall(tool="t", result="y" * 300, success=True)]
-        return capsules
+        return [full_capsule() for _ in range(number)]
 
     def rate(seconds: float) -> float:
         return number / seconds
@@ -194,6 +257,53 @@ def chain() -> None:
     table["the ceiling: Seal.seal alone, a second"] = spread(sealed, 0)
 
 
+def postgresql() -> None:
+    """Durable capsules a second in PostgreSQL, beside ``seal_and_store`` on the same server."""
+    server = postgres_support.server()
+    server.execute("ALTER SYSTEM SET fsync = on")
+    server.restart()
+    for name in ("ours", "theirs"):
+        server.execute(f"CREATE DATABASE {name}")
+    seal = Seal()
+    chain = open_chain(url=server.url("ours"))
+
+    def group(number: int) -> float:
+        capsules = [full_capsule() for _ in range(number)]
+        start = time.perf_counter()
+        chain.append(capsules)
+        return number / (time.perf_counter() - start)
+
+    def one_by_one() -> float:
+        capsules = [full_capsule() for _ in range(64)]
+
+        async def store() -> float:
+            theirs = PostgresCapsuleStorage(server.url("theirs"))
+            reference = CapsuleChain(theirs)
+            await theirs.count()
+            start = time.perf_counter()
+            for one in capsules:
+                await reference.seal_and_store(one, seal=seal)
+            taken = time.perf_counter() - start
+            await theirs.close()
+            return taken
+
+        return 64 / asyncio.run(store())
+
+    grouped, alone, single = alternate(lambda: group(256), lambda: group(1), one_by_one)
+    chain.close()
+    table["PostgreSQL, durable capsules a second, ours, groups of 256"] = spread(grouped, 0)
+    table["PostgreSQL, durable capsules a second, ours, one by one"] = spread(alone, 0)
+    table["PostgreSQL, durable capsules a second, seal_and_store"] = spread(single, 0)
+
+
+def several() -> None:
+    """One process beside four on one chain."""
+    global wrong  # noqa: PLW0603 - the verdict of the run
+    lines, faults = processes(HOME)
+    table.update(lines)
+    wrong += faults
+
+
 def imports() -> None:
     """How long an import takes, in a process of its own."""
 
@@ -215,7 +325,9 @@ def main() -> int:
     """Measure all, print the table, write the JSON."""
     configure(url=HOME / "capsules.db")
     table["fsync of 4 kB, ms"] = f"{fsync_ms(HOME):.2f}"
-    for figure in (counts, caller, decorator, chain, imports):
+    figures = (counts, caller, decorator, chain, several, postgresql, imports)
+    asked = [figure for figure in figures if figure.__name__ in sys.argv[1:]]
+    for figure in asked or figures:
         figure()
     width = max(map(len, table))
     for name, value in table.items():

@@ -24,13 +24,14 @@ class Settings:
     """The settings of one recorder. Each has a variable ``CAPSULE_SDK_<NAME>``, except ``redact``.
 
     Attributes:
-        url: the store: ``sqlite:///…`` or a path; ``None`` is qp-capsule's default database.
+        url: the store: a path, ``sqlite:///…`` or ``postgresql://…``; ``None`` is qp-capsule's default
+            database.
         agent_id: agent of records made outside every scope that names one.
         domain: likewise for the domain.
         content: ``"full"`` seals texts, ``"digest"`` their SHA3-256, ``"omit"`` neither.
         redact: called with every text of the content before it is sealed; returns what may be sealed.
         max_text: bytes (UTF-8) of one text that are sealed; the rest is proven by its digest.
-        swallow_errors: ``False`` makes the end of a task wait for the commit and raise
+        swallow_errors: ``False`` makes the end of the outermost task wait for the commit and raise
             `RecordingError` when it fails.
         settle_timeout: seconds that an ended task waits for calls still open under it.
         exit_timeout: seconds that the end of the process waits for the chain.

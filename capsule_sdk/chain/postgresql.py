@@ -242,8 +242,7 @@ _MEANINGS: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
         (
             "server closed the connection",
             "timeout expired",
-            "starting up",
-            "shutting down",
+            "the database system is",  # starting up, shutting down, in recovery, accepting nobody
             "connection is lost",
         ),
     ),

@@ -75,28 +75,27 @@ def encode(kind: bytes, document: dict[str, Any]) -> bytes:
 
     """
     text = _encode(document).encode("ascii")
-    return b"\n%b %08x %08x %b" % (kind, len(text), crc32(text, kind[0]), text)
+    return b"\n%b%b" % (_header(kind, text), text)
+
+
+def _header(kind: bytes, text: bytes) -> bytes:
+    return b"%b %08x %08x " % (kind, len(text), crc32(text, kind[0]))
 
 
 def parse(text: bytes) -> Frame | str:
     """Return the frame that a line is, or why it is none."""
     if len(text) < _HEADER:
         return "too short"
-    try:
-        kind, length, checksum, _ = text[:_HEADER].split(b" ")
-        expected, crc = int(length, 16), int(checksum, 16)
-    except ValueError:
-        return "not a frame"
+    kind, content = text[:1], text[_HEADER:]
     if kind not in _KINDS:
         return "of no known kind"
-    content = text[_HEADER:]
-    if len(content) != expected:
-        return f"{len(content)} bytes instead of {expected}"
-    if crc32(content, kind[0]) != crc:
+    if text[2:10] != b"%08x" % len(content):
+        return "its length does not match"
+    if text[:_HEADER] != _header(kind, content):
         return "its checksum does not match"
     try:
         document = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     return Frame(kind, document) if isinstance(document, dict) else "no JSON object"
 

@@ -71,7 +71,8 @@ def configure(
         content: ``"full"`` (default), ``"digest"`` or ``"omit"``: what is sealed of texts.
         redact: called with every text of the content before it is sealed; returns what may be sealed.
         max_text: bytes (UTF-8) sealed of one text; 16 KiB by default, the rest is proven by its digest.
-        swallow_errors: ``False``: the end of a task waits for the commit and raises `RecordingError`.
+        swallow_errors: ``False``: the end of the outermost task waits for the commit, and raises
+            `RecordingError`.
         settle_timeout: seconds an ended task waits for calls still open under it; 5 by default.
         exit_timeout: seconds the end of the process waits for the chain; 10 by default.
         journal: directory for the journals that keep records safe until they are in the chain; by default

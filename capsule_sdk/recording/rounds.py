@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Rounds"]
 
 #: Seconds that the writer waits for more once the first record has come, so that they share a commit.
-LINGER = 0.004
+LINGER = 0.025
 #: Seconds between two looks for what processes that are no more have left behind.
 RECOVERY = 30.0
 #: Seconds that a caller waits for another one to take in what has come.
