@@ -166,6 +166,31 @@ def test_where_the_disk_takes_no_more_either_losses_are_counted_and_said_in_the_
     assert rec.shutdown() == 0
 
 
+@pytest.mark.usefixtures("short")
+@pytest.mark.internal_errors
+def test_what_cannot_be_read_back_is_lost_aloud_and_what_is_behind_it_goes_on(
+    faulty: FaultyChain, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(line, "PATIENCE", 0)
+    rec = faulty.recorder()
+    with away(faulty), caplog.at_level(logging.ERROR, "capsule_sdk"):
+        for _ in range(100):
+            end(rec, begin_task(rec))
+        until(lambda: len(rec._rounds.line.backlog) > 50)
+        home = rec._rounds.safekeeping.home
+        assert home is not None
+        (path,) = home.backlog()
+        os.truncate(path, path.stat().st_size // 2)
+    assert rec.flush(30) == 0
+    capsules = list(read_chain(faulty.url))
+    said = sum(c["outcome"]["metrics"].get("records_lost", 0) for c in capsules)
+    assert 20 < said == rec.stats().lost < 80
+    assert sum(c["type"] != "system" for c in capsules) == 100 - said
+    assert caplog.text.count("cannot be read back from disk") == 1
+    end(rec, begin_task(rec))
+    assert rec.shutdown() == 0
+
+
 # -- memory ---------------------------------------------------------------------------------------
 
 

@@ -78,7 +78,10 @@ class Glance:
             ChainUnavailable: the store cannot be read.
 
         """
-        columns = sa.func.count().label("capsules"), sa.func.max(self._table.c.signed_at).label("last")
+        columns = (
+            sa.func.count().label("capsules"),
+            sa.func.max(self._table.c.signed_at).label("last"),
+        )
         (row,) = self._rows(sa.select(*columns).select_from(self._table))
         return row.capsules, row.last
 

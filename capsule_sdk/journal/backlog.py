@@ -63,7 +63,12 @@ class Backlog:
         """
         capsules: list[dict[str, Any]] = []
         while self.read < self.added and len(capsules) < count and size > 0:
-            line = next(file for file in self._files if file.read < file.given).read_line()
+            try:
+                line = next(file for file in self._files if file.read < file.given).read_line()
+            except OSError:
+                if capsules:
+                    break  # these first; it will be raised again
+                raise
             self.read += 1
             size -= len(line)
             frame = parse(line)
@@ -73,6 +78,15 @@ class Backlog:
                 self.damaged += 1
                 self.settle(1)
         return capsules
+
+    def skip(self) -> None:
+        """Give up what has not been read of the first file that cannot be read."""
+        file = next(file for file in self._files if file.read < file.given)
+        left = file.given - file.read
+        file.read = file.given
+        self.read += left
+        self.damaged += left
+        self.settle(left)
 
     def settle(self, count: int) -> None:
         """Note that the next ``count`` are in the chain, and remove the files that nobody needs any more."""

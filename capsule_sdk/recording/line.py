@@ -39,6 +39,8 @@ GROUP, GROUP_SIZE = 512, 8 << 20
 LENGTH, SIZE = 4096, 16 << 20
 #: How many times that may wait where the disk takes no more; what comes then is lost.
 LAST_RESORT = 4
+#: How often, once a second, a file of the backlog that cannot be read is tried again.
+PATIENCE = 60
 
 
 class Line:
@@ -56,7 +58,7 @@ class Line:
         #: What is on its way to the store; it stays so until it is there.
         self.under_way: list[Parcel] = []
         #: How many records were lost, and of these, how many no capsule speaks of yet.
-        self.lost = self._unsaid = self._lost_before = 0
+        self.lost = self._unsaid = self._lost_before = self._damaged = self._despairs = 0
         self.lock = threading.RLock()
         self._taking_in = False
         self._holding = Holding(patience)
@@ -144,6 +146,7 @@ class Line:
             if backlog.read < backlog.added:
                 documents = backlog.take(GROUP, GROUP_SIZE)
                 self.under_way = [outbox.unpacked(document) for document in documents]
+                self._count_damage()
             elif line:
                 count = size = 0
                 while count < min(len(line), GROUP) and size < GROUP_SIZE:
@@ -154,6 +157,20 @@ class Line:
             if self._unsaid:
                 self.under_way.append(outbox.loss(self._unsaid))
             return self.under_way
+
+    def despair(self, error: OSError) -> None:
+        """Say that the backlog cannot be read; give up a file of it that could not be for too long."""
+        self._despairs += 1
+        if self._despairs == 1:
+            errors["recorder.backlog"] += 1
+            tell(
+                "error", "what waits for the store cannot be read back from disk", error=str(error)
+            )
+        if self._despairs > PATIENCE:
+            self._despairs = 0
+            with self.lock:
+                self.backlog.skip()
+                self._count_damage()
 
     def settle(self) -> tuple[int, float | None]:
         """Note that what is under way is durable; return how many, and the seconds the last one took."""
@@ -224,6 +241,15 @@ class Line:
         self._holding.remove_last(lost)
         self.lost += lost
         self._unsaid += lost
+
+    def _count_damage(self) -> None:
+        """Count what has rotted on disk while it waited."""
+        new = self.backlog.damaged - self._damaged
+        if new:
+            self._damaged += new
+            self.lost += new
+            self._unsaid += new
+            tell("error", "records are lost: what waited on disk cannot be read back", records=new)
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()

@@ -22,7 +22,7 @@ from qp_capsule.paths import default_db_path
 
 from ..journal.leftovers import Known, Leftover, leftovers
 from ..journal.location import journal_root
-from ..logs import report, tell
+from ..logs import errors, report, tell
 from ..records.capsules import capsule_of, loss
 from ..records.record import Record
 from ..records.state import restored
@@ -86,7 +86,8 @@ def recover(root: Path, deliver: Deliver) -> Found:
     try:
         for leftover in leftovers(root):
             if isinstance(leftover, OSError):
-                report("recovery", leftover)
+                errors["recovery"] += 1
+                tell("error", "a journal cannot be opened", error=str(leftover))
                 total += Found(left=1)
             else:
                 total += _recover(leftover, deliver)

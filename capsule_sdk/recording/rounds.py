@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..logs import report
 from ..records.record import Record
 from .line import Line
 from .safekeeping import Safekeeping
@@ -29,7 +28,7 @@ __all__ = ["Rounds"]
 #: Seconds that the writer waits for more once the first record has come, so that they share a commit.
 LINGER = 0.025
 #: Seconds between two looks for what processes that are no more have left behind.
-RECOVERY = 30.0
+RECOVERY = 60.0
 #: Seconds that a caller waits for another one to take in what has come.
 PATIENCE = 1.0
 
@@ -47,7 +46,7 @@ class Rounds:
 
     def start_afresh(self) -> None:
         """Forget all that belongs to the process this was forked from; counts go on from here."""
-        self.safekeeping = Safekeeping(self._journals, self._living)
+        self.safekeeping = Safekeeping(self._journals, self._living, self._tended)
         self.line = Line(self._settle_timeout, self.safekeeping)
         self.line.outbox = self.outbox
         self._lock = threading.RLock()
@@ -67,6 +66,10 @@ class Rounds:
     def _living(self) -> Sequence[Record]:
         """Return what the journal has to know of: what is neither durable nor in the backlog."""
         return list({**self.line.begun, **self.line.pending})
+
+    def _tended(self) -> None:
+        """Have the journal tended soon."""
+        self.line.wake()
 
     # -- any thread -------------------------------------------------------------------------------
 
@@ -177,14 +180,12 @@ class Rounds:
             self._under_way = True
             self._hurry.clear()
             try:
-                self.line.take_in()
+                self._take_in()
                 while self._may_go_on():
                     self._deliver()
-                    self.line.take_in()
+                    self._take_in()
                     if deadline is not None and time.monotonic() >= deadline:
                         break
-                with self.line.lock:
-                    self.safekeeping.tend()
             finally:
                 self._under_way = False
 
@@ -200,6 +201,11 @@ class Rounds:
         finally:
             self._lock.release()
 
+    def _take_in(self) -> None:
+        self.line.take_in()
+        with self.line.lock:
+            self.safekeeping.tend()
+
     def _may_go_on(self) -> bool:
         if self.line.is_empty() or self._wanted:
             return False
@@ -212,7 +218,7 @@ class Rounds:
         try:
             group = self.line.next_group()
         except OSError as error:
-            report("recorder.backlog", error)
+            self.line.despair(error)
             self._next_try = time.monotonic() + 1.0
             return
         if outbox.deliver(group) is None:

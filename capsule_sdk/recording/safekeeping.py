@@ -31,9 +31,16 @@ SIZE = 4 << 20
 class Safekeeping:
     """Keeps records safe from the end of the process. Writing is for any thread, `tend` for one at a time."""
 
-    def __init__(self, root: Callable[[], Path], living: Callable[[], Iterable[Record]]) -> None:
+    def __init__(
+        self,
+        root: Callable[[], Path],
+        living: Callable[[], Iterable[Record]],
+        wake: Callable[[], None],
+    ) -> None:
         self._root = root
         self._living = living
+        #: Has whoever tends come soon.
+        self._wake = wake
         self._journal: Journal | None = None
         self._next_look = 0.0
         self._trouble_since: float | None = None
@@ -59,7 +66,11 @@ class Safekeeping:
         journal = self._journal
         try:
             if journal is not None and journal.is_open:
-                return journal.append(kind, document(record))
+                well = journal.trouble is None
+                written = journal.append(kind, document(record))
+                if not written and well:
+                    self._wake()
+                return written
         except Exception as error:  # noqa: BLE001 - it is still in memory, and the user's code goes on
             report("journal.write", error, capsule_id=str(record.id))
         return 0
@@ -139,12 +150,13 @@ class Safekeeping:
         journal = self._journal
         if journal is None or not journal.is_open:
             return
+        self._next_look = 0.0
         try:
             journal.close()
-            if waiting or self._anything_lives():
-                journal.rotate(self._states)
-            else:
+            if not waiting and not self._anything_lives():
                 journal.remove()
+            if waiting or self._anything_lives():  # what has begun since, too
+                journal.rotate(self._states)
         except Exception as error:  # noqa: BLE001 - whoever recovers it finds all in the chain
             self._complain(error)
 

@@ -150,15 +150,13 @@ class Task(Record):
                 ("reasoning", reasoning),
             ):
                 if given:
-                    self.reasoning[name] = text(given)
+                    self._put("reasoning", name, text(given))
             if confidence is not None:
-                self.reasoning["confidence"] = fraction(confidence)
+                self._put("reasoning", "confidence", fraction(confidence))
             if isinstance(options, str | Mapping):
                 options = [options]
-            self._note("reasoning")
             for option in options:
-                self.options.append(self._option(option, selected))
-                self._note("options")
+                self._add("options", self._option(option, selected))
 
     def _option(self, option: str | Mapping[str, Any], selected: str) -> dict[str, Any]:
         fields = dict(option) if isinstance(option, Mapping) else {"description": option}
@@ -181,29 +179,25 @@ class Task(Record):
         self._check_open("tool")
         with guarded("task.tool"):
             taken = self.policy.value({} if arguments is None else arguments)
-            self.tool_calls.append(
-                {
-                    "tool": content.label(name),
-                    "arguments": taken if isinstance(taken, dict) else {"arguments": taken},
-                    "result": self.policy.value(result),
-                    "success": error is None,
-                    "duration_ms": int(duration_ms),
-                    "error": None if error is None else sealed_error(error, self.policy),
-                }
-            )
-            self._note("tool_calls")
+            call = {
+                "tool": content.label(name),
+                "arguments": taken if isinstance(taken, dict) else {"arguments": taken},
+                "result": self.policy.value(result),
+                "success": error is None,
+                "duration_ms": int(duration_ms),
+                "error": None if error is None else sealed_error(error, self.policy),
+            }
+            self._add("tool_calls", call)
 
     def side_effect(self, text: str) -> None:
         """Record something that this task changed in the world (CPS 1.6)."""
         self._check_open("side_effect")
-        self.side_effects.append(self.policy.text(text))
-        self._note("side_effects")
+        self._add("side_effects", self.policy.text(text))
 
     def metric(self, key: str, value: float | str | bool | None) -> None:
         """Record a figure under ``outcome.metrics``; the SDK's own names win over it."""
         self._check_open("metric")
-        self.metrics[content.label(key)] = self.policy.value(value)
-        self._note("metrics")
+        self._put("metrics", content.label(key), self.policy.value(value))
 
     @property
     def summary(self) -> str:
@@ -221,6 +215,18 @@ class Task(Record):
         self._check_open("block")
         self.blocked = self.policy.text(reason)
         self._note("blocked")
+
+    def _add(self, field: str, value: Any) -> None:
+        """Write to one of the lists, and keep that: both, before another thread does."""
+        with self._lock:
+            getattr(self, field).append(value)
+            self._note(field)
+
+    def _put(self, field: str, key: str, value: Any) -> None:
+        """Write to one of the mappings, likewise."""
+        with self._lock:
+            getattr(self, field)[key] = value
+            self._note(field)
 
     def _note(self, field: str) -> None:
         if self.recorder is not None:
