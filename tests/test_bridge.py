@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,12 @@ from qp_capsule import (
     SealError,
     StorageError,
 )
+from recording import in_threads
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.pool import StaticPool
 
+import capsule_sdk
+from capsule_sdk import capsule_scope
 from capsule_sdk.chain import Chain, bridge, chain_identity, open_chain
 from capsule_sdk.chain.bridge import BridgedChain
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
@@ -385,3 +389,129 @@ def test_a_capsule_is_not_changed_but_for_its_place_and_seal(
     chain.append([one])
     assert one.to_dict() == before | {"sequence": 0, "previous_hash": None}
     assert one.is_sealed()
+
+
+# -- under a recorder ------------------------------------------------------------------------------
+
+
+class Faulty(MemoryStorage):
+    """One that can be told to hang, and that refuses calls that overlap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hangs = threading.Event()
+        self._busy = False
+
+    async def _here(self) -> None:
+        assert not self._busy, "calls overlap"
+        self._busy = True
+        await super()._here()
+        while self.hangs.is_set():
+            await asyncio.sleep(0.005)
+        self._busy = False
+
+
+@pytest.fixture
+def faulty() -> Any:
+    storage = Faulty()
+    yield storage
+    storage.hangs.clear()
+    storage.before_storing.clear()
+
+
+def requests(storage: MemoryStorage) -> list[str]:
+    return [one.trigger.request for one in storage.chains[None]]
+
+
+def test_threads_and_loops_record_in_their_order_and_children_first(faulty: Faulty) -> None:
+    capsule_sdk.configure(Capsules(storage=faulty))
+    faulty.before_storing = [ConnectionError("gone"), conflict()]
+
+    def work(number: int) -> None:
+        async def in_loop() -> None:
+            async with capsule_scope("parent", request=f"{number} parent 2"):
+                for child in range(3):
+                    with capsule_scope("child", request=f"{number} child {child} of 2"):
+                        await asyncio.sleep(0)
+
+        with capsule_scope("parent", request=f"{number} parent 1"):
+            for child in range(3):
+                with capsule_scope("child", request=f"{number} child {child} of 1"):
+                    pass
+        asyncio.run(in_loop())
+
+    in_threads(4, work)
+    assert capsule_sdk.flush() == 0
+    faulty.assert_whole(32)
+    for number in range(4):
+        of_thread = [request for request in requests(faulty) if request.startswith(f"{number} ")]
+        assert of_thread == [
+            f"{number} {what}"
+            for parent in (1, 2)
+            for what in (*(f"child {child} of {parent}" for child in range(3)), f"parent {parent}")
+        ]
+    assert len(faulty.threads) == 1
+
+
+@pytest.mark.internal_errors
+def test_flush_and_shutdown_return_in_time_while_the_storage_hangs(faulty: Faulty) -> None:
+    recorder = capsule_sdk.configure(Capsules(storage=faulty), exit_timeout=0.2)
+    faulty.hangs.set()
+    for _ in range(3):
+        with capsule_scope("task"):
+            pass
+    began = time.monotonic()
+    assert capsule_sdk.flush(0.2) == 3
+    assert recorder.shutdown() == 3
+    with capsule_scope("task"):
+        pass
+    assert asyncio.run(capsule_sdk.aflush(0.2)) == 4
+    assert time.monotonic() - began < 3
+    faulty.hangs.clear()
+    assert capsule_sdk.flush() == 0
+    faulty.assert_whole(4)
+
+
+@pytest.mark.internal_errors
+def test_a_storage_that_raises_for_ever_keeps_its_records_in_the_journal(
+    faulty: Faulty, tmp_path: Path
+) -> None:
+    recorder = capsule_sdk.configure(Capsules(storage=faulty))
+    faulty.before_storing = [ConnectionError("gone") for _ in range(1000)]
+    with capsule_scope("task"):
+        pass
+    assert capsule_sdk.flush(0.3) == 1
+    stats = recorder.stats()
+    assert stats.journal_size > 0
+    assert stats.store_away is not None
+    journals = list(tmp_path.glob("journal/*.records/*/records-*"))
+    assert b'"task"' in b"".join(path.read_bytes() for path in journals)
+    faulty.before_storing.clear()
+    assert capsule_sdk.flush() == 0
+    faulty.assert_whole(1)
+
+
+def test_a_storage_that_its_user_closes_in_between_is_used_again(tmp_path: Path) -> None:
+    class Own(CapsuleStorage):
+        pass
+
+    storage = Own(tmp_path / "chain.db")
+    capsule_sdk.configure(Capsules(storage=storage))
+    for number in range(3):
+        with capsule_scope(f"task {number}"):
+            pass
+        assert capsule_sdk.flush() == 0
+        asyncio.run(storage.close())
+    capsule_sdk.shutdown()
+    assert_one_unbroken_chain(tmp_path / "chain.db", 3)
+
+
+def test_the_journal_of_another_storage_lies_in_the_data_directory_under_the_name_of_its_class(
+    tmp_path: Path, faulty: Faulty
+) -> None:
+    capsule_sdk.configure(Capsules(storage=faulty))
+    with capsule_scope("task"):
+        (directory,) = tmp_path.glob("journal/*.records")
+        assert f"{Faulty.__module__}.{Faulty.__qualname__}" in directory.name
+        assert str(id(faulty)) not in directory.name
+    assert capsule_sdk.flush() == 0
