@@ -61,8 +61,12 @@ class Parcel:
 class Outbox:
     """Delivers to one chain, which it opens when there is something to deliver. One thread at a time."""
 
-    def __init__(self, open_chain: Callable[[], Chain]) -> None:
+    def __init__(
+        self, open_chain: Callable[[], Chain], figures: Callable[[], dict[str, Any]] = dict
+    ) -> None:
         self._open_chain = open_chain
+        #: Gives what is to be said beside the store's coming and going.
+        self._figures = figures
         self._chain: Chain | None = None
         #: How many records could not be made or stored; a stand-in has their place in the chain.
         self.failed = 0
@@ -119,7 +123,7 @@ class Outbox:
                 return None
         if self.away_since is not None:
             seconds = round(time.monotonic() - self.away_since, 1)
-            tell("warning", "the store is back", seconds=seconds)
+            tell("warning", "the store is back", seconds=seconds, **self._figures())
         self.pause, self.away_since, self.trouble = 0.0, None, None
         return added
 
@@ -146,7 +150,8 @@ class Outbox:
         if now >= self._next_reminder:
             self._next_reminder = now + REMINDER
             seconds = round(now - self.away_since, 1)
-            tell("error", "the store is away, trying again", error=self.trouble, seconds=seconds)
+            event = "the store is away, trying again"
+            tell("error", event, error=self.trouble, seconds=seconds, **self._figures())
         self.pause = min(2 * self.pause, RETRY_MOST) or RETRY_FIRST
 
     def _replace(self, parcels: Sequence[Parcel], rejected: CapsuleRejected) -> bool:

@@ -306,7 +306,7 @@ class Recorder:
         if self._rounds.outbox is None:
             from .forking import Outbox  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
-            outbox = Outbox(self._open_chain)
+            outbox = Outbox(self._open_chain, self._rounds.waiting)
             outbox.open()
             self._rounds.open(outbox)
 

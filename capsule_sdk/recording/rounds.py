@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..records.record import Record
 from .line import Line
@@ -95,6 +95,15 @@ class Rounds:
         """Return how many are committed and how many are pending, of the same moment."""
         with self._progress:
             return self.committed, len(self.line)
+
+    def waiting(self) -> dict[str, Any]:
+        """Return what waits for the store, for the log."""
+        since = next(iter(list(self.line.pending.values())), None)
+        return {
+            "waiting": len(self.line),
+            "lag": None if since is None else round(time.monotonic() - since, 1),
+            "journal_size": self.safekeeping.size(),
+        }
 
     def pause(self, patience: float) -> bool:
         """Keep everybody out of a round; false if the one under way takes too long."""
