@@ -69,7 +69,14 @@ class CapsuleRejected(RecordingError):  # noqa: N818 - the verdict on one capsul
 
 
 class ChainUnavailable(CapsuleSDKError, OSError):  # noqa: N818 - names a state that passes, not a fault
-    """The store cannot be reached or locked right now; the same append may succeed later."""
+    """The store cannot be reached or locked right now; the same append may succeed later.
+
+    Attributes:
+        added: how many of the capsules got there, as far as that is known.
+
+    """
+
+    added = 0
 
 
 class ExportError(CapsuleSDKError, ValueError):

@@ -169,7 +169,8 @@ class Slow:
         self.busy = False
     def close(self): pass
 begun, chain = threading.Event(), Slow()
-recorder = Recorder(Settings(), lambda: chain, lambda: "slow", lambda: pathlib.Path("slow-journal"))
+root = pathlib.Path(os.environ["QUANTUMPIPES_DATA_DIR"], "slow-journal")
+recorder = Recorder(Settings(), lambda: chain, lambda: "slow", lambda: root)
 import capsule_sdk.recording.default
 capsule_sdk.recording.default._default = recorder
 with capsule_scope("task"): pass

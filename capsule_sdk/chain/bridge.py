@@ -33,6 +33,7 @@ from .sealing import SealGuard, draft, unseal
 __all__ = ["BridgedChain"]
 
 _CONFLICT_PATIENCE = 10.0  # seconds of conflicts before the caller is told
+_CLOSING_PATIENCE = 2.0  # seconds that closing the storage may take
 _abandoned: list[Pool] = []  # of a parent: dropping one would close what the parent uses
 
 
@@ -73,19 +74,36 @@ class BridgedChain:
         with self._lock:
             if self._loop is None:
                 self._loop = _LoopThread()
-            call = self._loop.portal.call
-            return sum(call(self._append, capsule) for capsule in capsules)
+            added = 0
+            for capsule in capsules:
+                try:
+                    added += self._loop.portal.call(self._append, capsule)
+                except ChainUnavailable as error:
+                    error.added = added
+                    raise
+            return added
 
     def close(self) -> None:
-        """Close the storage on the loop it lived on, and end the loop."""
+        """Close the storage on the loop it lived on, and end the loop.
+
+        Raises:
+            TimeoutError: it does not close; it is left alone, with its loop.
+
+        """
         self._notice_fork()
         with self._lock:
             loop, self._loop = self._loop, None
             if loop is not None:
+                closing = loop.portal.start_task_soon(self._capsules.storage.close)
                 try:
-                    loop.portal.call(self._capsules.storage.close)
+                    closing.result(_CLOSING_PATIENCE)
+                except TimeoutError:
+                    if not closing.done():
+                        raise TimeoutError("the storage does not close; it is left alone") from None
+                    raise
                 finally:
-                    loop.stop()
+                    if closing.done():
+                        loop.stop()
 
     async def _append(self, capsule: Capsule) -> bool:
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from capsule_sdk.content import label
 from capsule_sdk.errors import ChainUnavailable
 
 from .location import postgresql_identity
@@ -53,7 +54,7 @@ def read_server(url: str, tenant: str | None = None) -> Iterator[StoredCapsule]:
 
     """
     server = PostgresServer(url, read_only=True)
-    chain = POSTGRESQL_TABLE.c.tenant_id == tenant_key(tenant)
+    chain = _chain_of(tenant)
     try:
         yield from _pages(server.connection, POSTGRESQL_TABLE, chain, postgresql_identity(url))
     finally:
@@ -122,6 +123,22 @@ class Glance:
             rows = connection.execute(query).all()
             connection.rollback()
             return rows
+
+
+def _chain_of(tenant: str | None) -> sa.ColumnElement[bool]:
+    """Return the condition for a tenant's rows: by the id as given, and as capsules of ours name it."""
+    column = POSTGRESQL_TABLE.c.tenant_id
+    if tenant is None:
+        return column.is_(None)
+    named = label(tenant)
+    return column.in_(
+        {tenant_key(named), tenant_key(tenant) if _is_text(tenant) else None} - {None}
+    )
+
+
+def _is_text(tenant: str) -> bool:
+    """Tell whether it can be written in UTF-8, as no lone surrogate can."""
+    return tenant == tenant.encode("utf-8", "replace").decode("utf-8")
 
 
 def _pages(

@@ -127,7 +127,7 @@ def get_recorder() -> Recorder:
     if recorder is None:
         with _lock:
             if _default is None:
-                _default = _recorder(Settings.from_environment({}), None)
+                _default = _recorder(_located(Settings.from_environment({}), variable=True), None)
                 _generation += 1
             recorder = _default
     return recorder

@@ -22,7 +22,7 @@ from typing import Any
 from qp_capsule import Capsule
 
 from ..chain import Chain
-from ..errors import CapsuleRejected
+from ..errors import CapsuleRejected, ChainUnavailable
 from ..logs import errors, report, tell
 from ..records.capsules import capsule_of, loss, stand_in, stand_in_for
 from ..records.record import Record
@@ -132,11 +132,10 @@ class Outbox:
         return recover(journals, lambda capsules: deliver([Parcel(one) for one in capsules]))
 
     def close(self) -> None:
-        """Close the chain; the next delivery opens it again."""
-        chain, self._chain = self._chain, None
-        if chain is not None:
+        """Let the chain close; the next delivery has it open again."""
+        if self._chain is not None:
             try:
-                chain.close()
+                self._chain.close()
             except Exception as error:  # noqa: BLE001 - all that was to be committed is
                 report("recorder.close", error)
 
@@ -152,7 +151,10 @@ class Outbox:
             seconds = round(now - self.away_since, 1)
             event = "the store is away, trying again"
             tell("error", event, error=self.trouble, seconds=seconds, **self._figures())
-        self.pause = min(2 * self.pause, RETRY_MOST) or RETRY_FIRST
+        got_further = isinstance(error, ChainUnavailable) and error.added > 0
+        self.pause = (
+            RETRY_FIRST if got_further or not self.pause else min(2 * self.pause, RETRY_MOST)
+        )
 
     def _replace(self, parcels: Sequence[Parcel], rejected: CapsuleRejected) -> bool:
         """Let a stand-in take the place of a capsule that cannot be stored; false if it is none of these."""

@@ -157,7 +157,9 @@ class Recorder:
             self._rounds.safekeeping.ended(record)
         self._rounds.put(record, finalizing=finalizing)
         if self._last_call is not None:
-            self._rounds.work(self._last_call - time.monotonic())
+            # Once the modules are being taken down, what cannot be had now cannot be had at all.
+            late = sys.is_finalizing()
+            self._rounds.work(0.0 if late else self._last_call - time.monotonic())
         elif self._thread is None and not finalizing:
             self.start()
 

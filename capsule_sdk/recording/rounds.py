@@ -57,7 +57,9 @@ class Rounds:
         self._progress = threading.Condition()
         #: While the store is away: when to try it again, on the clock of `time.monotonic`.
         self._next_try = 0.0
+        #: When to look again for what others have left behind, and whether there was something.
         self._next_recovery = 0.0
+        self._left = False
 
     def open(self, outbox: Outbox) -> None:
         """Deliver to ``outbox`` from here on."""
@@ -136,9 +138,13 @@ class Rounds:
     def recover_in_time(self, given_up: Callable[[], bool]) -> None:
         """Do as `recover`, if it is time to look again."""
         now = time.monotonic()
-        if now >= self._next_recovery:
-            self._next_recovery = now + RECOVERY
-            self.recover(given_up)
+        if now < self._next_recovery:
+            return
+        self._next_recovery = now + RECOVERY
+        found = self.recover(given_up)
+        self._left = found is not None and found.left > 0
+        if self._left and self.outbox is not None and self.outbox.away_since is not None:
+            self._next_recovery = time.monotonic() + self.outbox.pause
 
     def recover(self, given_up: Callable[[], bool] = lambda: False) -> Found | None:
         """Bring what processes that are no more have left behind into the chain; return what there was."""
@@ -178,6 +184,8 @@ class Rounds:
         moments = [deadline, self.line.next_release(), self.safekeeping.due()]
         if not self.line.is_empty():
             moments.append(self._next_try)
+        if self._left and deadline is None:
+            moments.append(self._next_recovery)
         due = min((moment for moment in moments if moment is not None), default=None)
         came = self.line.wait(None if due is None else _bounded(due - time.monotonic()))
         if came and deadline is None and self.line.is_quiet():

@@ -16,6 +16,7 @@ import litellm
 
 from ...logs import guarded
 from ...scopes.scope import Scope, innermost
+from ...settings import is_disabled
 from .flight import Flight, current
 from .lists import active_loggers
 from .streams import is_stream
@@ -174,6 +175,8 @@ def _slot(details: Any) -> Slot | None:
 def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Flight | None:
     """Return the call of a slot; one that nobody follows is opened now."""
     if slot.flight is None:
+        if is_disabled():
+            return None
         try:
             slot.unopened.pop()
         except IndexError:  # it is being opened in this moment, by who has the same to report
