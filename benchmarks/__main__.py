@@ -45,7 +45,6 @@ from qp_capsule import (  # noqa: E402
     ToolCall,
     TriggerSection,
 )
-
 from qp_capsule.storage_pg import PostgresCapsuleStorage  # noqa: E402
 
 from benchmarks.measuring import alternate, each, fsync_ms, spread  # noqa: E402

@@ -22,8 +22,8 @@ from recording import FaultyChain, assert_tree_is_whole, begin_call, begin_task,
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.evidence.export import read_chain
 from capsule_sdk.journal.files import homes
-from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.recording.default import recover
+from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.recording.recovery import CUT_OFF, Found
 from capsule_sdk.records.attribution import Attribution
 from capsule_sdk.records.authority import Authority

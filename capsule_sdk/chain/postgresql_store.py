@@ -154,6 +154,12 @@ class _PostgresTransaction(TableTransaction):
         except DataError as error:
             self._blame(rows, error)
 
+    def _insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert one, then the others: psycopg sends many at once, and logs a warning when that fails."""
+        super()._insert(rows[:1])
+        if len(rows) > 1:
+            super()._insert(rows[1:])
+
     @contextmanager
     def _savepoint(self) -> Iterator[None]:
         self._connection.exec_driver_sql("SAVEPOINT capsules")

@@ -262,10 +262,10 @@ def _directory(path: str | os.PathLike[str] | None) -> str | None:
 
 def _located(settings: Settings, *, variable: bool) -> Settings:
     """Check where the store is, and fix it: a relative path means the directory of this moment."""
-    from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
-
     if settings.url is None:
         return settings
+    from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+
     try:
         identity = chain_identity(None, settings.url)
     except ConfigurationError as error:

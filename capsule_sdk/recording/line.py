@@ -20,6 +20,7 @@ import queue
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..journal.backlog import Backlog
@@ -81,23 +82,25 @@ class Line:
         """Have `wait` return now."""
         self._inbox.put(None)
 
-    def wait(self, timeout: float | None) -> bool:
-        """Wait for something to take in; false if `wake` or the time came first."""
-        try:
+    def wait(self, timeout: float | None) -> None:
+        """Wait for something to take in, or for `wake`."""
+        with suppress(queue.Empty):
             record = self._inbox.get(timeout=timeout)
-        except queue.Empty:
-            return False
-        if record is not None:
-            self._arrived.append(record)
-        return record is not None
+            if record is not None:
+                self._arrived.append(record)
+
+    def is_long(self) -> bool:
+        """Tell whether there is a group of them to take in."""
+        return self._inbox.qsize() >= GROUP
 
     def is_full(self) -> bool:
         """Tell whether more has come than the writer takes in."""
         return self._inbox.qsize() > LENGTH
 
-    def is_quiet(self) -> bool:
-        """Tell whether nothing more has come yet."""
-        return self._inbox.empty()
+    def is_short(self) -> bool:
+        """Tell whether there is less than a group of them."""
+        waiting = self._inbox.qsize() + len(self._holding.line)
+        return waiting < GROUP and not self.backlog and not self.under_way
 
     def holds(self, record: Record) -> bool:
         """Tell whether a record that has ended is not durable yet."""

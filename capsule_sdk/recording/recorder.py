@@ -317,7 +317,7 @@ class Recorder:
             try:
                 self._rounds.recover_in_time(stop.is_set)
                 self._rounds.gather()
-                self._rounds.make()
+                self._rounds.make(stopping=stop.is_set)
             except BaseException as error:  # noqa: BLE001 - the writer must outlive every error
                 report("recorder.writer", error)
                 stop.wait(0.05)
@@ -346,7 +346,7 @@ class Recorder:
         """
         last_call = time.monotonic() + self.settings.exit_timeout
         self._settle_all()
-        left = self.flush(self.settings.exit_timeout)
+        left = self.flush(last_call - time.monotonic())
         self._last_call = last_call
         self._stop_writer(0.0 if left else ROUND_PATIENCE)
         if left := len(self._rounds.line):

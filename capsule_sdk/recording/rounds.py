@@ -78,7 +78,11 @@ class Rounds:
     def put(self, record: Record, *, finalizing: bool) -> None:
         """Hand over a record that has ended. With ``finalizing`` it takes no lock."""
         self.line.put(record)
-        if self.line.is_full() and not finalizing:
+        if finalizing or not self.line.is_long():
+            return
+        if not self._hurry.is_set():
+            self._hurry.set()
+        if self.line.is_full():
             self.line.take_in(PATIENCE)
 
     def wake(self) -> None:
@@ -187,22 +191,25 @@ class Rounds:
         if self._left and deadline is None:
             moments.append(self._next_recovery)
         due = min((moment for moment in moments if moment is not None), default=None)
-        came = self.line.wait(None if due is None else _bounded(due - time.monotonic()))
-        if came and deadline is None and self.line.is_quiet():
+        self.line.wait(None if due is None else _bounded(due - time.monotonic()))
+        if deadline is None and self.line.is_short():
             self._hurry.wait(LINGER)
 
-    def make(self, deadline: float | None = None) -> None:
-        """Make one round: take in, deliver until nothing is left or the store is away."""
+    def make(
+        self, deadline: float | None = None, stopping: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Make one round: take in, deliver until nothing is left, the store is away, or it is time to stop."""
         with self._lock:
             self._under_way = True
-            self._hurry.clear()
             try:
                 self._take_in()
                 while self._may_go_on():
                     self._deliver()
                     self._take_in()
-                    if deadline is not None and time.monotonic() >= deadline:
+                    if stopping() or self._may_rest(deadline):
                         break
+                if self.line.is_empty():
+                    self._hurry.clear()
             finally:
                 self._under_way = False
 
@@ -222,11 +229,19 @@ class Rounds:
         self.line.take_in()
         with self.line.lock:
             self.safekeeping.tend()
+        with self._progress:  # what was written out, or came twice, is pending no more
+            self._progress.notify_all()
 
     def _may_go_on(self) -> bool:
         if self.line.is_empty() or self._wanted:
             return False
         return time.monotonic() >= self._next_try
+
+    def _may_rest(self, deadline: float | None) -> bool:
+        """Tell whether what has come meanwhile can wait for more to share its commit, or has to."""
+        if deadline is not None:
+            return time.monotonic() >= deadline
+        return self.line.is_short() and not self._hurry.is_set()
 
     def _deliver(self) -> None:
         outbox = self.outbox
