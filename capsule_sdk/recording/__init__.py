@@ -1,5 +1,7 @@
 """Recording: takes records when they begin and end, and answers for them until they are in the chain.
 
-`recorder` is the callers' side, `rounds` the writer's work, `holding` the order of the line, `outbox` the way
-into the chain, `forking` what a fork means, `default` the one recorder of the process and `configure`.
+`recorder` is the callers' side, `safekeeping` what is written of a record before the user's code goes on,
+`line` the order in which records wait (`holding` what they wait for), `rounds` the writer's work, `outbox`
+the way into the chain, `recovery` what other processes have left behind, `forking` what a fork means,
+`stats` the figures, `default` the one recorder of the process and `configure`.
 """

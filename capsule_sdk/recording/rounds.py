@@ -256,8 +256,8 @@ class Rounds:
         if outbox.deliver(group) is None:
             self._next_try = time.monotonic() + outbox.pause
             return
-        stored, lag = self.line.settle()
         with self._progress:
+            stored, lag = self.line.settle()
             self.committed += stored
             self.lag = self.lag if lag is None else lag
             self._progress.notify_all()
