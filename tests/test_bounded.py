@@ -156,6 +156,7 @@ def test_where_the_disk_takes_no_more_either_losses_are_counted_and_said_in_the_
         assert 100 < lost < 200
         assert rec.stats().submitted == 200
     assert rec.flush(30) == 0
+    until(rec._rounds.line.is_empty)
     capsules = list(read_chain(faulty.url))
     said = [c["outcome"]["metrics"]["records_lost"] for c in capsules if c["type"] == "system"]
     assert sum(said) == lost
@@ -182,6 +183,7 @@ def test_what_cannot_be_read_back_is_lost_aloud_and_what_is_behind_it_goes_on(
         (path,) = home.backlog()
         os.truncate(path, path.stat().st_size // 2)
     assert rec.flush(30) == 0
+    until(rec._rounds.line.is_empty)
     capsules = list(read_chain(faulty.url))
     said = sum(c["outcome"]["metrics"].get("records_lost", 0) for c in capsules)
     assert 20 < said == rec.stats().lost < 80

@@ -56,6 +56,8 @@ class Line:
         #: Since when a record has ended; until it is durable, or in the backlog.
         self.pending: dict[Record, float] = {}
         self.backlog = Backlog()
+        #: How many have been written to the backlog so far, and wait in memory no more.
+        self.written = 0
         #: What is on its way to the store; it stays so until it is there.
         self.under_way: list[Parcel] = []
         #: How many records were lost, and of these, how many no capsule speaks of yet.
@@ -69,7 +71,7 @@ class Line:
 
     def __len__(self) -> int:
         """Return how many have ended and are not durable."""
-        return len(self.pending) + len(self.backlog)
+        return len(self.pending) + self.written - self.backlog.done
 
     # -- any thread -------------------------------------------------------------------------------
 
@@ -230,6 +232,7 @@ class Line:
             self._holding.remove(written)
             for place, record in enumerate(records[:written], added + 1):
                 record.backlog_place = place
+                self.written = place
                 self.pending.pop(record, None)
                 record.release()
 

@@ -136,7 +136,7 @@ class Recorder:
 
         """
         line = self._rounds.line
-        waiting, place = list(line.pending), line.backlog.added
+        waiting, place = list(line.pending), line.written
 
         def is_done() -> bool:
             return line.backlog.done >= place and not any(map(line.holds, reversed(waiting)))

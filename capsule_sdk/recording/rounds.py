@@ -98,9 +98,14 @@ class Rounds:
             self._progress.wait_for(done, _bounded(timeout))
 
     def figures(self) -> tuple[int, int]:
-        """Return how many are committed and how many are pending, of the same moment."""
-        with self._progress:
-            return self.committed, len(self.line)
+        """Return how many are committed and how many are pending; of the same moment, if it is soon."""
+        held = self.line.lock.acquire(timeout=0.1)
+        try:
+            with self._progress:
+                return self.committed, len(self.line)
+        finally:
+            if held:
+                self.line.lock.release()
 
     def waiting(self) -> dict[str, Any]:
         """Return what waits for the store, for the log."""
@@ -256,7 +261,7 @@ class Rounds:
         if outbox.deliver(group) is None:
             self._next_try = time.monotonic() + outbox.pause
             return
-        with self._progress:
+        with self.line.lock, self._progress:  # in this order everywhere
             stored, lag = self.line.settle()
             self.committed += stored
             self.lag = self.lag if lag is None else lag
