@@ -174,8 +174,8 @@ def test_a_backlog_that_somebody_has_removed_does_not_block_what_comes_after(
     site, unlock = locked
     pid = site.start("waiting", count=200, seconds=0.5)
     until(lambda: bool(site.reported("ready")))
+    until(lambda: any(site.journals.glob("*/backlog-*")))
     files = list(site.journals.glob("*/backlog-*"))
-    assert files
     for path in files:
         path.unlink()
     unlock()
