@@ -38,6 +38,7 @@ class Journal:
         self.home: Home | None = None
         #: Why it cannot be written just now.
         self.trouble: OSError | None = None
+        self._write = _writer()
         self._fd = -1
         self._after_rotation = 0
 
@@ -55,7 +56,7 @@ class Journal:
         """
         frame = encode(kind, document)
         try:
-            written = os.write(self._fd, frame)
+            written = self._write(self._fd, frame)
         except OSError as error:
             self.trouble = self.trouble or error
             return 0
@@ -161,3 +162,25 @@ class Journal:
     def _say_again(self, kind: bytes, document: dict[str, Any]) -> None:
         if not self.append(kind, document):
             raise self.trouble or OSError(errno.EIO, os.strerror(errno.EIO), str(self.root))
+
+
+def _writer() -> Callable[[int, bytes], int]:
+    """Return a function that writes as `os.write` does, without letting go of the interpreter.
+
+    `os.write` lets go of it for each call. Beside a busy writer its caller would wait to get it back, for
+    longer than the write takes; and both together would do a fourth less.
+    """
+    import ctypes  # noqa: PLC0415 - takes longer to import than all else here, and no record may ever come
+
+    write = ctypes.PyDLL(None, use_errno=True).write
+    write.argtypes = ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t
+    write.restype = ctypes.c_ssize_t
+
+    def call(descriptor: int, frame: bytes) -> int:
+        written: int = write(descriptor, frame, len(frame))
+        if written < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return written
+
+    return call
