@@ -100,9 +100,9 @@ def status_of(source: str | os.PathLike[str] | None, store: str, journals: Path)
             cut_off = len(glance.containing(CUT_OFF))
     except ChainUnavailable as error:
         trouble.append(f"the store cannot be read: {error}")
-        reachable, glance = False, None
+        reachable = False
     try:
-        found = tuple(_journal(path, glance) for path in homes(journals))
+        found = tuple(_journal(path, glance if reachable else None) for path in homes(journals))
     finally:
         if glance is not None:
             glance.close()

@@ -14,14 +14,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .files import Home
+from .files import Home, create
 from .frames import Frame, Kind, encode, parse
 
 __all__ = ["Backlog"]
 
 #: Bytes after which the next capsules go to another file, so that what is done with can be removed.
 _FILE_SIZE = 64 << 20
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Backlog:
@@ -110,7 +109,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._end = os.open(path, _FLAGS, 0o600)
+        self._end = create(path)
         try:  # now, so that it can be read though somebody removes it
             self._start = path.open("rb")
         except BaseException:

@@ -26,6 +26,7 @@ from pathlib import Path
 __all__ = [
     "Home",
     "backlog_in",
+    "create",
     "homes",
     "is_alive",
     "records_in",
@@ -202,6 +203,11 @@ def _sweep_one(path: Path) -> None:
             home.remove()
         finally:
             home.release()
+
+
+def create(path: Path) -> int:
+    """Make a file for its owner only, to which whatever is written is appended; return its descriptor."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def records_in(directory: Path) -> list[Path]:

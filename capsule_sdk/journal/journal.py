@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from .files import Home
+from .files import Home, create
 from .frames import Kind, encode
 
 __all__ = ["Journal", "States"]
@@ -27,7 +27,6 @@ __all__ = ["Journal", "States"]
 States = Callable[[], Iterable[tuple[bytes, dict[str, Any]]]]
 
 _NOTHING = len(encode(Kind.RESTATED, {}))
-_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 class Journal:
@@ -109,7 +108,9 @@ class Journal:
             raise
         self.home, self.trouble = home, None
         for kind, document in states():
-            self._say_again(kind, document)
+            # What is no JSON could not be written before either; it must not keep the others in old files.
+            with contextlib.suppress(TypeError, ValueError, RecursionError):
+                self._say_again(kind, document)
         self._say_again(Kind.RESTATED, {})
         for path in before:
             path.unlink(missing_ok=True)
@@ -152,7 +153,7 @@ class Journal:
         self._fd, self.home, self.trouble, self._after_rotation = -1, None, None, 0
 
     def _turn_to(self, path: Path) -> None:
-        descriptor = os.open(path, _FLAGS, 0o600)
+        descriptor = create(path)
         if self._fd < 0:
             self._fd = descriptor
         else:

@@ -27,13 +27,12 @@ from ..logs import errors, report, tell
 from ..records.capsules import capsule_of, loss, stand_in, stand_in_for
 from ..records.record import Record
 from .recovery import Found, recover
+from .safekeeping import REMINDER
 
 __all__ = ["Outbox", "Parcel"]
 
 #: Seconds between two tries while the store is away: the first, and the longest.
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0
-#: Seconds after which it is said again that the store is away.
-REMINDER = 60.0
 
 
 class Parcel:
