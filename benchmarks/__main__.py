@@ -1,7 +1,7 @@
 """Measure this machine: what is recorded, what it costs the caller, how fast the chain takes it.
 
     python -m benchmarks            # a table, and benchmarks.json beside where you stand
-    python -m benchmarks decorator  # some of it: counts caller decorator chain several postgresql imports
+    python -m benchmarks decorator  # some of it; the names are those of the functions below
 
 It takes the `dev` extra (OpenTelemetry, a PostgreSQL from PyPI) and runs in the project's folder. Ends with
 status 1 if a single call was lost or recorded twice.
@@ -38,17 +38,14 @@ from qp_capsule import (  # noqa: E402
     Capsule,
     CapsuleChain,
     CapsuleStorage,
-    CapsuleType,
-    ExecutionSection,
-    OutcomeSection,
     Seal,
-    ToolCall,
-    TriggerSection,
 )
 from qp_capsule.storage_pg import PostgresCapsuleStorage  # noqa: E402
 
 from benchmarks.measuring import alternate, each, fsync_ms, spread  # noqa: E402
 from benchmarks.processes import processes  # noqa: E402
+from benchmarks.records import full_capsule  # noqa: E402
+from benchmarks.verifying import verifying  # noqa: E402
 from capsule_sdk import CapsuleLogger, capsuled, configure, flush, get_recorder  # noqa: E402
 from capsule_sdk.chain import open_chain  # noqa: E402
 
@@ -200,16 +197,6 @@ def decorator() -> None:
         table[f"@capsuled, of the cost of a span, {what}"] = f"{ratio:.2f}"
 
 
-def full_capsule() -> Capsule:
-    """Return the record that is measured: six sections, 150 characters asked, 300 answered, one tool."""
-    return Capsule(
-        type=CapsuleType.CHAT,
-        trigger=TriggerSection(source="bench", request="x" * 150),
-        execution=ExecutionSection(tool_calls=[ToolCall(tool="t", result="y" * 300, success=True)]),
-        outcome=OutcomeSection(status="success", result="y" * 300),
-    )
-
-
 def chain() -> None:
     """Durable capsules a second."""
     number = 256
@@ -303,6 +290,14 @@ def several() -> None:
     wrong += faults
 
 
+def verify() -> None:
+    """Verification of 100,000 capsules, beside ``capsule verify``."""
+    global wrong  # noqa: PLW0603 - the verdict of the run
+    lines, faults = verifying(HOME)
+    table.update(lines)
+    wrong += faults
+
+
 def imports() -> None:
     """How long an import takes, in a process of its own."""
 
@@ -324,7 +319,7 @@ def main() -> int:
     """Measure all, print the table, write the JSON."""
     configure(url=HOME / "capsules.db")
     table["fsync of 4 kB, ms"] = f"{fsync_ms(HOME):.2f}"
-    figures = (counts, caller, decorator, chain, several, postgresql, imports)
+    figures = (counts, caller, decorator, chain, several, postgresql, verify, imports)
     asked = [figure for figure in figures if figure.__name__ in sys.argv[1:]]
     for figure in asked or figures:
         figure()

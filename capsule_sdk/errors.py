@@ -8,7 +8,7 @@
     ├── RecordingError       (also RuntimeError)  strict mode: a capsule is not in the chain
     │   └── CapsuleRejected                       one capsule that no store will ever take
     ├── ChainUnavailable     (also OSError)       the store cannot be reached or locked just now
-    └── ExportError          (also ValueError)    a chain cannot be read or written out
+    └── EvidenceError        (also ValueError)    a chain cannot be read, or evidence written out
 
 Only decoration, configuration and use of a closed task raise in the user's face. What goes wrong while
 recording is logged and counted instead, unless strictness was asked for with ``swallow_errors=False``.
@@ -23,7 +23,7 @@ __all__ = [
     "ChainUnavailable",
     "ConfigurationError",
     "DecorationError",
-    "ExportError",
+    "EvidenceError",
     "RecordingError",
     "TaskClosedError",
 ]
@@ -79,5 +79,5 @@ class ChainUnavailable(CapsuleSDKError, OSError):  # noqa: N818 - names a state 
     added = 0
 
 
-class ExportError(CapsuleSDKError, ValueError):
-    """A chain could not be read from its store or written out."""
+class EvidenceError(CapsuleSDKError, ValueError):
+    """A chain could not be read, or what was asked of it could not be written out."""

@@ -37,6 +37,10 @@ class Settings:
         exit_timeout: seconds that the end of the process waits for the chain.
         journal: directory of the journals; ``None`` is ``journal`` beside a SQLite file, and in qp-capsule's
             data directory for every other store.
+        checkpoint: directory that signed checkpoints of the chain are written to, best on another machine's
+            disk; ``None``: none are written.
+        checkpoint_capsules: capsules after which the next one is written.
+        checkpoint_seconds: seconds that a capsule waits at most for one.
 
     """
 
@@ -50,6 +54,9 @@ class Settings:
     settle_timeout: float = 5.0
     exit_timeout: float = 10.0
     journal: str | None = None
+    checkpoint: str | None = None
+    checkpoint_capsules: int = 1000
+    checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
         for name in _ACCEPTED:
@@ -99,6 +106,9 @@ _ACCEPTED = {
     "settle_timeout": "a number of seconds, at least 0",
     "exit_timeout": "a number of seconds, at least 0",
     "journal": "a directory",
+    "checkpoint": "a directory",
+    "checkpoint_capsules": "a whole number of capsules, at least 1",
+    "checkpoint_seconds": "a number of seconds, at least 0",
 }
 
 
@@ -113,11 +123,11 @@ def _accepts(name: str, value: object) -> bool:
             return value in ("full", "digest", "omit")
         case "redact":
             return value is None or callable(value)
-        case "max_text":
+        case "max_text" | "checkpoint_capsules":
             return type(value) is int and value >= 1
         case "swallow_errors":
             return isinstance(value, bool)
-        case "settle_timeout" | "exit_timeout":
+        case "settle_timeout" | "exit_timeout" | "checkpoint_seconds":
             return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
         case _:
             return value is None or isinstance(value, str)

@@ -23,7 +23,7 @@ from zlib import crc32
 from chain_support import ROOT, assert_verified
 from recording import assert_tree_is_whole
 
-from capsule_sdk.errors import ExportError
+from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.export import read_chain
 
 __all__ = ["CUT_OFF", "Server", "Site", "Told", "frames_of", "told_by"]
@@ -196,7 +196,7 @@ class Site:
         """Return what is in a chain, if there is one yet."""
         try:
             return list(read_chain(database))
-        except ExportError as error:
+        except EvidenceError as error:
             if not database.exists() or "no such table" in str(error):
                 return []  # killed before there was a chain
             raise

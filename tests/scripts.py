@@ -25,7 +25,7 @@ import pytest
 from chain_support import ROOT, assert_verified
 from recording import assert_tree_is_whole
 
-from capsule_sdk.errors import ExportError
+from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.export import read_chain
 
 __all__ = ["Run", "_running", "run", "script"]
@@ -63,7 +63,7 @@ class Run:
     def capsules(self) -> list[dict[str, Any]]:
         try:
             return list(read_chain(self.directory / "capsules.db"))
-        except ExportError:
+        except EvidenceError:
             return []
 
     @property

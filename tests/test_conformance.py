@@ -19,13 +19,13 @@ FOLDER = Path(
 )
 
 
-def vectors(name: str) -> list[Any]:
+def vectors(name: str, part: str = "fixtures") -> list[Any]:
     path = FOLDER / name
     if not path.is_file():
         reason = f"no {name} in {FOLDER}: set CAPSULE_SDK_CONFORMANCE to the folder of the vectors"
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     document = json.loads(path.read_text(encoding="utf-8"))
-    return [pytest.param(vector, id=vector["name"]) for vector in document["fixtures"]]
+    return [pytest.param(vector, id=vector["name"]) for vector in document[part]]
 
 
 @pytest.mark.parametrize("vector", vectors("fixtures.json"))

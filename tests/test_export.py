@@ -19,8 +19,9 @@ from chain_support import ROOT, assert_verified, capsule, capsules, finish, rows
 from qp_capsule import Capsule, Seal, compute_hash
 
 from capsule_sdk.chain import open_chain
-from capsule_sdk.errors import ExportError
-from capsule_sdk.evidence.export import SEAL_FIELDS, export_chain, read_chain
+from capsule_sdk.errors import EvidenceError
+from capsule_sdk.evidence.entries import SEAL_FIELDS
+from capsule_sdk.evidence.export import export_chain, read_chain
 
 CONFORMANCE = Path(os.environ.get("CAPSULE_SDK_CONFORMANCE") or ROOT.parent / "shared/conformance")
 
@@ -251,7 +252,7 @@ def test_an_export_that_fails_leaves_the_earlier_one_and_no_litter(
     export_chain(db, out)
     before = out.read_bytes()
     store_text(db, 3, "no JSON")
-    with pytest.raises(ExportError, match="at sequence 3"):
+    with pytest.raises(EvidenceError, match="at sequence 3"):
         export_chain(db, out)
     assert out.read_bytes() == before
     assert list(out.parent.iterdir()) == [out]
@@ -288,7 +289,7 @@ def test_a_database_is_never_overwritten_by_an_export(db: Path, tmp_path: Path) 
     connection.close()
     for target in (db, other):
         before = target.read_bytes()
-        with pytest.raises(ExportError, match="is a database and is not overwritten"):
+        with pytest.raises(EvidenceError, match="is a database and is not overwritten"):
             export_chain(db, target)
         assert target.read_bytes() == before
     (tmp_path / "empty").touch()
@@ -298,7 +299,7 @@ def test_a_database_is_never_overwritten_by_an_export(db: Path, tmp_path: Path) 
 def test_a_place_that_cannot_be_written_is_named(db: Path, tmp_path: Path) -> None:
     append(db, capsule())
     for out in (tmp_path / "missing" / "out.json", tmp_path):
-        with pytest.raises(ExportError, match="cannot be written"):
+        with pytest.raises(EvidenceError, match="cannot be written"):
             export_chain(db, out)
 
 
@@ -306,24 +307,24 @@ def test_a_place_that_cannot_be_written_is_named(db: Path, tmp_path: Path) -> No
 
 
 def test_a_missing_database_is_named_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match=r"no database at .*/capsules\.db.*QUANTUMPIPES_DATA_DIR"):
+    with pytest.raises(EvidenceError, match=r"no chain at .*/capsules\.db.*QUANTUMPIPES_DATA_DIR"):
         export_chain(None, io.StringIO())
-    with pytest.raises(ExportError, match=r"no database at .*/nix\.db: name the one"):
+    with pytest.raises(EvidenceError, match=r"no chain at .*/nix\.db: name the"):
         list(read_chain(tmp_path / "nix.db"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("source", ["mysql://host/db", "postgresql://host:port/db", ":memory:"])
 def test_a_source_that_cannot_be_read_is_refused_with_what_can(source: str) -> None:
-    with pytest.raises(ExportError, match="give a path"):
+    with pytest.raises(EvidenceError, match="give a path"):
         list(read_chain(source))
 
 
 def test_files_that_hold_no_chain_are_named(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("notes " * 1000)
     (tmp_path / "empty.db").touch()
-    for name, reason in (("notes.db", "no SQLite database"), ("empty.db", "no such table")):
-        with pytest.raises(ExportError, match=reason):
+    for name, reason in (("notes.db", "no SQLite database"), ("empty.db", "the file is empty")):
+        with pytest.raises(EvidenceError, match=reason):
             list(read_chain(tmp_path / name))
 
 
@@ -334,7 +335,7 @@ def test_files_that_hold_no_chain_are_named(tmp_path: Path) -> None:
 def test_a_document_that_is_none_is_reported_by_its_sequence(db: Path, text: Any) -> None:
     append(db, capsule())
     store_text(db, 1, text)
-    with pytest.raises(ExportError, match=r"at sequence 1 is no JSON"):
+    with pytest.raises(EvidenceError, match=r"at sequence 1 is no JSON"):
         list(read_chain(db))
 
 
@@ -344,7 +345,7 @@ def test_text_that_is_no_utf8_is_reported(db: Path) -> None:
     connection.execute("UPDATE capsules SET data = CAST(x'7bff7d' AS TEXT)")
     connection.commit()
     connection.close()
-    with pytest.raises(ExportError, match="UTF-8"):
+    with pytest.raises(EvidenceError, match="no JSON object"):
         list(read_chain(db))
 
 
@@ -369,7 +370,7 @@ def test_records_that_share_a_sequence_are_all_exported(db: Path) -> None:
 
 def test_a_record_without_a_sequence_is_reported_and_not_skipped(db: Path) -> None:
     tampered_copy(db, "UPDATE capsules SET sequence = NULL WHERE sequence = 100")
-    with pytest.raises(ExportError, match="has no sequence"):
+    with pytest.raises(EvidenceError, match="has no sequence"):
         list(read_chain(db))
 
 

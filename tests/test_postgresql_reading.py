@@ -17,7 +17,7 @@ from recording import until
 from capsule_sdk.chain import open_chain
 from capsule_sdk.chain.postgresql import PostgresServer
 from capsule_sdk.cli import main
-from capsule_sdk.errors import ChainUnavailable, ExportError
+from capsule_sdk.errors import ChainUnavailable, EvidenceError
 from capsule_sdk.evidence.export import export_chain, read_chain
 
 __all__ = ["postgres"]
@@ -107,21 +107,21 @@ def test_a_reader_leaves_no_connection_behind(chains: str) -> None:
 
 
 def test_what_is_no_chain_is_named(postgres: str, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="quantumpipes_capsules"):
+    with pytest.raises(EvidenceError, match="quantumpipes_capsules"):
         list(read_chain(postgres))
-    with pytest.raises(ExportError, match="cannot be found: create the database"):
+    with pytest.raises(EvidenceError, match="cannot be found: create the database"):
         list(read_chain(server().url("nowhere")))
-    with pytest.raises(ExportError, match="refused this user") as raised:
+    with pytest.raises(EvidenceError, match="refused this user") as raised:
         list(read_chain(postgres.replace("p%40", "x%40")))
     assert PASSWORD[3:] not in str(raised.value)
     (tmp_path / "chain.json").write_text("kept")
-    with pytest.raises(ExportError):
+    with pytest.raises(EvidenceError):
         export_chain(postgres, tmp_path / "chain.json")
     assert (tmp_path / "chain.json").read_text() == "kept"
 
 
 def test_a_tenant_without_capsules_is_named(chains: str) -> None:
-    with pytest.raises(ExportError, match="no capsules of tenant 'acmee'"):
+    with pytest.raises(EvidenceError, match="no capsules of tenant 'acmee'"):
         list(read_chain(chains, tenant="acmee"))
 
 
@@ -130,7 +130,7 @@ def test_a_file_holds_one_chain_whatever_the_tenant(tmp_path: Path) -> None:
     made.append([of_tenant("acme", 0), capsule()])
     made.close()
     assert len(list(read_chain(tmp_path / "chain.db"))) == 2
-    with pytest.raises(ExportError, match="leave out the tenant"):
+    with pytest.raises(EvidenceError, match="leave out the tenant"):
         list(read_chain(tmp_path / "chain.db", tenant="acme"))
 
 
@@ -147,7 +147,51 @@ def test_the_command_exports_and_shows_the_chain_of_a_tenant(
     shown = capsys.readouterr().out
     assert "acme-2" in shown
     assert "task-0" not in shown
-    assert main(["tree", "--db", server().url("nowhere")]) == 1
+    assert main(["tree", "--db", server().url("nowhere")]) == 2
     told = capsys.readouterr().err
     assert told.startswith("capsuled: postgresql://127.0.0.1")
     assert PASSWORD not in told
+
+
+def test_each_tenants_chain_is_verified_by_itself_and_what_was_altered_is_found(
+    chains: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tenant in ([], ["--tenant", "acme"], ["--tenant", "l" * 40]):
+        assert main(["verify", chains, *tenant]) == 0
+    out = capsys.readouterr().out
+    assert PASSWORD not in out
+    assert "2 records" in out
+    with psycopg.connect(chains) as connection:
+        connection.execute(
+            "UPDATE quantumpipes_capsules SET data = replace(data, 'acme-1', 'acme-7')"
+            " WHERE tenant_id = 'acme'"
+        )
+        connection.execute(
+            "DELETE FROM quantumpipes_capsules WHERE tenant_id IS NULL AND sequence = 2"
+        )
+    assert main(["verify", chains, "--tenant", "l" * 40]) == 0
+    capsys.readouterr()
+    assert main(["verify", chains, "--tenant", "acme", "--json"]) == 1
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["reason"], finding["sequence"]) == ("hash_mismatch", 1)
+    assert main(["verify", chains, "--json"]) == 1
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert (finding["reason"], finding["sequence"]) == ("sequence_gap", 3)
+
+
+def test_a_tenant_that_has_no_chain_cannot_be_verified(
+    chains: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", chains, "--tenant", "acmee"]) == 2
+    assert "no capsules of tenant 'acmee'" in capsys.readouterr().err
+
+
+def test_a_long_chain_of_a_server_is_checked_by_several_processes(
+    postgres: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = open_chain(url=postgres)
+    made.append(capsules(1500))
+    made.close()
+    assert main(["verify", postgres, "--processes", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["records"], found["keys"][0]["fits"]) == (1500, 1500)

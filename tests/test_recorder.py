@@ -31,7 +31,7 @@ from recording import (
 
 import capsule_sdk
 from capsule_sdk import capsule_scope, capsuled, logs
-from capsule_sdk.errors import CapsuleRejected, ChainUnavailable, ExportError, RecordingError
+from capsule_sdk.errors import CapsuleRejected, ChainUnavailable, EvidenceError, RecordingError
 from capsule_sdk.evidence.export import read_chain
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.settings import Settings
@@ -57,7 +57,7 @@ def locked(path: Path) -> Iterator[None]:
 def stored(chain: FaultyChain) -> list[dict[str, Any]]:
     try:
         return list(read_chain(chain.url))
-    except ExportError:  # it does not exist yet
+    except EvidenceError:  # it does not exist yet
         return []
 
 

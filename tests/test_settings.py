@@ -26,6 +26,9 @@ def test_defaults() -> None:
         swallow_errors=True,
         settle_timeout=5.0,
         exit_timeout=10.0,
+        checkpoint=None,
+        checkpoint_capsules=1000,
+        checkpoint_seconds=60.0,
     )
 
 
@@ -43,6 +46,9 @@ def test_defaults() -> None:
         ("settle_timeout", "2.5", 2.5),
         ("settle_timeout", "0", 0.0),
         ("exit_timeout", "inf", math.inf),
+        ("checkpoint", "/mnt/witness", "/mnt/witness"),
+        ("checkpoint_capsules", "1", 1),
+        ("checkpoint_seconds", "inf", math.inf),
     ],
 )
 def test_each_setting_has_a_variable(name: str, text: str, value: object) -> None:
@@ -73,6 +79,8 @@ BAD = [
     ("settle_timeout", "-1", "a number of seconds, at least 0"),
     ("settle_timeout", "nan", "a number of seconds, at least 0"),
     ("exit_timeout", "soon", "a number of seconds, at least 0"),
+    ("checkpoint_capsules", "0", "a whole number of capsules, at least 1"),
+    ("checkpoint_seconds", "-1", "a number of seconds, at least 0"),
 ]
 
 
@@ -101,6 +109,8 @@ def test_a_bad_variable_is_named_and_told_what_it_accepts(
         ("settle_timeout", math.nan),
         ("settle_timeout", "5"),
         ("exit_timeout", True),
+        ("checkpoint_capsules", 1.5),
+        ("checkpoint_seconds", math.nan),
         ("agent_id", 7),
         ("domain", b"finance"),
         ("url", 7),

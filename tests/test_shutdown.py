@@ -23,7 +23,7 @@ from chain_support import ROOT, assert_verified
 from recording import assert_children_first, assert_tree_is_whole
 from shutdown_programs import FileStorage
 
-from capsule_sdk.errors import ExportError
+from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.export import read_chain
 from capsule_sdk.recording.recovery import CUT_OFF
 
@@ -85,7 +85,7 @@ class Ended:
         storage = FileStorage(self.directory)
         try:
             return storage.stored() or list(read_chain(self.directory / "capsules.db"))
-        except ExportError:
+        except EvidenceError:
             return []
 
     def said(self, word: str) -> list[str]:

@@ -25,7 +25,7 @@ from .postgresql_store import PostgresStore
 from .store import ChainStore, SQLiteStore
 from .writer import ChainWriter
 
-__all__ = ["Chain", "chain_identity", "open_chain"]
+__all__ = ["Chain", "chain_identity", "is_written_by_us", "open_chain"]
 
 
 class Chain(Protocol):
@@ -111,6 +111,11 @@ def chain_identity(
         return postgresql_identity(str(database_url))
     kind = type(capsules.storage)
     return f"storage:{kind.__module__}.{kind.__qualname__}:{id(capsules.storage)}"
+
+
+def is_written_by_us(capsules: Capsules) -> bool:
+    """Tell whether `open_chain` links and seals what goes into this storage, or the storage does."""
+    return _place_of(capsules) is not None
 
 
 def _place_of(capsules: Capsules) -> Path | str | None:

@@ -15,6 +15,7 @@ the key is made here, before ``Seal`` looks, and these hold:
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import tempfile
@@ -28,7 +29,7 @@ from qp_capsule import Keyring, KeyringError
 
 from capsule_sdk.errors import ConfigurationError
 
-__all__ = ["ensure_key", "make_private_directory"]
+__all__ = ["ensure_key", "make_private_directory", "read_key", "sync_directory"]
 
 KEY_BYTES: Final = 32  # an Ed25519 seed, RFC 8032
 _ROTATION_GRACE = 0.25  # seconds: `capsule keys rotate` truncates the file and then writes it
@@ -52,8 +53,29 @@ def ensure_key(path: str | os.PathLike[str]) -> None:
     make_private_directory(path.parent)
     if not path.exists():
         _create(path)
-    _sync_directory(path.parent)  # also after another process, which may not have come so far
-    _register(_read(path), path)
+    sync_directory(path.parent)  # also after another process, which may not have come so far
+    _register(read_key(path), path)
+
+
+def read_key(path: str | os.PathLike[str]) -> SigningKey:
+    """Return the key that lies at ``path``; none is made.
+
+    Raises:
+        ConfigurationError: the file is no key.
+        OSError: there is none, or it cannot be read.
+
+    """
+    path = Path(path)
+    deadline = time.monotonic() + _ROTATION_GRACE
+    while len(content := path.read_bytes()) != KEY_BYTES:
+        if time.monotonic() > deadline:
+            raise ConfigurationError(
+                f"{path} holds {len(content)} bytes, and an Ed25519 key has {KEY_BYTES}: put it"
+                " back from your backup; or, if there is none, move the file aside and a new key"
+                " is made (to verify what the old one signed, its public key is needed then)"
+            )
+        time.sleep(0.01)
+    return SigningKey(content)
 
 
 def _create(path: Path) -> None:
@@ -70,25 +92,21 @@ def _create(path: Path) -> None:
         Path(name).unlink()
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """See to it that the names in a directory survive a power cut.
+
+    Raises:
+        OSError: the disk reported an error.
+
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems have no such thing
+            raise
     finally:
         os.close(descriptor)
-
-
-def _read(path: Path) -> SigningKey:
-    deadline = time.monotonic() + _ROTATION_GRACE
-    while len(content := path.read_bytes()) != KEY_BYTES:
-        if time.monotonic() > deadline:
-            raise ConfigurationError(
-                f"{path} holds {len(content)} bytes, and an Ed25519 key has {KEY_BYTES}: put it"
-                " back from your backup; or, if there is none, move the file aside and a new key"
-                " is made (to verify what the old one signed, its public key is needed then)"
-            )
-        time.sleep(0.01)
-    return SigningKey(content)
 
 
 def _register(key: SigningKey, path: Path) -> None:

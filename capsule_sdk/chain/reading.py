@@ -7,9 +7,9 @@ which is safe since a chain only grows. What is added after the start is left ou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -21,7 +21,7 @@ from .postgresql import PostgresServer
 from .sqlite import SQLiteFile, open_for_reading
 from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule, tenant_key
 
-__all__ = ["Glance", "read_file", "read_server"]
+__all__ = ["ChainReader", "Glance", "Head", "read_file", "read_head", "read_server"]
 
 _ROWS_PER_PAGE = 200
 _IDS_PER_QUERY = 500
@@ -30,15 +30,14 @@ _IDS_PER_QUERY = 500
 def read_file(path: Path) -> Iterator[StoredCapsule]:
     """Yield the rows that the chain in a SQLite file has now, without holding it in memory.
 
+    Rows without a sequence, which no writer leaves behind, come first.
+
     Raises:
         ChainUnavailable: the file is missing, unreadable or damaged, or holds no chain.
 
     """
-    file = SQLiteFile(path, open_for_reading)
-    try:
-        yield from _pages(file.connection, SQLITE_TABLE, sa.true(), str(path))
-    finally:
-        file.close()
+    with closing(ChainReader(path)) as reader:
+        yield from reader.rows()
 
 
 def read_server(url: str, tenant: str | None = None) -> Iterator[StoredCapsule]:
@@ -53,24 +52,105 @@ def read_server(url: str, tenant: str | None = None) -> Iterator[StoredCapsule]:
         ConfigurationError: the URL or an option in it cannot be used, or the driver is missing.
 
     """
-    server = PostgresServer(url, read_only=True)
-    chain = _chain_of(tenant)
+    with closing(ChainReader(url, tenant)) as reader:
+        yield from reader.rows()
+
+
+class ChainReader:
+    """One chain and one connection to it, which is kept between two readings until it is closed.
+
+    Args:
+        place: a SQLite file, or the URL of a PostgreSQL database.
+        tenant: whose chain, in PostgreSQL; ``None`` is the global one.
+
+    Raises:
+        ConfigurationError: the URL or an option in it cannot be used, or the driver is missing.
+
+    """
+
+    def __init__(self, place: Path | str, tenant: str | None = None) -> None:
+        self._reader, self._table = _reader_of(place)
+        self._chain = sa.true() if isinstance(place, Path) else _chain_of(tenant)
+
+    def rows(self, after: int | None = None) -> Iterator[StoredCapsule]:
+        """Yield the rows that the chain has now, without holding it in memory.
+
+        Args:
+            after: only those behind this sequence; rows whose sequence is no number are left out then.
+
+        Raises:
+            ChainUnavailable: the store cannot be read, or holds no chain.
+
+        """
+        connect, table = self._reader.connection, self._table
+        if after is None:
+            return _pages(connect, table, self._chain)
+        rows = _pages(connect, table, sa.and_(self._chain, table.c.sequence > after))
+        return (row for row in rows if isinstance(row.sequence, int))
+
+    def last_sequence(self) -> int | None:
+        """Return the last sequence; ``None`` where there is none, or it is no number.
+
+        Raises:
+            ChainUnavailable: the store cannot be read, or holds no chain.
+
+        """
+        with self._reader.connection() as connection:
+            last = connection.scalar(sa.select(sa.func.max(self._table.c.sequence)).where(self._chain))
+            connection.rollback()
+        return last if isinstance(last, int) else None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._reader.close()
+
+
+class Head(NamedTuple):
+    """The last capsule of a chain as it is stored, and the hash of the first, which names the chain."""
+
+    capsule: StoredCapsule
+    first_hash: str | None
+
+
+def read_head(place: Path | str, tenant: str | None = None) -> Head | None:
+    """Return the last capsule of a chain as it is stored; ``None`` for a chain that has none.
+
+    Args:
+        place: a SQLite file, or the URL of a PostgreSQL database.
+        tenant: whose chain, in PostgreSQL; ``None`` is the global one.
+
+    Raises:
+        ChainUnavailable: the store cannot be read, or was tampered with.
+        ConfigurationError: the URL or an option in it cannot be used, or the driver is missing.
+
+    """
+    reader, table = _reader_of(place)
+    chain = sa.true() if table is SQLITE_TABLE else _chain_of(tenant)
+    column = table.c
+    last = sa.select(*(column[field] for field in StoredCapsule._fields))
+    last = last.where(chain, column.sequence.is_not(None)).order_by(column.sequence.desc()).limit(1)
+    first = sa.select(column.hash).where(chain, column.sequence == 0)
     try:
-        yield from _pages(server.connection, POSTGRESQL_TABLE, chain, postgresql_identity(url))
+        with reader.connection() as connection:
+            row, first_hash = connection.execute(last).first(), connection.scalar(first)
+            connection.rollback()
     finally:
-        server.close()
+        reader.close()
+    if row is None:
+        return None
+    if not isinstance(row.sequence, int):
+        raise ChainUnavailable(
+            f"{place if isinstance(place, Path) else postgresql_identity(place)} was tampered with:"
+            f" its last sequence is {row.sequence!r}, no number"
+        )
+    return Head(StoredCapsule(*row), first_hash)
 
 
 class Glance:
     """One look at all that a store holds, for whoever does not want to read it."""
 
     def __init__(self, place: Path | str) -> None:
-        if isinstance(place, Path):
-            self._reader: SQLiteFile | PostgresServer = SQLiteFile(place, open_for_reading)
-            self._table = SQLITE_TABLE
-        else:
-            self._reader = PostgresServer(place, read_only=True)
-            self._table = POSTGRESQL_TABLE
+        self._reader, self._table = _reader_of(place)
 
     def count(self) -> tuple[int, str | None]:
         """Return how many capsules there are, and when the last of them was sealed.
@@ -125,6 +205,12 @@ class Glance:
             return rows
 
 
+def _reader_of(place: Path | str) -> tuple[SQLiteFile | PostgresServer, sa.Table]:
+    if isinstance(place, Path):
+        return SQLiteFile(place, open_for_reading), SQLITE_TABLE
+    return PostgresServer(place, read_only=True), POSTGRESQL_TABLE
+
+
 def _chain_of(tenant: str | None) -> sa.ColumnElement[bool]:
     """Return the condition for a tenant's rows: by the id as given, and as capsules of ours name it."""
     column = POSTGRESQL_TABLE.c.tenant_id
@@ -145,7 +231,6 @@ def _pages(
     connect: Callable[[], AbstractContextManager[sa.Connection]],
     table: sa.Table,
     chain: sa.ColumnElement[bool],
-    name: str,
 ) -> Iterator[StoredCapsule]:
     column = table.c
     place = sa.tuple_(column.sequence, column.id)
@@ -154,13 +239,13 @@ def _pages(
     with connect() as connection:
         end = connection.scalar(sa.select(sa.func.max(column.sequence)).where(chain))
         # null is nowhere in an order; it is looked at so as not to be passed over
-        page = page.where(sa.or_(column.sequence <= sa.literal(end), column.sequence.is_(None)))
+        astray = connection.execute(page.where(column.sequence.is_(None)).limit(None)).all()
+        page = page.where(column.sequence <= sa.literal(end))
         rows = connection.execute(page).all()
         connection.rollback()
+    yield from (StoredCapsule(*row) for row in astray)
     while rows:
         for row in rows:
-            if row.sequence is None:
-                raise ChainUnavailable(f"{name} was tampered with: {row.id} has no sequence")
             yield StoredCapsule(*row)
         last = sa.tuple_(sa.literal(rows[-1].sequence), sa.literal(rows[-1].id))
         with connect() as connection:

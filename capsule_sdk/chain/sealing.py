@@ -13,11 +13,12 @@ import os
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from nacl.signing import SigningKey
 from qp_capsule import Capsule, CapsuleType, Seal, SealError, compute_hash
 
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
 
-from .keys import ensure_key
+from .keys import ensure_key, read_key
 
 __all__ = ["Draft", "SealGuard", "draft", "unseal"]
 
@@ -46,6 +47,16 @@ class SealGuard:
         except OSError as error:
             raise ChainUnavailable(f"the signing key {path} cannot be used: {error}") from error
         self._prepared_in = os.getpid()
+
+    def signing_key(self) -> SigningKey:
+        """Return the key as it lies in its file; after a rotation that is the new one.
+
+        Raises:
+            ConfigurationError: the file is no key.
+            OSError: there is none, or it cannot be read.
+
+        """
+        return read_key(self._seal.key_path)
 
     def seal(self, capsule: Capsule) -> None:
         """Seal a capsule that is linked.

@@ -191,13 +191,15 @@ def is_database(path: Path) -> bool:
 
 def _open_read_only(path: Path, options: str) -> sa.Connection:
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(
+        raw = sqlite3.connect(
             f"file:{quote(str(path))}?{options}",
             uri=True,
             timeout=BUSY_TIMEOUT,
             isolation_level=None,
             check_same_thread=False,
         )
+        raw.text_factory = _text  # one row that is no UTF-8 must not hide the others
+        return raw
 
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -207,6 +209,10 @@ def _open_read_only(path: Path, options: str) -> sa.Connection:
         connection.close()
         raise
     return connection
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
 
 
 class _WriteLock:

@@ -59,6 +59,10 @@ class ChainTransaction(Protocol):
         """Return sequence and hash of the last capsule, or ``None`` for an empty chain."""
         ...
 
+    def first(self, tenant: str | None) -> str | None:
+        """Return the hash of the capsule at sequence 0, or ``None`` where there is none."""
+        ...
+
     def present(self, ids: Iterable[str]) -> set[str]:
         """Return those of the ids that the store holds already."""
         ...
@@ -165,9 +169,7 @@ class TableTransaction:
         """
         column = self._table.c
         query = sa.select(column.sequence, column.hash).order_by(column.sequence.desc()).limit(1)
-        if "tenant_id" in column:
-            query = query.where(column.tenant_id == tenant)
-        row = self._connection.execute(query).first()
+        row = self._connection.execute(query.where(self._chain_of(tenant))).first()
         if row is None:
             return None
         if not isinstance(row.sequence, int):
@@ -177,6 +179,13 @@ class TableTransaction:
             )
         return row.sequence, row.hash
 
+    def first(self, tenant: str | None) -> str | None:
+        """Return the hash of the capsule at sequence 0, or ``None`` where there is none."""
+        column = self._table.c
+        query = sa.select(column.hash).where(column.sequence == 0, self._chain_of(tenant))
+        found: str | None = self._connection.scalar(query)
+        return found
+
     def present(self, ids: Iterable[str]) -> set[str]:
         """Return those of the ids that the table holds already."""
         wanted, column = list(ids), self._table.c.id
@@ -185,6 +194,10 @@ class TableTransaction:
             some = wanted[start : start + _IDS_PER_QUERY]
             found.update(self._connection.scalars(sa.select(column).where(column.in_(some))))
         return found
+
+    def _chain_of(self, tenant: str | None) -> sa.ColumnElement[bool]:
+        column = self._table.c
+        return column.tenant_id == tenant if "tenant_id" in column else sa.true()
 
     def _insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
         names = self._table.c.keys()

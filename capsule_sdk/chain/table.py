@@ -130,7 +130,10 @@ POSTGRESQL_TABLE: Final = _table(
 
 
 class StoredCapsule(NamedTuple):
-    """A capsule as it lies in the table: its content as text, and its seal."""
+    """A capsule as it lies in the table: its content as text, its seal, and what it is found by.
+
+    In a database that somebody has tampered with, any of them may be of any type, or null.
+    """
 
     id: str
     sequence: int
@@ -140,3 +143,6 @@ class StoredCapsule(NamedTuple):
     signature_pq: str | None
     signed_at: str | None
     signed_by: str | None
+    type: str
+    previous_hash: str | None
+    session_id: str | None

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from nacl.signing import SigningKey
 from qp_capsule import Capsule, Seal
 
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
@@ -67,6 +68,30 @@ class ChainWriter:
             for capsule in capsules:
                 unseal(capsule)
             raise
+
+    def tenant_of(self, capsule: Capsule) -> str | None:
+        """Tell in which of its chains the store keeps this capsule."""
+        return self._store.tenant_of(capsule)
+
+    def first_hash(self, tenant: str | None) -> str | None:
+        """Return the hash of the first capsule of a chain, or ``None`` where there is none.
+
+        Raises:
+            ChainUnavailable: the store cannot be read.
+
+        """
+        with self._store.transaction({tenant}) as transaction:
+            return transaction.first(tenant)
+
+    def signing_key(self) -> SigningKey:
+        """Return the key that seals, as it lies in its file.
+
+        Raises:
+            ConfigurationError: the file is no key.
+            OSError: there is none, or it cannot be read.
+
+        """
+        return self._seal.signing_key()
 
     def close(self) -> None:
         """Let go of the store."""

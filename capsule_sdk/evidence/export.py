@@ -1,37 +1,41 @@
-"""Export: a chain out of its database, as the JSON that ``capsule verify`` and CPS readers take.
+"""Export: a chain, or some of its records, out of wherever they are, into a file.
 
-CPS 3.5 verifies the stored document, so the stored text goes out as it is: no number is printed
-anew and no field is added, left out or reordered. Only the seal is put behind it.
+CPS 3.5 verifies the stored document, so the stored text goes out as it is: no number is printed anew and no
+field is added, left out or reordered. Only the seal is put behind it. Everything streams.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import csv
+import io
 import os
-import stat
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Final, TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import IO, Any, TextIO
 
-from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
-from capsule_sdk.chain.reading import read_file, read_server
-from capsule_sdk.chain.sqlite import is_database
-from capsule_sdk.chain.table import StoredCapsule
-from capsule_sdk.errors import ChainUnavailable, ConfigurationError, ExportError
+from capsule_sdk.errors import EvidenceError
 
-__all__ = ["SEAL_FIELDS", "export_chain", "read_chain"]
+from .bundle import write_bundle
+from .entries import Entry
+from .replacing import replacing
+from .selection import Selection, select
+from .sources import Source, SourceName, open_source
+from .summary import FIELDS, row, summary_of
 
-#: What CPS puts beside the content, outside the hash.
-SEAL_FIELDS: Final = ("hash", "signature", "signature_pq", "signed_at", "signed_by")
+__all__ = ["Form", "export", "export_chain", "intact", "read_chain"]
 
 
-#: What names a chain: see `read_chain`.
-Source = str | os.PathLike[str] | None
+class Form(StrEnum):
+    """What an export can be written as."""
+
+    JSON = "json"  #: a list, the form that ``capsule verify`` reads
+    JSONL = "jsonl"  #: one record a line
+    CSV = "csv"  #: the fields that records are found by, for a spreadsheet; it proves nothing
+    BUNDLE = "zip"  #: records and what it takes to check them
 
 
-def read_chain(source: Source = None, *, tenant: str | None = None) -> Iterator[dict[str, Any]]:
+def read_chain(source: SourceName = None, *, tenant: str | None = None) -> Iterator[dict[str, Any]]:
     """Yield the sealed records of a chain in sequence order: stored content and seal.
 
     Args:
@@ -40,20 +44,23 @@ def read_chain(source: Source = None, *, tenant: str | None = None) -> Iterator[
         tenant: whose chain, in PostgreSQL; ``None`` is the global one, of records without tenant.
 
     Raises:
-        ExportError: there is no chain, or it cannot be read.
+        EvidenceError: there is no chain, or it cannot be read.
 
     """
-    for document, seal, _ in _records(source, tenant):
-        yield {**document, **seal}
+    opened = open_source(source, tenant=tenant)
+    for entry in intact(opened, opened.entries()):
+        record = entry.record()
+        assert record is not None  # noqa: S101 - it is intact
+        yield record
 
 
 def export_chain(
-    source: Source, out: str | os.PathLike[str] | TextIO, *, tenant: str | None = None
+    source: SourceName, out: str | os.PathLike[str] | TextIO, *, tenant: str | None = None
 ) -> int:
-    """Write the chain as a JSON array, one record a line, and return how many there are.
+    """Write a whole chain as a JSON list, and return how many records it has.
 
-    The database is opened read-only and read page by page, so memory does not grow with it and
-    writers go on. What they add after the start is left out.
+    A database is opened read-only and read page by page, so memory does not grow with it and writers go on.
+    What they add after the start is left out.
 
     Args:
         source: a path, a ``sqlite:///`` or a ``postgresql://`` URL; ``None`` is qp-capsule's
@@ -63,112 +70,113 @@ def export_chain(
         tenant: whose chain, in PostgreSQL; ``None`` is the global one, of records without tenant.
 
     Raises:
-        ExportError: there is no chain, it cannot be read, or ``out`` cannot be written.
+        EvidenceError: there is no chain, it cannot be read, or ``out`` cannot be written.
 
     """
-    records = _records(source, tenant)
+    return export(open_source(source, tenant=tenant), out)
+
+
+def export(
+    source: Source,
+    out: str | os.PathLike[str] | TextIO,
+    *,
+    form: Form = Form.JSON,
+    selection: Selection | None = None,
+    manifest: Mapping[str, Any] | None = None,
+) -> int:
+    """Write the records of a chain, or some of them, and return how many there are.
+
+    Args:
+        source: see `capsule_sdk.evidence.sources.open_source`.
+        out: as for `export_chain`.
+        form: what to write; a bundle goes to a path only.
+        selection: which records; all of them unless given.
+        manifest: what a bundle says of itself; see `capsule_sdk.evidence.manifest`.
+
+    Raises:
+        EvidenceError: there is no chain, it cannot be read, or ``out`` cannot be written.
+
+    """
+    entries = intact(source, select(source.entries, selection or Selection()))
     if not isinstance(out, str | os.PathLike):
-        return _write(records, out)
-    path = Path(out)
-    _refuse_to_replace_a_database(path)
+        if form is Form.BUNDLE:
+            raise EvidenceError("a bundle is no text: give a file to write it to")
+        return _WRITERS[form](entries, out)
+    with replacing(out) as file:
+        if form is Form.BUNDLE:
+            texts = (entry.record_text() for entry in entries)
+            return write_bundle(texts, manifest or {}, file)
+        with _as_text(file) as text:
+            return _WRITERS[form](entries, text)
+
+
+def intact(source: Source, entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield entries as long as each is a JSON object with a place in the chain.
+
+    Raises:
+        EvidenceError: one is not. Such a chain is to be kept as it is.
+
+    """
+    for place, entry in enumerate(entries):
+        sequence, key = (
+            (entry.columns.sequence, entry.columns.id) if entry.columns else (place, None)
+        )
+        if sequence is None:
+            problem = f"{key} has no sequence"
+        elif entry.content() is None:
+            problem = f"what it holds at sequence {sequence} is no JSON object"
+        else:
+            yield entry
+            continue
+        raise EvidenceError(
+            f"{source.name} was damaged or tampered with: {problem}; keep it as evidence (`capsuled"
+            " verify` says all that is wrong with it), and go back to an earlier export or backup"
+        )
+
+
+@contextlib.contextmanager
+def _as_text(file: IO[bytes]) -> Iterator[TextIO]:
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
     try:
-        if path.exists() and not path.is_file():  # a pipe, a device: a directory fails by itself
-            with path.open("w", encoding="utf-8") as file:
-                return _write(records, file)
-        return _write_whole(records, path)
-    except OSError as error:
-        raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
+        yield text
+    finally:
+        text.detach()
 
 
-#: A stored document, its seal, and the document as the text that was stored.
-_Record = tuple[dict[str, Any], dict[str, Any], str]
-
-
-def _write_whole(records: Iterator[_Record], path: Path) -> int:
-    path = Path(os.path.realpath(path))
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            count = _write(records, file)
-            if path.exists():
-                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-    return count
-
-
-def _write(records: Iterator[_Record], file: TextIO) -> int:
+def _write_json(entries: Iterable[Entry], file: TextIO) -> int:
     count = 0
-    for document, seal, text in records:
+    for entry in entries:
         file.write(",\n" if count else "[\n")
-        file.write(_splice(text, seal, empty=not document))
+        file.write(entry.record_text())
         count += 1
     file.write("\n]\n" if count else "[]\n")
     return count
 
 
-def _splice(text: str, seal: dict[str, Any], *, empty: bool) -> str:
-    """Put the seal into the object that the text holds, behind everything else.
-
-    Were there a key of the same name, the later one counts in JSON readers, as in qp-capsule.
-    """
-    return f"{text.strip()[:-1]}{'' if empty else ', '}{json.dumps(seal)[1:]}"
-
-
-def _records(source: Source, tenant: str | None) -> Iterator[_Record]:
-    try:
-        name, rows = _rows(source, tenant)
-        row = None
-        for row in rows:
-            document = _document(row.data, name, row.sequence)
-            yield document, {field: _seal_field(row, field) for field in SEAL_FIELDS}, row.data
-        if row is None and tenant is not None:
-            raise ExportError(f"{name} holds no capsules of tenant {tenant!r}: check the spelling")
-    except (ChainUnavailable, ConfigurationError) as error:
-        raise ExportError(str(error)) from error
+def _write_lines(entries: Iterable[Entry], file: TextIO) -> int:
+    count = 0
+    for count, entry in enumerate(entries, 1):  # noqa: B007 - the last number is how many there are
+        # A line break can only stand between two tokens: inside a text JSON has it escaped.
+        file.write(entry.record_text().replace("\n", " ").replace("\r", " ") + "\n")
+    return count
 
 
-def _rows(source: Source, tenant: str | None) -> tuple[str, Iterator[StoredCapsule]]:
-    if is_postgresql(source):
-        return postgresql_identity(str(source)), read_server(str(source), tenant)
-    path = sqlite_path(source)
-    if tenant is not None:
-        raise ExportError(f"{path} holds one chain, of all tenants: leave out the tenant")
-    if not path.is_file():
-        raise ExportError(
-            f"there is no database at {path}: name the one your capsules are in"
-            + (", or set QUANTUMPIPES_DATA_DIR as your program has it" if source is None else "")
-        )
-    return str(path), read_file(path)
+def _write_csv(entries: Iterable[Entry], file: TextIO) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(FIELDS)
+    count = 0
+    for count, entry in enumerate(entries, 1):  # noqa: B007 - see above
+        writer.writerow(map(_cell, row(summary_of(entry.record() or {}))))
+    return count
 
 
-def _document(text: object, name: str, sequence: object) -> dict[str, Any]:
-    try:
-        document = json.loads(text) if isinstance(text, str) else None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise ExportError(
-            f"{name} was damaged or tampered with: what it holds at sequence {sequence} is no JSON"
-            " object; keep it as evidence, and go back to an earlier export or backup"
-        )
-    return document
+def _cell(text: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula (OWASP, CSV injection)."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _seal_field(row: Any, name: str) -> str | None:
-    value = getattr(row, name)
-    return str(value) if value else (None if name == "signed_at" else "")
-
-
-def _refuse_to_replace_a_database(path: Path) -> None:
-    """Keep ``capsuled export capsules.db`` from replacing the chain by a JSON file."""
-    if path.is_file() and is_database(path):
-        raise ExportError(
-            f"{path} is a database and is not overwritten; to export it, name it as the source"
-            " (--db)"
-        )
+_WRITERS: Mapping[Form, Callable[[Iterable[Entry], TextIO], int]] = {
+    Form.JSON: _write_json,
+    Form.JSONL: _write_lines,
+    Form.CSV: _write_csv,
+}

@@ -1,28 +1,131 @@
-"""Tree: capsules as a person reads them, each under the task that made it. Pure: data in, text out.
+"""Tree: every record under the task that made it, in the order they started. Pure: data in, lines out.
 
-What a chain holds was partly written by users and models, and is shown on a terminal: characters
-that are not printable MUST NOT reach it. Malformed records are shown as such, never raised about.
+None is lost, whatever the records hold: what has no parent here stands at the root, and so does one of each
+circle; both say so. A node keeps what one line shows, not the record, so that large chains fit into memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["render_tree"]
+from . import wording
+from .summary import Summary, section, summary_of
 
-_MARKS = {"success": "✓", "failure": "✗", "blocked": "⊘", "partial": "◐", "pending": "…"}
+__all__ = ["Line", "Node", "node_of", "render_tree", "tree_lines", "tree_of", "walk"]
+
 _DEEPEST_INDENT = 20
 _NARROWEST = 40  # columns that a line keeps for its content however deep it stands
+_KEPT = 300  # characters of a text that a node keeps
 
 
-def render_tree(capsules: Iterable[Mapping[str, Any]], *, width: int = 100) -> str:
-    """Return the capsules as lines of text, children under parents, in the order they started.
+@dataclass(slots=True, eq=False)
+class Node:
+    """A record in the tree.
+
+    Attributes:
+        summary: what it says of itself, long texts cut.
+        index: its place among the records that were given.
+        counted: whether its parent counts it among its children.
+        children: what hangs under it.
+        notes: what is out of the ordinary about its place.
+
+    """
+
+    summary: Summary
+    index: int
+    counted: bool
+    children: list[Node] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class Line(NamedTuple):
+    """A node, how deep it stands, and the branch that is drawn before it."""
+
+    node: Node
+    depth: int
+    branch: str
+
+
+def node_of(record: object, index: int) -> Node:
+    """Return a record's node, which no other hangs under yet.
 
     Args:
-        capsules: sealed or unsealed records, in any order.
+        record: content and seal in one; anything else gets a node that says that it is no capsule.
+        index: its place among the others.
+
+    """
+    summary = summary_of(record)
+    environment = (
+        section(section(record, "context"), "environment") if isinstance(record, Mapping) else {}
+    )
+    kept = map(_kept, summary)
+    return Node(Summary._make(kept), index, environment.get("counted_by_parent") is not False)
+
+
+def tree_of(nodes: Iterable[Node]) -> list[Node]:
+    """Hang nodes, in any order, under each other, and return those that stand at the root.
+
+    A node may be used once. Of several with one id, the first gets the children.
+    """
+    grown = list(nodes)
+    by_id: dict[str, Node] = {}
+    for node in grown:
+        if node.summary.id is not None:
+            by_id.setdefault(node.summary.id.lower(), node)
+    parents = {node.index: _parent(node, by_id) for node in grown}
+    roots = []
+    for node in grown:
+        parent = parents[node.index]
+        if parent is not None:
+            parent.children.append(node)
+        else:
+            if node.summary.parent_id:
+                name = wording.one_line(node.summary.parent_id)[:8]
+                node.notes.append(f"under {name}, not shown here")
+            roots.append(node)
+    for node in grown:
+        node.children.sort(key=_order)
+        shown = sum(child.counted for child in node.children)
+        if (node.summary.children_started or 0) > shown:
+            node.notes.append(f"{shown} of {node.summary.children_started} children shown")
+    roots.sort(key=_order)
+    return roots + _circles(grown, roots, parents)
+
+
+def walk(roots: Sequence[Node]) -> Iterator[Line]:
+    """Yield the nodes from the roots down, each before its children."""
+    for root in roots:
+        waiting = [(root, 0, "", "")]
+        while waiting:
+            node, depth, branch, indent = waiting.pop()
+            yield Line(node, depth, branch)
+            last = len(node.children) - 1
+            for place in range(last, -1, -1):
+                child = node.children[place]
+                if depth >= _DEEPEST_INDENT:
+                    waiting.append((child, depth + 1, branch, indent))
+                elif place == last:
+                    waiting.append((child, depth + 1, f"{indent}└─ ", f"{indent}   "))
+                else:
+                    waiting.append((child, depth + 1, f"{indent}├─ ", f"{indent}│  "))
+
+
+def tree_lines(roots: Sequence[Node], *, width: int) -> Iterator[str]:
+    """Yield one line of plain text for each node."""
+    for node, _, branch in walk(roots):
+        notes = f"  ({'; '.join(node.notes)})" if node.notes else ""
+        room = max(_NARROWEST, width - len(branch) - len(notes))
+        yield f"{branch}{_cut(_text(node), room)}{notes}"
+
+
+def render_tree(records: Iterable[Mapping[str, Any]], *, width: int = 100) -> str:
+    """Return records as lines of text, children under parents, in the order they started.
+
+    Args:
+        records: sealed or unsealed, in any order.
         width: columns that a line may take.
 
     Returns:
@@ -30,157 +133,61 @@ def render_tree(capsules: Iterable[Mapping[str, Any]], *, width: int = 100) -> s
         root with a note, and so does one of each circle.
 
     """
-    nodes = [_node(record, index) for index, record in enumerate(capsules)]
-    by_id: dict[str, _Node] = {}
-    for node in nodes:
-        by_id.setdefault(node.id, node)
-    roots = []
-    for node in nodes:
-        parent = by_id.get(node.parent_id) if node.parent_id else None
-        if parent is not None:
-            parent.children.append(node)
-        else:
-            if node.parent_id:
-                node.notes.append(f"under {node.parent_id[:8]}, not shown here")
-            roots.append(node)
-    for node in nodes:
-        node.children.sort(key=_order)
-        if node.started_children > len(node.children):
-            node.notes.append(f"{len(node.children)} of {node.started_children} children shown")
-    lines: list[str] = []
-    for node in sorted(roots, key=_order):
-        _draw(node, lines, width)
-    for node in sorted(nodes, key=_order):
-        if not node.drawn:
-            node.notes.append("its parents form a circle")
-            _draw(node, lines, width)
-    return "\n".join(lines)
+    nodes = (node_of(record, index) for index, record in enumerate(records))
+    return "\n".join(tree_lines(tree_of(nodes), width=width))
 
 
-@dataclass(slots=True, eq=False)
-class _Node:
-    index: int
-    id: str
-    parent_id: str
-    started: float
-    text: str
-    started_children: int = 0
-    notes: list[str] = field(default_factory=list)
-    children: list[_Node] = field(default_factory=list)
-    drawn: bool = False
+def _parent(node: Node, by_id: Mapping[str, Node]) -> Node | None:
+    parent_id = node.summary.parent_id
+    return None if parent_id is None else by_id.get(parent_id.lower())
 
 
-def _order(node: _Node) -> tuple[float, int]:
-    return node.started, node.index
-
-
-def _draw(root: _Node, lines: list[str], width: int) -> None:
-    waiting = [(root, "", "", 0)]
-    while waiting:
-        node, branch, indent, depth = waiting.pop()
-        if node.drawn:
+def _circles(
+    nodes: Sequence[Node], roots: Sequence[Node], parents: Mapping[int, Node | None]
+) -> list[Node]:
+    """Open each circle of parents at the node that started first, and return those nodes."""
+    reached = {line.node.index for line in walk(roots)}
+    opened = []
+    for node in sorted((node for node in nodes if node.index not in reached), key=_order):
+        if node.index in reached:
             continue
-        node.drawn = True
-        notes = f"  ({'; '.join(node.notes)})" if node.notes else ""
-        room = max(_NARROWEST, width - len(branch) - len(notes))
-        lines.append(branch + _cut(node.text, room) + notes)
-        last = len(node.children) - 1
-        for place, child in reversed(list(enumerate(node.children))):
-            if depth >= _DEEPEST_INDENT:
-                waiting.append((child, branch, indent, depth))
-            elif place == last:
-                waiting.append((child, f"{indent}└─ ", f"{indent}   ", depth + 1))
-            else:
-                waiting.append((child, f"{indent}├─ ", f"{indent}│  ", depth + 1))
+        first = min(_circle_above(node, parents), key=_order)
+        parent = parents[first.index]
+        assert parent is not None  # noqa: S101 - or it would stand at the root
+        parent.children.remove(first)
+        first.notes.append("its parents form a circle")
+        opened.append(first)
+        reached.update(line.node.index for line in walk([first]))
+    return opened
 
 
-def _node(record: object, index: int) -> _Node:
-    if not isinstance(record, Mapping):
-        return _Node(index, f"#{index}", "", float("inf"), f"? record {index} is no capsule")
-    outcome = _section(record, "outcome")
-    children = _section(_section(outcome, "metrics"), "children").get("started")
-    return _Node(
-        index=index,
-        id=_text(record.get("id")) or f"#{index}",
-        parent_id=_text(record.get("parent_id")),
-        started=_seconds(_section(record, "trigger").get("timestamp")),
-        text="  ".join(part for part in _parts(record) if part),
-        started_children=children if isinstance(children, int) else 0,
-    )
+def _circle_above(node: Node, parents: Mapping[int, Node | None]) -> list[Node]:
+    """Follow the parents until one comes again; return those between."""
+    path: dict[int, Node] = {}
+    above: Node | None = node
+    while above is not None and above.index not in path:
+        path[above.index] = above
+        above = parents[above.index]
+    passed = list(path.values())
+    return passed[passed.index(above) :] if above is not None else passed
 
 
-def _parts(record: Mapping[str, Any]) -> Iterable[str]:
-    outcome, execution = _section(record, "outcome"), _section(record, "execution")
-    status = _text(outcome.get("status"))
-    mark = _MARKS.get(status, "?")
-    yield mark if status == "success" else f"{mark} {status or 'no status'}"
-    yield _name(record)
-    yield f"[{_text(record.get('type')) or 'no type'}]"
-    yield _duration(execution.get("duration_ms"))
-    figures = {**_section(execution, "resources_used"), **_section(outcome, "metrics")}
-    yield _tokens(figures.get("tokens_in"), figures.get("tokens_out"))
-    cost = _text(figures.get("cost_usd"))
-    yield f"${cost}" if cost not in {"", "0"} else ""
-    yield _authority(_section(record, "authority"))
-    words = _text(_section(record, "trigger").get("request")) or _text(outcome.get("summary"))
-    yield f'"{words}"' if words else ""
+def _order(node: Node) -> tuple[float, int]:
+    started = node.summary.started
+    return float("inf") if started is None else started.timestamp(), node.index
 
 
-def _name(record: Mapping[str, Any]) -> str:
-    """Return what was called: the model's entry point and the model, or the task's own name."""
-    source = _text(_section(record, "trigger").get("source"))
-    calls = _section(record, "execution").get("tool_calls")
-    first = calls[0] if isinstance(calls, Sequence) and calls else None
-    tool = _text(first.get("tool")) if isinstance(first, Mapping) else ""
-    if source == "litellm" or (not source and tool.startswith("litellm.")):
-        model = _text(_section(record, "reasoning").get("model"))
-        return f"{tool or source} {model}".rstrip()
-    return source or "(no name)"
+def _kept(value: Any) -> Any:
+    """Cut long texts, and keep those that many records share once."""
+    if not isinstance(value, str):
+        return value
+    return sys.intern(value) if len(value) <= _KEPT else f"{value[: _KEPT - 1]}…"
 
 
-def _authority(authority: Mapping[str, Any]) -> str:
-    kind = _text(authority.get("type"))
-    if kind in {"", "autonomous"}:
-        return ""
-    approver = _text(authority.get("approver"))
-    reason = _text(authority.get("policy_reference")) or _text(authority.get("escalation_reason"))
-    return f"{kind}{f' by {approver}' if approver else ''}{f' ({reason})' if reason else ''}"
-
-
-def _duration(milliseconds: object) -> str:
-    if not isinstance(milliseconds, int | float) or isinstance(milliseconds, bool):
-        return ""
-    if milliseconds < 1000:
-        return f"{milliseconds:.0f} ms"
-    if milliseconds < 60_000:
-        return f"{milliseconds / 1000:.1f} s"
-    return f"{milliseconds / 60_000:.1f} min"
-
-
-def _tokens(tokens_in: object, tokens_out: object) -> str:
-    known = [_text(tokens) or "?" for tokens in (tokens_in, tokens_out)]
-    return "" if set(known) <= {"?", "0"} else f"{known[0]}→{known[1]} tokens"
-
-
-def _section(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = record.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _seconds(timestamp: object) -> float:
-    try:
-        moment = datetime.fromisoformat(str(timestamp))
-    except ValueError:
-        return float("inf")
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _text(value: object) -> str:
-    """Return the value as one line without control characters, escape sequences and bidi marks."""
-    if value is None or isinstance(value, Mapping | list):
-        return ""
-    printable = (char if char.isprintable() else " " for char in str(value)[:1000])
-    return " ".join("".join(printable).split())
+def _text(node: Node) -> str:
+    if node.summary == Summary():
+        return f"? record {node.index} is no capsule"
+    return "  ".join(filter(None, wording.parts(node.summary)))
 
 
 def _cut(text: str, room: int) -> str:

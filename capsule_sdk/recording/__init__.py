@@ -2,6 +2,7 @@
 
 `recorder` is the callers' side, `safekeeping` what is written of a record before the user's code goes on,
 `line` the order in which records wait (`holding` what they wait for), `rounds` the writer's work, `outbox`
-the way into the chain, `recovery` what other processes have left behind, `forking` what a fork means,
-`stats` the figures, `default` the one recorder of the process and `configure`.
+the way into the chain, `checkpointing` what is signed of it, `recovery` what other processes have left
+behind, `forking` what a fork means, `stats` the figures, `default` the one recorder of the process and
+`configure`.
 """

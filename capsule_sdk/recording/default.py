@@ -58,6 +58,9 @@ def configure(
     settle_timeout: float | None = None,
     exit_timeout: float | None = None,
     journal: str | os.PathLike[str] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_capsules: int | None = None,
+    checkpoint_seconds: float | None = None,
 ) -> Recorder:
     """Set up the default recorder. Calling it again flushes and replaces the one before.
 
@@ -77,6 +80,10 @@ def configure(
         exit_timeout: seconds the end of the process waits for the chain; 10 by default.
         journal: directory for the journals that keep records safe until they are in the chain; by default
             ``journal`` beside a SQLite file, and in qp-capsule's data directory for every other store.
+        checkpoint: directory, which has to be there, for signed checkpoints of the chain; without it
+            none are written. Not with a custom storage, whose chain is not linked here.
+        checkpoint_capsules: capsules after which a checkpoint is written; 1000 by default.
+        checkpoint_seconds: seconds that a capsule waits at most for one; 60 by default.
 
     Returns:
         The recorder, which is now the default one.
@@ -100,6 +107,9 @@ def configure(
             "settle_timeout": settle_timeout,
             "exit_timeout": exit_timeout,
             "journal": _directory(journal),
+            "checkpoint": _directory(checkpoint),
+            "checkpoint_capsules": checkpoint_capsules,
+            "checkpoint_seconds": checkpoint_seconds,
         }
     )
     if capsules is None:
@@ -276,6 +286,8 @@ def _located(settings: Settings, *, variable: bool) -> Settings:
 
 def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
     url = None if capsules is not None else settings.url
+    if settings.checkpoint is not None:
+        settings = _with_checkpoints(settings, capsules)
 
     def open_chain() -> Chain:
         from ..chain import open_chain  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
@@ -293,6 +305,21 @@ def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
         return journals_of(identity(), settings.journal)
 
     return Recorder(settings, open_chain, identity, journals)
+
+
+def _with_checkpoints(settings: Settings, capsules: Capsules | None) -> Settings:
+    """Fix the directory, and refuse a storage whose heads nobody here knows."""
+    if capsules is not None:
+        from ..chain import chain_identity, is_written_by_us  # noqa: PLC0415 - imports SQLAlchemy
+
+        chain_identity(capsules)  # says what is wrong with what is no Capsules at all
+        if not is_written_by_us(capsules):
+            raise ConfigurationError(
+                f"checkpoint= cannot be used with {type(capsules.storage).__name__}, a storage that links"
+                " its chain by itself: leave it out (and CAPSULE_SDK_CHECKPOINT unset), or record to a"
+                " SQLite file or PostgreSQL"
+            )
+    return replace(settings, checkpoint=_directory(settings.checkpoint))
 
 
 def _after_fork_in_child() -> None:

@@ -22,10 +22,12 @@ from typing import Any
 from qp_capsule import Capsule
 
 from ..chain import Chain
+from ..chain.writer import ChainWriter
 from ..errors import CapsuleRejected, ChainUnavailable
 from ..logs import errors, report, tell
 from ..records.capsules import capsule_of, loss, stand_in, stand_in_for
 from ..records.record import Record
+from .checkpointing import Checkpointing
 from .recovery import Found, recover
 from .safekeeping import REMINDER
 
@@ -61,11 +63,16 @@ class Outbox:
     """Delivers to one chain, which it opens when there is something to deliver. One thread at a time."""
 
     def __init__(
-        self, open_chain: Callable[[], Chain], figures: Callable[[], dict[str, Any]] = dict
+        self,
+        open_chain: Callable[[], Chain],
+        figures: Callable[[], dict[str, Any]] = dict,
+        checkpoints: Checkpointing | None = None,
     ) -> None:
         self._open_chain = open_chain
         #: Gives what is to be said beside the store's coming and going.
         self._figures = figures
+        #: Signs what was delivered, where that is wanted.
+        self.checkpoints = checkpoints
         self._chain: Chain | None = None
         #: How many records could not be made or stored; a stand-in has their place in the chain.
         self.failed = 0
@@ -112,6 +119,7 @@ class Outbox:
                 if self._chain is None:
                     self._chain = self._open_chain()
                 added = self._chain.append(capsules)
+                self._note(self._chain, capsules)
                 break
             except CapsuleRejected as error:
                 if not self._replace(parcels, error):
@@ -137,6 +145,10 @@ class Outbox:
                 self._chain.close()
             except Exception as error:  # noqa: BLE001 - all that was to be committed is
                 report("recorder.close", error)
+
+    def _note(self, chain: Chain, capsules: Sequence[Capsule]) -> None:
+        if self.checkpoints is not None and isinstance(chain, ChainWriter):
+            self.checkpoints.committed(chain, capsules)
 
     def _store_is_away(self, error: Exception) -> None:
         now = time.monotonic()

@@ -232,6 +232,7 @@ class Recorder:
             times_away=outbox.times_away if outbox is not None else 0,
             journal_size=rounds.safekeeping.size(),
             journal_trouble=rounds.safekeeping.trouble,
+            checkpoint_trouble=rounds.checkpoint_trouble,
         )
 
     def _wait(self, done: Callable[[], bool], timeout: float) -> None:
@@ -268,9 +269,11 @@ class Recorder:
 
     def _open_outbox(self) -> None:
         if self._rounds.outbox is None:
-            from .forking import Outbox  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+            from .checkpointing import checkpointing_of  # noqa: PLC0415 - imports SQLAlchemy
+            from .forking import Outbox  # noqa: PLC0415 - see above
 
-            outbox = Outbox(self._open_chain, self._rounds.waiting)
+            checkpoints = checkpointing_of(self.settings)
+            outbox = Outbox(self._open_chain, self._rounds.waiting, checkpoints)
             outbox.open()
             self._rounds.open(outbox)
 

@@ -20,6 +20,7 @@ from .safekeeping import Safekeeping
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .checkpointing import Checkpointing
     from .outbox import Outbox, Parcel
     from .recovery import Found
 
@@ -49,6 +50,8 @@ class Rounds:
         self.safekeeping = Safekeeping(self._journals, self._living, self._tended)
         self.line = Line(self._settle_timeout, self.safekeeping)
         self.line.outbox = self.outbox
+        if (checkpoints := self._checkpoints()) is not None:
+            checkpoints.forget()
         self._lock = threading.RLock()
         self._under_way = False
         #: The threads that want to fork.
@@ -64,6 +67,9 @@ class Rounds:
     def open(self, outbox: Outbox) -> None:
         """Deliver to ``outbox`` from here on."""
         self.outbox = self.line.outbox = outbox
+
+    def _checkpoints(self) -> Checkpointing | None:
+        return None if self.outbox is None else self.outbox.checkpoints
 
     def _living(self) -> Sequence[Record]:
         """Return what the journal has to know of: what is neither durable nor in the backlog."""
@@ -106,6 +112,12 @@ class Rounds:
         finally:
             if held:
                 self.line.lock.release()
+
+    @property
+    def checkpoint_trouble(self) -> str | None:
+        """Why checkpoints cannot be written just now."""
+        checkpoints = self._checkpoints()
+        return None if checkpoints is None else checkpoints.trouble
 
     def waiting(self) -> dict[str, Any]:
         """Return what waits for the store, for the log."""
@@ -195,6 +207,8 @@ class Rounds:
             moments.append(self._next_try)
         if self._left and deadline is None:
             moments.append(self._next_recovery)
+        if (checkpoints := self._checkpoints()) is not None:
+            moments.append(checkpoints.due())
         due = min((moment for moment in moments if moment is not None), default=None)
         self.line.wait(None if due is None else _bounded(due - time.monotonic()))
         if deadline is None and self.line.is_short():
@@ -208,9 +222,11 @@ class Rounds:
             self._under_way = True
             try:
                 self._take_in()
+                self._tend_checkpoints(deadline)
                 while self._may_go_on():
                     self._deliver()
                     self._take_in()
+                    self._tend_checkpoints(deadline)
                     if stopping() or self._may_rest(deadline):
                         break
                 if self.line.is_empty():
@@ -226,6 +242,7 @@ class Rounds:
             with self.line.lock:
                 self.safekeeping.close(waiting=bool(self.line.backlog))
             if self.outbox is not None:
+                self._tend_checkpoints(time.monotonic() + patience)
                 self.outbox.close()
         finally:
             self._lock.release()
@@ -236,6 +253,11 @@ class Rounds:
             self.safekeeping.tend()
         with self._progress:  # what was written out, or came twice, is pending no more
             self._progress.notify_all()
+
+    def _tend_checkpoints(self, deadline: float | None) -> None:
+        """Write what is due; with a deadline no writer comes back later, and all of it is."""
+        if (checkpoints := self._checkpoints()) is not None:
+            checkpoints.tend(deadline)
 
     def _may_go_on(self) -> bool:
         if self.line.is_empty() or self._wanted:

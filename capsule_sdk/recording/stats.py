@@ -26,6 +26,7 @@ class Stats:
         times_away: how often it went away.
         journal_size: bytes of this process's journal, with all that waits there for the store.
         journal_trouble: why the journal cannot be written; ``None`` while it can.
+        checkpoint_trouble: why checkpoints cannot be written; ``None`` while they can, or none are wanted.
 
     """
 
@@ -43,3 +44,4 @@ class Stats:
     times_away: int
     journal_size: int
     journal_trouble: str | None
+    checkpoint_trouble: str | None

@@ -1,0 +1,124 @@
+"""``capsuled export`` and ``capsuled report``: a chain, or a part of it, as a file for somebody else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capsule_sdk.evidence.checkpoints import read_checkpoints
+from capsule_sdk.evidence.export import Form
+from capsule_sdk.evidence.export import export as write
+from capsule_sdk.evidence.keys import TrustedKey
+from capsule_sdk.evidence.manifest import BUNDLE, REPORT, manifest_of
+from capsule_sdk.evidence.report import write_report
+from capsule_sdk.evidence.selection import Selection, select
+from capsule_sdk.evidence.sources import Source, open_source
+
+from .options import (
+    database_option,
+    key_options,
+    selection_of,
+    selection_options,
+    tenant_option,
+    trusted_keys,
+)
+
+__all__ = ["export", "report"]
+
+_against = click.option(
+    "--checkpoint", "checkpoints", multiple=True, metavar="FILE", type=click.Path(path_type=Path, exists=True),
+    help="Put this checkpoint of the chain in, or those of a directory; may be given several times.",
+)  # fmt: skip
+
+
+@click.command()
+@click.argument("out", default="chain.json")
+@database_option
+@tenant_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([str(form) for form in Form]),
+    help="json: the form that `capsule verify` reads. jsonl: one record a line. csv: the fields that"
+    " records are found by, for a spreadsheet. zip: a bundle, with what it takes to check it."
+    "  [default: what the name of OUT ends in, else json]",
+)
+@selection_options
+@key_options
+@_against
+def export(
+    *,
+    out: str, source: str | None, tenant: str | None, form: str | None,
+    pubkeys: Sequence[str], pubkey_files: Sequence[Path], checkpoints: Sequence[Path], **chosen: Any,
+) -> None:  # fmt: skip
+    """Write a chain, or some of its records, to the file OUT, or to standard output for `-`.
+
+    The whole chain as JSON is what `capsule verify --full OUT` checks. Of a selection each record carries its
+    own seal; one of a whole --task can also be shown to be complete. A bundle (OUT.zip) says what was selected
+    and brings the public keys and checkpoints with it: check it with `capsuled verify OUT.zip`.
+    """
+    opened, selection = open_source(source, tenant=tenant), selection_of(chosen)
+    written = _form(form, out)
+    manifest = None
+    if written is Form.BUNDLE:
+        keys = trusted_keys(pubkeys, pubkey_files)
+        manifest = _manifest(BUNDLE, opened, selection, keys, checkpoints)
+    target = sys.stdout if out == "-" else out
+    count = write(opened, target, form=written, selection=selection, manifest=manifest)
+    if out != "-":
+        _tell(count, out)
+
+
+@click.command()
+@click.argument("out", default="report.html", type=click.Path(path_type=Path))
+@database_option
+@tenant_option
+@selection_options
+@key_options
+@_against
+def report(
+    *,
+    out: Path, source: str | None, tenant: str | None,
+    pubkeys: Sequence[str], pubkey_files: Sequence[Path], checkpoints: Sequence[Path], **chosen: Any,
+) -> None:  # fmt: skip
+    """Write a chain, or some of its records, as one web page that opens from disk and checks itself.
+
+    It needs no network and loads nothing. It shows figures and plots, the tree of tasks and each capsule, and
+    checks hashes, links, signatures and the children of tasks in the browser. A page can be altered as a
+    whole: who does not trust it runs `capsuled verify OUT --pubkey KEY`, which reads its data only.
+    """
+    opened, selection = open_source(source, tenant=tenant), selection_of(chosen)
+    keys = trusted_keys(pubkeys, pubkey_files)
+    manifest = _manifest(REPORT, opened, selection, keys, checkpoints)
+    _tell(write_report(select(opened.entries, selection), out, manifest=manifest), out)
+
+
+def _form(given: str | None, out: str) -> Form:
+    ending = Path(out).suffix.removeprefix(".").lower()
+    return Form(given or (ending if ending in set(Form) else Form.JSON))
+
+
+def _manifest(
+    kind: str,
+    source: Source,
+    selection: Selection,
+    keys: Sequence[TrustedKey],
+    checkpoints: Sequence[Path],
+) -> dict[str, Any]:
+    return manifest_of(
+        kind,
+        source=source.name,
+        made_at=datetime.now(UTC),
+        selection=selection,
+        keys=keys,
+        checkpoints=read_checkpoints(checkpoints),
+    )
+
+
+def _tell(count: int, out: str | Path) -> None:
+    click.echo(f"{count} capsule{'' if count == 1 else 's'} -> {out}")

@@ -1,0 +1,136 @@
+"""Options that several commands take, each written once; and what all commands share in printing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from capsule_sdk.errors import EvidenceError
+from capsule_sdk.evidence.keys import TrustedKey, given_keys, keys_here
+from capsule_sdk.evidence.selection import Selection
+
+__all__ = [
+    "condition_options",
+    "database_option",
+    "journal_option",
+    "json_option",
+    "key_options",
+    "print_json",
+    "selection_of",
+    "selection_options",
+    "tenant_option",
+    "trusted_keys",
+]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+database_option = click.option(
+    "--db",
+    "source",
+    metavar="SOURCE",
+    help="What holds the chain: a SQLite file, a postgresql:// URL, or a file that was exported.  [default:"
+    " $QUANTUMPIPES_DATA_DIR/capsules.db, else ~/.quantumpipes/capsules.db]",
+)
+tenant_option = click.option(
+    "--tenant",
+    metavar="ID",
+    help="The chain of this tenant, in PostgreSQL, where each has its own.  [default: the global chain, of"
+    " the capsules without a tenant]",
+)
+journal_option = click.option(
+    "--journal",
+    metavar="DIR",
+    help="The directory of the journals, where configure(journal=...) chose one.  [default:"
+    " $CAPSULE_SDK_JOURNAL, else `journal` beside the SQLite file or in qp-capsule's data directory]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def _moment(text: str) -> datetime:
+    """Read a date, or a date and time, as ISO 8601 has it; UTC unless it names another zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-11-26 or 2026-11-26T10:40:00+01:00"
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+_TASK = click.option("--task", metavar="ID", help="Only this task and all that belongs to it.")
+_CONDITIONS = (
+    click.option("--agent", metavar="ID", help="Only records of this agent."),
+    click.option("--domain", metavar="NAME", help="Only records of this domain."),
+    click.option("--session", metavar="ID", help="Only records of this session."),
+    click.option("--user", metavar="ID", help="Only records of this user."),
+    click.option(
+        "--status", metavar="STATUS", help="Only records that ended so: success, failure, …"
+    ),
+    click.option(
+        "--since", type=_moment, metavar="TIME", help="Only records that began at TIME or later."
+    ),
+    click.option(
+        "--until", type=_moment, metavar="TIME", help="Only records that began before TIME."
+    ),
+)
+_KEYS = (
+    click.option("--pubkey", "pubkeys", multiple=True, metavar="HEX",
+                 help="The public key of who sealed the records; may be given several times.  [default: the"
+                 " keys that qp-capsule keeps on this machine]"),
+    click.option("--pubkey-file", "pubkey_files", multiple=True, metavar="FILE",
+                 type=click.Path(path_type=Path), help="A file that holds such a key."),
+)  # fmt: skip
+
+
+def selection_options(command: F) -> F:
+    """Add the options that choose records; see `selection_of`."""
+    return _all((_TASK, *_CONDITIONS), command)
+
+
+def condition_options(command: F) -> F:
+    """Add those of them that can be judged by one record alone; see `selection_of`."""
+    return _all(_CONDITIONS, command)
+
+
+def key_options(command: F) -> F:
+    """Add the options that name public keys; see `trusted_keys`."""
+    return _all(_KEYS, command)
+
+
+def _all(options: Iterable[Callable[[F], F]], command: F) -> F:
+    for option in reversed(tuple(options)):
+        command = option(command)
+    return command
+
+
+def selection_of(options: dict[str, Any]) -> Selection:
+    """Take what `selection_options` brought out of a command's options."""
+    names = ("task", "agent", "domain", "session", "user", "status", "since", "until")
+    return Selection(**{name: options.pop(name, None) for name in names})
+
+
+def trusted_keys(pubkeys: Iterable[str], files: Iterable[Path]) -> list[TrustedKey]:
+    """Return the keys that were given; without any, those of this machine, of which there may be none.
+
+    Raises:
+        EvidenceError: one of them cannot be read.
+
+    """
+    return given_keys(pubkeys, files) or keys_here()
+
+
+def print_json(value: object) -> None:
+    """Print one JSON value on a line of its own."""
+    sys.stdout.write(f"{json.dumps(value, default=_plain)}\n")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime | Path):
+        return str(value)
+    raise EvidenceError(f"{type(value).__name__} cannot be printed as JSON")

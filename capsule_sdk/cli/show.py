@@ -1,0 +1,233 @@
+"""``capsuled show``: all that one capsule holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from capsule_sdk.errors import EvidenceError
+from capsule_sdk.evidence.entries import SEAL_FIELDS, Entry
+from capsule_sdk.evidence.lookup import Kin, find, kin_of
+from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.evidence.summary import Summary, summary_of
+from capsule_sdk.evidence.wording import authority, one_line
+
+from .drawing import (
+    NOT_VERIFIED,
+    NOTHING,
+    Paper,
+    Span,
+    figures,
+    mark_span,
+    name_spans,
+    pager_option,
+    status_style,
+)
+from .options import database_option, json_option, print_json, tenant_option
+
+__all__ = ["show"]
+
+#: The six sections of CPS 1.1 to 1.6.
+_SECTIONS = ("trigger", "context", "reasoning", "authority", "execution", "outcome")
+_SEAL = "seal"
+_LABELS = 22  # columns of the names of fields at most
+_WIDEST = 110  # columns in which a text is still easy to read
+_NARROWEST = 30  # columns that a text keeps however deep it stands
+_DEEPEST = 8  # levels of objects in objects that are laid out
+_CHILDREN = 30  # children that are listed
+
+
+@click.command()
+@click.argument("wanted", metavar="ID|SEQUENCE")
+@database_option
+@tenant_option
+@click.option(
+    "--section",
+    type=click.Choice([*_SECTIONS, _SEAL]),
+    help="Only this section; with --json, as one JSON value.",
+)
+@pager_option
+@json_option
+def show(
+    *,
+    wanted: str,
+    source: str | None,
+    tenant: str | None,
+    section: str | None,
+    no_pager: bool,
+    as_json: bool,
+) -> None:
+    """Show one capsule: its six sections, its seal, its parent and its children.
+
+    ID may be cut to its first characters, four at least, as long as one capsule alone begins so. --json prints
+    the record exactly as it is stored; on a terminal, what could steer it is escaped.
+
+    Nothing is verified: that is what `capsuled verify` does.
+    """
+    chain = open_source(source, tenant=tenant)
+    entry = find(chain, wanted)
+    record = entry.record()
+    if record is None:
+        fault = one_line(entry.fault) or "it is no JSON object"
+        raise EvidenceError(
+            f"what is stored as {wanted!r} is no capsule ({fault}): see `capsuled verify`"
+        )
+    paper = Paper()
+    if as_json and section is None:
+        _print_stored(entry, paper)
+    elif as_json:
+        print_json(_section(record, str(section)))
+    elif section is not None:
+        paper.print(map(paper.line, _fields(_section(record, section), paper)), paged=not no_pager)
+    else:
+        paper.print(
+            map(paper.line, _capsule(record, kin_of(chain, record), paper)), paged=not no_pager
+        )
+
+
+def _print_stored(entry: Entry, paper: Paper) -> None:
+    """Print the record byte by byte as it is stored; but a terminal MUST NOT be steered by it."""
+    text = entry.record_text()
+    if paper.terminal:
+        text = "".join(
+            char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text
+        )
+    click.echo(text.encode("utf-8", "surrogateescape"))
+
+
+def _escaped(char: str) -> str:
+    """Return a character as JSON escapes it; outside of strings JSON allows none that would need it."""
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
+
+
+def _section(record: Mapping[str, Any], name: str) -> object:
+    return {key: record.get(key) for key in SEAL_FIELDS} if name == _SEAL else record.get(name)
+
+
+def _capsule(record: Mapping[str, Any], kin: Kin, paper: Paper) -> Iterator[list[Span]]:
+    summary = summary_of(record)
+    yield from _heading(summary)
+    yield from _family(summary, kin)
+    rest = {key: value for key, value in record.items() if key not in {*_SECTIONS, *SEAL_FIELDS}}
+    parts = [(name, record.get(name)) for name in _SECTIONS]
+    for name, value in [*parts, ("record", rest), (_SEAL, _section(record, _SEAL))]:
+        yield []
+        yield [(name, "bold")]
+        yield from _fields(value, paper, indent=2)
+    yield []
+    yield [(NOT_VERIFIED, "dim")]
+
+
+def _heading(summary: Summary) -> Iterator[list[Span]]:
+    yield _named(summary)
+    taken, tokens, cost = figures(summary)
+    began = f"{summary.started:%Y-%m-%d %H:%M:%SZ}" if summary.started else ""
+    told = (
+        one_line(summary.type) or "no type",
+        authority(summary),
+        began,
+        taken,
+        tokens and f"{tokens} tokens",
+        cost,
+    )
+    status = one_line(summary.status) or "no status"
+    rest = "".join(f", {text}" for text in told if text)
+    yield [("  ", ""), (status, status_style(summary.status)), (rest, "")]
+    if summary.error:
+        yield [("  ", ""), (one_line(summary.error), "red")]
+
+
+def _family(summary: Summary, kin: Kin) -> Iterator[list[Span]]:
+    if summary.parent_id:
+        yield []
+        yield [("parent", "bold")]
+        yield from map(_relative, kin.parents)
+        if not kin.parents:
+            yield [(f"  {one_line(summary.parent_id)}, not in the chain", "yellow")]
+    if kin.children or summary.children_started:
+        yield []
+        started = (
+            "" if summary.children_started is None else f" of {summary.children_started:,} started"
+        )
+        yield [("children", "bold"), (f"  {len(kin.children):,} here{started}", "dim")]
+        yield from map(_relative, kin.children[:_CHILDREN])
+        if len(kin.children) > _CHILDREN:
+            yield [
+                (
+                    f"  … and {len(kin.children) - _CHILDREN:,} more: `capsuled tree --task ID`",
+                    "dim",
+                )
+            ]
+
+
+def _relative(summary: Summary) -> list[Span]:
+    return [("  ", ""), *_named(summary)]
+
+
+def _named(summary: Summary) -> list[Span]:
+    number = "#?" if summary.sequence is None else f"#{summary.sequence}"
+    known = f"  {number}  {one_line(summary.id) or 'without id'}"
+    return [mark_span(summary), (" ", ""), *name_spans(summary), (known, "dim")]
+
+
+def _fields(
+    value: object, paper: Paper, *, indent: int = 0, depth: int = 0
+) -> Iterator[list[Span]]:
+    """Yield an object or a list line by line, names in one column and what they hold beside them."""
+    if isinstance(value, Mapping) and value and depth < _DEEPEST:
+        pairs = [(one_line(str(name)), inner) for name, inner in value.items()]
+    elif isinstance(value, list) and value and depth < _DEEPEST:
+        pairs = [(f"{place}.", inner) for place, inner in enumerate(value, 1)]
+    else:
+        yield from _beside([(" " * indent, "")], value, indent, paper)
+        return
+    column = min(_LABELS, max(len(name) for name, _ in pairs)) + 2
+    for name, inner in pairs:
+        label = (" " * indent, ""), (f"{name:<{column}}", "cyan")
+        if isinstance(inner, Mapping | list) and inner:
+            yield [*label]
+            yield from _fields(inner, paper, indent=indent + 2, depth=depth + 1)
+        else:
+            yield from _beside([*label], inner, indent + max(column, len(name)), paper)
+
+
+def _beside(label: list[Span], value: object, indent: int, paper: Paper) -> Iterator[list[Span]]:
+    """Yield a label with a value beside it, wrapped into its own column: no line of it looks like a field."""
+    if value is None or value in ("", [], {}):
+        yield [*label, (NOTHING, "dim")]
+        return
+    if not isinstance(value, str):
+        yield [*label, (_written(value), "")]
+        return
+    lines = _wrapped(value, max(_NARROWEST, min(paper.width, indent + _WIDEST) - indent))
+    yield [*label, (lines[0], "")]
+    for line in lines[1:]:
+        yield [(" " * indent, ""), (line, "")]
+
+
+def _written(value: object) -> str:
+    return (
+        "…, nested deeper: --json shows it"
+        if isinstance(value, Mapping | list)
+        else json.dumps(value)
+    )
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return a text in lines of so many columns, its own lines kept."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        clean = "".join(char if char.isprintable() else "�" for char in line.expandtabs(4))
+        lines += [part.plain for part in Text(clean).wrap(_console(), width)] or [""]
+    return lines or [NOTHING]
+
+
+@cache
+def _console() -> Console:
+    return Console()

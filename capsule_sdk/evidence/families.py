@@ -1,0 +1,135 @@
+"""Families: which records belong to which tasks, and whether each task has the children that it names (P8).
+
+A child may stand before its task or after it, anywhere in the chain. So ids are kept aside until the end, in
+a private temporary database that moves to disk as it grows: memory stays flat, and nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from .findings import Finding, Reason
+from .record import Facts
+
+__all__ = ["Families"]
+
+_BATCH = 1_000
+_CACHE_KIBIBYTES = 8_000
+_TABLES = """
+    CREATE TABLE records (id TEXT, parent TEXT, counted INTEGER, sequence INTEGER, position INTEGER);
+    CREATE TABLE tasks (
+        id TEXT, started INTEGER, ended INTEGER, digest TEXT, sequence INTEGER, position INTEGER
+    );
+"""
+_INDEXES = """
+    CREATE INDEX by_id ON records (id, position);
+    CREATE INDEX by_parent ON records (parent, id) WHERE parent IS NOT NULL;
+"""
+_REPEATED = """
+    SELECT id, sequence, position FROM records AS record
+    WHERE EXISTS (SELECT 1 FROM records WHERE id = record.id AND position < record.position)
+    ORDER BY position
+"""
+_ORPHANS = """
+    SELECT parent, min(position), id, sequence, count(*) FROM records AS record
+    WHERE parent IS NOT NULL AND NOT EXISTS (SELECT 1 FROM records WHERE id = record.parent)
+    GROUP BY parent ORDER BY min(position)
+"""
+_CHILDREN = """
+    SELECT DISTINCT task.position, task.id, task.sequence, started, ended, digest, child.id
+    FROM tasks AS task LEFT JOIN records AS child ON child.parent = task.id AND child.counted
+    ORDER BY task.position, child.id
+"""
+
+
+class Families:
+    """All ids of one chain, and what its tasks say of their children."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect(
+            "", isolation_level=None
+        )  # a file of its own, without a name
+        for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIBIBYTES}"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.executescript(_TABLES)
+        self._database.execute("BEGIN")
+        self._records: list[tuple[Any, ...]] = []
+        self.tasks = 0
+
+    def add(self, facts: Facts, position: int) -> None:
+        """Take in one record."""
+        if facts.id is None:
+            return
+        counted = facts.counted
+        self._records.append((facts.id, facts.parent_id, counted, facts.sequence, position))
+        if facts.children is not None:
+            self.tasks += 1
+            self._database.execute(
+                "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?)",
+                (facts.id, *facts.children, facts.sequence, position),
+            )
+        if len(self._records) >= _BATCH:
+            self._store()
+
+    def complete(self) -> None:
+        """End taking in."""
+        self._store()
+        self._database.executescript(_INDEXES)
+
+    def repeated(self) -> Iterator[Finding]:
+        """Yield the records whose id another one before them has."""
+        for key, sequence, position in self._database.execute(_REPEATED):
+            yield Finding(Reason.ID_REPEATED, sequence, key, position)
+
+    def orphans(self) -> Iterator[Finding]:
+        """Yield, for each task that is not there, the first record that belongs to it."""
+        for parent, position, key, sequence, count in self._database.execute(_ORPHANS):
+            more = f", and {count - 1} more belong to it" if count > 1 else ""
+            yield Finding(Reason.PARENT_MISSING, sequence, key, position, f"task {parent}{more}")
+
+    def children(self) -> Iterator[Finding]:
+        """Yield the tasks whose children are not those that they name."""
+        rows: Iterable[tuple[Any, ...]] = self._database.execute(_CHILDREN)
+        for (position, key, sequence, started, ended, digest), group in groupby(
+            rows, itemgetter(0, 1, 2, 3, 4, 5)
+        ):
+            present = [child for *_, child in group if child is not None]
+            reason = _compare(present, started, ended, digest)
+            if reason is not None:
+                detail = f"it names {started}, of which {ended} had ended; {len(present)} are here"
+                yield Finding(reason, sequence, key, position, detail)
+
+    def roots(self) -> list[str]:
+        """Return the ids of the records whose task is not there, or who belong to none; 2 at most."""
+        query = """
+            SELECT id FROM records AS record
+            WHERE parent IS NULL OR NOT EXISTS (SELECT 1 FROM records WHERE id = record.parent) LIMIT 2
+        """
+        return [key for (key,) in self._database.execute(query)]
+
+    def close(self) -> None:
+        """Drop the database."""
+        self._database.close()
+
+    def _store(self) -> None:
+        self._database.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", self._records)
+        self._records.clear()
+
+
+def _compare(present: list[str], started: int, ended: int, digest: str) -> Reason | None:
+    """Compare the children that are here, in order of their ids, with what their task says."""
+    missing = started - len(present)
+    if missing < 0:
+        return Reason.CHILDREN_UNANNOUNCED
+    if missing > started - ended:
+        return Reason.CHILDREN_MISSING
+    if missing:
+        return Reason.CHILDREN_OPEN
+    lines = "".join(f"{child}\n" for child in present)
+    found = hashlib.sha3_256(lines.encode()).hexdigest()
+    return None if found == digest else Reason.CHILDREN_MISMATCH

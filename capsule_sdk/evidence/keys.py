@@ -1,0 +1,124 @@
+"""Public keys to check signatures with: given, or those of the keyring on this machine. Read, never made.
+
+A record names its signer by four or sixteen hexadecimal digits, outside its hash. That is a hint where to
+begin; what counts is which key the signature fits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nacl.signing import SigningKey
+from qp_capsule import CapsuleError
+from qp_capsule.paths import default_key_path, default_keyring_path
+
+from capsule_sdk.errors import EvidenceError
+
+from .record import PublicKey
+
+__all__ = ["TrustedKey", "given_keys", "keys_here"]
+
+_BYTES = 32  # RFC 8032
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """An Ed25519 public key, and where it is from.
+
+    Attributes:
+        public_key: in hexadecimal.
+        origin: in words.
+        retired: whether a keyring says that it is no longer in use.
+
+    """
+
+    public_key: str
+    origin: str
+    retired: bool = False
+
+    @property
+    def name(self) -> str:
+        """What records call it: the name that qp-capsule's keyring gives it."""
+        return f"qp_key_{self.public_key[:4]}"
+
+    def for_checking(self) -> PublicKey:
+        """Return it as the check of one record takes it."""
+        names = (self.name, self.public_key[:16])
+        return PublicKey(bytes.fromhex(self.public_key), names, unnamed=not self.retired)
+
+
+def given_keys(
+    texts: Iterable[str], files: Iterable[Path] = (), origin: str = "given"
+) -> list[TrustedKey]:
+    """Return the keys that somebody gave.
+
+    Args:
+        texts: in hexadecimal.
+        files: each holds one, in hexadecimal.
+        origin: where the texts are from, in words.
+
+    Raises:
+        EvidenceError: one of them is no key, or a file cannot be read.
+
+    """
+    keys = [_key(text, origin) for text in texts]
+    for path in files:
+        try:
+            text = path.read_text("utf-8", errors="replace")
+        except OSError as error:
+            raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
+        keys.append(_key(text, f"given in {path}"))
+    return list({key.public_key: key for key in keys}.values())
+
+
+def keys_here() -> list[TrustedKey]:
+    """Return the keys that qp-capsule keeps on this machine: those of the keyring, and the one in use.
+
+    Raises:
+        EvidenceError: keyring or key cannot be read.
+
+    """
+    try:
+        ring, key = Path(default_keyring_path()), Path(default_key_path())
+    except CapsuleError as error:
+        raise EvidenceError(f"QUANTUMPIPES_DATA_DIR cannot be used: {error}") from error
+    in_use = _in_use(key)
+    current = {one.public_key for one in in_use}
+    ring_keys = [replace(one, retired=one.public_key not in current) for one in _in_keyring(ring)]
+    return list({one.public_key: one for one in [*in_use, *ring_keys]}.values())
+
+
+def _key(text: str, origin: str) -> TrustedKey:
+    try:
+        raw = bytes.fromhex(text.strip())
+    except ValueError:
+        raw = b""
+    if len(raw) != _BYTES:
+        raise EvidenceError(
+            f"{text.strip()[:80]!r} is no Ed25519 public key: give its 32 bytes as 64 hexadecimal digits"
+            " (`capsule keys export-public` prints them)"
+        )
+    return TrustedKey(raw.hex(), origin)
+
+
+def _in_keyring(path: Path) -> list[TrustedKey]:
+    try:
+        epochs = json.loads(path.read_text("utf-8"))["epochs"]
+        return [_key(one["public_key_hex"], f"{path}, epoch {one['epoch']}") for one in epochs]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise EvidenceError(f"{path} cannot be read as a keyring: {error}") from error
+
+
+def _in_use(path: Path) -> list[TrustedKey]:
+    try:
+        key = SigningKey(path.read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:  # ValueError: nacl's own is one
+        raise EvidenceError(f"{path} cannot be read as a key: {error}") from error
+    return [TrustedKey(key.verify_key.encode().hex(), str(path))]

@@ -1,0 +1,133 @@
+"""Lookup: one record of a chain by its number, its id or the start of it, and its next of kin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from capsule_sdk.errors import EvidenceError
+
+from .entries import Entry
+from .sources import Source
+from .summary import Summary, summary_of
+from .wording import one_line
+
+__all__ = ["Kin", "find", "kin_of"]
+
+_SHORTEST = 4  # characters of an id that may stand for the whole
+_LISTED = 5  # candidates that a message names
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    entry: Entry
+    sequences: frozenset[object]
+    ids: frozenset[str]
+
+
+def find(source: Source, wanted: str) -> Entry:
+    """Return the record that a user means.
+
+    A whole id comes before a number, a number before the start of an id. In a database, what the row is found
+    by counts as much as what the content says: where somebody has altered one of them, both lead there.
+
+    Args:
+        source: the chain.
+        wanted: a number, an id, or the first four characters of an id or more.
+
+    Raises:
+        EvidenceError: there is none, or more than one.
+
+    """
+    exact: list[_Candidate] = []
+    numbered: list[_Candidate] = []
+    begun: list[_Candidate] = []
+    key = wanted.strip().removeprefix("#").lower()
+    number = int(key) if _NUMBER.fullmatch(key) else None
+    for candidate in _candidates(source, key, number):
+        if key in candidate.ids:
+            exact.append(candidate)
+        elif number is not None and number in candidate.sequences:
+            numbered.append(candidate)
+        elif len(begun) <= _LISTED:
+            begun.append(candidate)
+    found = exact or numbered or begun
+    if not found:
+        raise EvidenceError(_nothing(source, wanted))
+    if len(found) > 1:
+        raise EvidenceError(_several(wanted, found))
+    return found[0].entry
+
+
+def _candidates(source: Source, key: str, number: int | None) -> Iterator[_Candidate]:
+    for entry in source.entries():
+        content = entry.content() or {}
+        rows = entry.columns
+        sequences: frozenset[Any] = frozenset(
+            value
+            for value in (content.get("sequence"), rows.sequence if rows else None)
+            if isinstance(value, int) and not isinstance(value, bool)
+        )
+        ids = frozenset(
+            value.lower()
+            for value in (content.get("id"), rows.id if rows else None)
+            if isinstance(value, str)
+        )
+        begins = len(key) >= _SHORTEST and any(one.startswith(key) for one in ids)
+        if begins or key in ids or (number is not None and number in sequences):
+            yield _Candidate(entry, sequences, ids)
+
+
+def _nothing(source: Source, wanted: str) -> str:
+    if len(wanted) < _SHORTEST and not _NUMBER.fullmatch(wanted):
+        return f"{wanted!r} is too short: give a number, or {_SHORTEST} characters of an id or more"
+    return f"there is no capsule {wanted!r} in {source.name}: `capsuled tail` and `capsuled tree` list them"
+
+
+def _several(wanted: str, found: list[_Candidate]) -> str:
+    listed = ", ".join(_name(one) for one in found[:_LISTED])
+    more = " and more" if len(found) > _LISTED else ""
+    return (
+        f"{wanted!r} fits several capsules: {listed}{more}: name one by its whole id, or its number"
+    )
+
+
+def _name(candidate: _Candidate) -> str:
+    numbers = "/".join(f"#{number}" for number in sorted(map(str, candidate.sequences)))
+    return f"{numbers or '#?'} {'/'.join(map(one_line, sorted(candidate.ids))) or 'without id'}"
+
+
+@dataclass(slots=True)
+class Kin:
+    """What belongs to a record.
+
+    Attributes:
+        parents: the task that it belongs to; several where an id stands in the chain more than once.
+        children: what belongs to it, in chain order.
+
+    """
+
+    parents: list[Summary] = field(default_factory=list)
+    children: list[Summary] = field(default_factory=list)
+
+
+def kin_of(source: Source, record: Mapping[str, Any]) -> Kin:
+    """Return the parent and the children of a record."""
+    own = summary_of(record)
+    kin = Kin()
+    for entry in source.entries():
+        other = entry.record()
+        if other is None:
+            continue
+        if own.parent_id is not None and _same(other.get("id"), own.parent_id):
+            kin.parents.append(summary_of(other))
+        if own.id is not None and _same(other.get("parent_id"), own.id):
+            kin.children.append(summary_of(other))
+    return kin
+
+
+def _same(found: object, key: str) -> bool:
+    return isinstance(found, str) and found.lower() == key.lower()

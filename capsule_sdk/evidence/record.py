@@ -1,0 +1,381 @@
+"""One record, looked at by itself: is it a capsule, is it what was sealed, who sealed it.
+
+Pure: an entry and public keys in, facts and faults out; it runs in as many processes as there are cores.
+The document that is stored is hashed, never a model of it that was written out anew (CPS 3.5). A document
+that a reader's model would show otherwise than it is stored is refused, as qp-capsule refuses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, TypeGuard
+
+from nacl.bindings import crypto_sign_open
+from nacl.exceptions import BadSignatureError
+
+from .entries import SEAL_FIELDS, Columns, Entry
+from .findings import Reason
+
+__all__ = ["Facts", "PublicKey", "check_record"]
+
+#: A fault: its code, and what exactly was found.
+Fault = tuple[Reason, str]
+
+_canonical = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
+_SIGNATURE_BYTES: Final = 64  # RFC 8032
+_MOST: Final = 2**63  # what a database can count to
+_HEX_64: Final = re.compile(r"[0-9a-f]{64}")
+
+
+class PublicKey(NamedTuple):
+    """An Ed25519 public key that is trusted.
+
+    Attributes:
+        raw: its 32 bytes.
+        names: what records call it.
+        unnamed: whether records that name no key that is known may be of it. One that is no longer in use
+            has been named by whatever it sealed.
+
+    """
+
+    raw: bytes
+    names: tuple[str, ...]
+    unnamed: bool = True
+
+
+class Commitment(NamedTuple):
+    """What a task says of its direct children (``outcome.metrics.children``)."""
+
+    started: int
+    ended: int
+    digest: str
+
+
+class Facts(NamedTuple):
+    """What one record says, as far as the whole chain is judged by it.
+
+    Attributes:
+        sequence: its number; ``None`` where it has none that can be used.
+        id: its id, in lower case; ``None`` where it has none.
+        previous_hash: the hash that it continues; ``None`` where it says that it continues none.
+        hash: the hash that it carries; empty where it carries none.
+        parent_id: the task that it belongs to.
+        counted: whether that task counts it among its children.
+        children: what it says of its own children.
+        signed_at: seconds since 1970, UTC; ``None`` where it does not say.
+        signer: which of the keys its signature fits.
+        lost: how many records it says could not be recorded.
+        approval: whether it says that a human approved it.
+        post_quantum: whether it carries a signature of the second kind, which is not checked.
+        faults: what is wrong with it.
+
+    """
+
+    sequence: int | None = None
+    id: str | None = None
+    previous_hash: str | None = None
+    hash: str = ""
+    parent_id: str | None = None
+    counted: bool = True
+    children: Commitment | None = None
+    signed_at: float | None = None
+    signer: int | None = None
+    lost: int = 0
+    approval: bool = False
+    post_quantum: bool = False
+    faults: tuple[Fault, ...] = ()
+
+
+def check_record(entry: Entry, keys: Sequence[PublicKey] | None) -> Facts:
+    """Return what a record says and what is wrong with it. Never raises, whatever the entry holds.
+
+    Args:
+        entry: as it is stored.
+        keys: public keys to check its signature with; ``None`` leaves the signature unchecked.
+
+    """
+    document = entry.content()
+    if document is None:
+        return Facts(faults=((Reason.MALFORMED, entry.fault or _why_no_object(entry.text)),))
+    if entry.seal is None:
+        seal = {name: document.pop(name, None) for name in SEAL_FIELDS}
+    else:
+        seal = dict(zip(SEAL_FIELDS, entry.seal, strict=True))
+    faults: list[Fault] = []
+    if fault := _misfit(document) or _unreadable_seal(seal):
+        faults.append((Reason.MALFORMED, fault))
+    if entry.columns is not None:
+        faults += _astray(document, entry.columns)
+    claimed = seal["hash"] if isinstance(seal["hash"], str) else ""
+    faults += _content_faults(document, claimed)
+    signer = None
+    if keys is not None:
+        signer, fault_of_signature = _signer(seal, claimed, keys)
+        faults += fault_of_signature
+    return _facts(document, seal, claimed)._replace(signer=signer, faults=tuple(faults))
+
+
+def _why_no_object(text: str) -> str:
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        return "nested too deeply"
+    except ValueError as error:
+        return f"no JSON: {error}"
+    return f"no JSON object but {type(value).__name__}"
+
+
+# -- is it what was sealed ------------------------------------------------------------------------
+
+
+def _content_faults(document: dict[str, Any], claimed: str) -> list[Fault]:
+    try:
+        found = hashlib.sha3_256(_canonical(document).encode()).hexdigest()
+    except UnicodeEncodeError:
+        return [(Reason.MALFORMED, "it holds half a character, which has no bytes to hash")]
+    except (ValueError, RecursionError) as error:  # NaN, which is no JSON; nested too deeply
+        return [(Reason.MALFORMED, f"it cannot be hashed: {error}")]
+    if found == claimed:
+        return []
+    return [(Reason.HASH_MISMATCH, f"sealed {claimed or 'nothing'}, found {found}")]
+
+
+# -- who sealed it --------------------------------------------------------------------------------
+
+
+def _signer(
+    seal: dict[str, Any], claimed: str, keys: Sequence[PublicKey]
+) -> tuple[int | None, list[Fault]]:
+    """Return which key the signature fits; the record's own word on it is only where to begin."""
+    if not seal["signature"]:
+        return None, [(Reason.SIGNATURE_MISSING, "")]
+    try:
+        signature, message = bytes.fromhex(seal["signature"]), claimed.encode()
+    except (TypeError, ValueError):
+        return None, [(Reason.SIGNATURE_INVALID, "it is not hexadecimal")]
+    if len(signature) != _SIGNATURE_BYTES:
+        return None, [(Reason.SIGNATURE_INVALID, f"it has not {_SIGNATURE_BYTES} bytes")]
+    name = seal["signed_by"]
+    named = [place for place, key in enumerate(keys) if name in key.names]
+    for place in (*named, *range(len(keys))):
+        with suppress(BadSignatureError, ValueError):
+            crypto_sign_open(signature + message, keys[place].raw)
+            if place in named or (not named and keys[place].unnamed):
+                return place, []
+            return place, [(Reason.SIGNER_MISMATCH, f"it names {_shown(name)}")]
+    reason = Reason.SIGNATURE_INVALID if named or not name else Reason.KEY_UNKNOWN
+    return None, [(reason, f"it names {_shown(name)}")]
+
+
+def _unreadable_seal(seal: dict[str, Any]) -> str | None:
+    for name, value in seal.items():
+        if value is not None and not (isinstance(value, str) and _is_unicode(value)):
+            return f"its {name} is no text"
+    if seal["signed_at"] and _moment(seal["signed_at"]) is None:
+        return "its signed_at is no date and time"
+    return None
+
+
+# -- is it a capsule ------------------------------------------------------------------------------
+
+_SECTIONS: Final = {
+    "trigger": {"type", "source", "timestamp", "request", "correlation_id", "user_id"},
+    "context": {"agent_id", "session_id", "environment"},
+    "reasoning": {
+        "analysis", "options", "options_considered", "selected_option", "reasoning", "confidence",
+        "model", "prompt_hash",
+    },
+    "authority": {"type", "approver", "policy_reference", "chain", "escalation_reason"},
+    "execution": {"tool_calls", "duration_ms", "resources_used"},
+    "outcome": {"status", "result", "summary", "error", "side_effects", "metrics"},
+}  # fmt: skip
+_TOP: Final = {
+    "id", "type", "domain", "parent_id", "sequence", "previous_hash", "spec_version", *_SECTIONS,
+}  # fmt: skip
+_TYPES: Final = {"agent", "tool", "system", "kill", "workflow", "chat", "vault", "auth"}
+_TOOL_CALL: Final = {"tool", "arguments", "result", "success", "duration_ms", "error"}
+_SESSION_WIDTH: Final = 36  # characters that qp-capsule's column holds
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def _misfit(document: dict[str, Any]) -> str | None:
+    """Say why this is no capsule; ``None`` where it is one.
+
+    What every writer of today writes is known by its shape. Whatever else, older or stranger, is left to
+    qp-capsule's own rules.
+    """
+    try:
+        if _has_the_usual_shape(document):
+            return None
+    except (AttributeError, LookupError, TypeError, ValueError):
+        pass  # some part of it is of another kind than the shape has there
+    return _judged_by_qp_capsule(document)
+
+
+def _has_the_usual_shape(document: dict[str, Any]) -> bool:
+    if document.keys() != _TOP or any(
+        document[name].keys() != keys for name, keys in _SECTIONS.items()
+    ):
+        return False
+    trigger, execution = document["trigger"], document["execution"]
+    sequence, previous = document["sequence"], document["previous_hash"]
+    moment = datetime.fromisoformat(trigger["timestamp"])
+    return (
+        _UUID.fullmatch(document["id"]) is not None
+        and document["type"] in _TYPES
+        and (document["parent_id"] is None or _UUID.fullmatch(document["parent_id"]) is not None)
+        and type(sequence) is int
+        and (previous is None if sequence == 0 else sequence > 0 and _is_hash(previous))
+        and isinstance(document["domain"], str)
+        and document["spec_version"] == "1.0"
+        and isinstance(trigger["type"], str)
+        and moment.tzinfo is not None
+        and moment.isoformat() == trigger["timestamp"]
+        and isinstance(document["context"]["environment"], dict)
+        and _is_reasoning(document["reasoning"])
+        and type(execution["duration_ms"]) is int
+        and isinstance(execution["resources_used"], dict)
+        and isinstance(execution["tool_calls"], list)
+        and all(call.keys() == _TOOL_CALL for call in execution["tool_calls"])
+    )
+
+
+def _is_reasoning(reasoning: dict[str, Any]) -> bool:
+    confidence = reasoning["confidence"]
+    return (
+        type(confidence) in {int, float}
+        and 0 <= confidence <= 1
+        and reasoning["options"] == []
+        and reasoning["options_considered"] == []
+    )
+
+
+def _is_hash(value: object) -> bool:
+    return isinstance(value, str) and _HEX_64.fullmatch(value) is not None
+
+
+def _judged_by_qp_capsule(document: dict[str, Any]) -> str | None:
+    from qp_capsule import Capsule, validate_capsule_dict  # noqa: PLC0415 - seldom needed, and large
+    from qp_capsule.capsule import (  # noqa: PLC0415
+        ADDED_CONTENT_DEFAULTS,
+        attach_stored_document,
+        content_for_hash,
+    )
+
+    try:
+        verdict = validate_capsule_dict({**ADDED_CONTENT_DEFAULTS, **document})
+        if not verdict.ok:
+            return f"{verdict.category}: {verdict.message}"
+        capsule = attach_stored_document(Capsule.from_dict(document), document)
+        if content_for_hash(capsule) is None:
+            return "a section has fields that the protocol does not know, or lacks some"
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _astray(document: dict[str, Any], columns: Columns) -> list[Fault]:
+    """Compare what the row is found by with what was sealed."""
+    context = document.get("context")
+    session = context.get("session_id") if isinstance(context, dict) else None
+    faults: list[Fault] = [
+        (
+            Reason.COLUMN_MISMATCH,
+            f"{name}: {_shown(found)} is stored, {_shown(document.get(name))} is sealed",
+        )
+        for name, found in zip(("sequence", "id", "type", "previous_hash"), columns, strict=False)
+        if found != document.get(name)
+    ]
+    # A session id that is too long for its column has another key there.
+    fits = isinstance(session, str) and len(session) <= _SESSION_WIDTH and "\0" not in session
+    if (fits or session is None) and columns.session_id != session:
+        found, sealed = _shown(columns.session_id), _shown(session)
+        faults.append(
+            (Reason.COLUMN_MISMATCH, f"session_id: {found} is stored, {sealed} is sealed")
+        )
+    return faults
+
+
+# -- what it says ---------------------------------------------------------------------------------
+
+
+def _facts(document: dict[str, Any], seal: dict[str, Any], claimed: str) -> Facts:
+    sequence, key, parent, previous = (
+        document.get(name) for name in ("sequence", "id", "parent_id", "previous_hash")
+    )
+    outcome, authority, context = (
+        _section(document, name) for name in ("outcome", "authority", "context")
+    )
+    metrics = _section(outcome, "metrics")
+    lost = metrics.get("records_lost") if document.get("type") == "system" else None
+    return Facts(
+        sequence=sequence if _is_count(sequence) else None,
+        id=_id(key),
+        previous_hash=previous if previous is None or isinstance(previous, str) else "?",
+        hash=claimed,
+        parent_id=_id(parent),
+        counted=_section(context, "environment").get("counted_by_parent") is not False,
+        children=_commitment(metrics.get("children")),
+        signed_at=_moment(seal["signed_at"]),
+        lost=lost if _is_count(lost) else 0,
+        approval=authority.get("type") == "human_approved",
+        post_quantum=bool(seal["signature_pq"]),
+    )
+
+
+def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}
+
+
+def _commitment(value: object) -> Commitment | None:
+    """Read what our own tasks say; other programs may mean something else by ``children``."""
+    if not isinstance(value, dict) or value.keys() != {"started", "ended", "digest"}:
+        return None
+    found = Commitment(**value)
+    counts = _is_count(found.started) and _is_count(found.ended) and found.ended <= found.started
+    return found if counts and _is_hash(found.digest) else None
+
+
+def _id(value: object) -> str | None:
+    key = value.lower() if isinstance(value, str) else ""
+    return key if _UUID.fullmatch(key) else None
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text has bytes: half a character, or a byte that was no UTF-8, has none."""
+    return text.isascii() or text == text.encode(errors="replace").decode()
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < _MOST
+
+
+def _moment(value: object) -> float | None:
+    """Return seconds since 1970; a time without a zone is meant as UTC."""
+    try:
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    with suppress(OverflowError):
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return None
+
+
+def _shown(value: object) -> str:
+    is_short = value is None or isinstance(value, str | int | float)
+    return repr(value)[:80] if is_short else f"a {type(value).__name__}"

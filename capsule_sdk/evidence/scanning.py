@@ -1,0 +1,152 @@
+"""Scanning: the values of a JSON list, or of JSON Lines, one after the other, out of a file of any size.
+
+What is no JSON is given too, with what is wrong with it, and reading goes on at the next line that begins
+with an object: an auditor wants to know all that is wrong, not the first. Memory does not grow with the
+file, but for one value at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple, TextIO
+
+from capsule_sdk.errors import EvidenceError
+
+__all__ = ["Piece", "scan"]
+
+_CHUNK = 1 << 18  # characters read at a time
+_LARGEST = 256 << 20  # characters that one value may have
+_SHOWN = 200  # characters of what is no JSON that are kept
+_TAIL = 16  # a literal or an escape may be cut in two this close to the end of what was read
+_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_NEXT_LINE: Final = re.compile(r"\n[ \t]*(?=\{)")
+_decode = json.JSONDecoder().raw_decode
+
+
+class Piece(NamedTuple):
+    """The text of one value; or what is no JSON, cut short, with what is wrong with it."""
+
+    text: str
+    fault: str | None = None
+
+
+def scan(file: TextIO) -> Iterator[Piece]:
+    """Yield the values of a JSON list, of JSON Lines, or a single object.
+
+    Raises:
+        EvidenceError: the file is empty, or holds neither a list nor an object.
+
+    """
+    window = _Window(file)
+    first = window.peek()
+    if first == "[":
+        window.take()
+        return _scan_list(window)
+    if first == "{":
+        return _scan_lines(window)
+    raise EvidenceError(
+        "this is no SQLite database, and neither a JSON list nor JSON objects: no chain"
+        if first
+        else "the file is empty"
+    )
+
+
+class _Window:
+    """What has been read of a file and not yet been given."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._ended = False
+        self.text, self.at = "", 0
+
+    def more(self) -> bool:
+        """Read on, twice as much as there is; false at the end of the file."""
+        if self._ended:
+            return False
+        wanted = max(_CHUNK, len(self.text) - self.at)
+        piece = self._file.read(wanted)
+        self._ended = not piece
+        self.text, self.at = self.text[self.at :] + piece, 0
+        return bool(piece)
+
+    def peek(self) -> str:
+        """Return the next character that is no white space; nothing at the end."""
+        while True:
+            found = _SPACE.match(self.text, self.at)
+            self.at = found.end() if found else self.at
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self.more():
+                return ""
+
+    def take(self) -> None:
+        """Go past the character that was peeked at."""
+        self.at += 1
+
+    def value(self) -> Piece:
+        """Take the value that begins here."""
+        while True:
+            try:
+                _, end = _decode(self.text, self.at)
+            except json.JSONDecodeError as error:
+                if self._may_be_cut(error) and self.more():
+                    continue
+                return self.skip(f"no JSON: {error.msg}")
+            except (ValueError, RecursionError) as error:
+                return self.skip(f"no JSON that can be read: {error}")
+            if end == len(self.text) and self.more():  # a number may go on
+                continue
+            text, self.at = self.text[self.at : end], end
+            return Piece(text)
+
+    def skip(self, fault: str) -> Piece:
+        """Go to the next line that begins with an object, or to the end."""
+        shown = self.text[self.at : self.at + _SHOWN].partition("\n")[0]
+        while True:
+            found = _NEXT_LINE.search(self.text, self.at)
+            if found:
+                self.at = found.end()
+                break
+            self.at = max(self.at, len(self.text.rstrip()))  # the line may end here
+            if not self.more():
+                break
+        return Piece(shown, fault)
+
+    def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
+        if len(self.text) - self.at > _LARGEST:
+            return False
+        return error.pos >= len(self.text) - _TAIL or error.msg.startswith("Unterminated string")
+
+
+def _scan_lines(window: _Window) -> Iterator[Piece]:
+    while window.peek():
+        yield window.value()
+
+
+def _scan_list(window: _Window) -> Iterator[Piece]:
+    first = True
+    while True:
+        char = window.peek()
+        if char == "]":
+            window.take()
+            break
+        if not first and char == ",":
+            window.take()
+            char = window.peek()
+        elif not first and char:
+            yield Piece("", "no comma between two records")
+        if not char:
+            yield Piece("", "the list has no end: the file was cut off")
+            return
+        if char == "]":
+            yield Piece("", "a comma that nothing follows")
+            continue
+        piece = window.value()
+        yield piece
+        first = piece.fault is not None  # what was passed over may have held the comma
+    if window.peek():
+        yield window.skip("something follows the end of the list")
+        while window.peek():
+            yield window.value()

@@ -1,0 +1,127 @@
+"""Wording: how what a record says is put on one line, for terminals and pipes alike. Pure.
+
+What a chain holds was partly written by users and models: characters that are not printable (controls, escape
+sequences, marks that turn the direction of writing) MUST NOT reach a terminal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from .summary import Summary
+
+__all__ = [
+    "authority",
+    "counted",
+    "decimal_places",
+    "duration",
+    "mark",
+    "money",
+    "one_line",
+    "outcome",
+    "parts",
+    "title",
+    "tokens",
+    "words",
+]
+
+#: Characters of a text that one line shows at most, however wide the terminal is.
+LONGEST = 1000
+_MARKS = {"success": "✓", "failure": "✗", "blocked": "⊘", "partial": "◐", "pending": "…"}
+
+
+def one_line(text: str | None) -> str:
+    """Return a text as one line of printable characters, cut to `LONGEST`."""
+    if text is None:
+        return ""
+    text = text[:LONGEST]
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(text.split())
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number and what it counts, in the plural where it is not one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def mark(status: str | None) -> str:
+    """Return the sign of an outcome; ``?`` for one that CPS does not know."""
+    return _MARKS.get(status or "", "?")
+
+
+def outcome(status: str | None) -> str:
+    """Return the sign of an outcome, and for all but success the word."""
+    return (
+        mark(status) if status == "success" else f"{mark(status)} {one_line(status) or 'no status'}"
+    )
+
+
+def title(summary: Summary) -> str:
+    """Return what was called; with the model, where a model was."""
+    model = one_line(summary.model) if summary.llm_call else ""
+    return f"{one_line(summary.name) or '(no name)'} {model}".rstrip()
+
+
+def duration(milliseconds: float | None) -> str:
+    """Return a time in the unit that reads well; nothing where it is unknown."""
+    if milliseconds is None:
+        return ""
+    if milliseconds < 1000:
+        return f"{milliseconds:.0f} ms"
+    if milliseconds < 60_000:
+        return f"{milliseconds / 1000:.1f} s"
+    if milliseconds < 6_000_000:
+        return f"{milliseconds / 60_000:.1f} min"
+    return f"{milliseconds / 3_600_000:,.1f} h"
+
+
+def tokens(tokens_in: int | None, tokens_out: int | None) -> str:
+    """Return tokens as ``120→45``, a question mark for what is unknown; nothing where there are none."""
+    if not tokens_in and not tokens_out:
+        return ""
+    known = ("?" if count is None else str(count) for count in (tokens_in, tokens_out))
+    return "→".join(known)
+
+
+def money(cost: Decimal | None, places: int = 0) -> str:
+    """Return US dollars to the last digit that was sealed, with zeros up to so many decimal places.
+
+    Nothing where they are unknown or none.
+    """
+    return f"${cost:,.{max(places, decimal_places(cost))}f}" if cost else ""
+
+
+def decimal_places(cost: Decimal | None) -> int:
+    """Return how many decimal places an amount takes, without zeros at its end."""
+    return len(f"{cost:f}".partition(".")[2].rstrip("0")) if cost else 0
+
+
+def authority(summary: Summary) -> str:
+    """Return under whose authority it was done; nothing where the agent acted by itself."""
+    kind = one_line(summary.authority)
+    if kind in {"", "autonomous"}:
+        return ""
+    approver = one_line(summary.approver)
+    reason = one_line(summary.policy_reference) or one_line(summary.escalation_reason)
+    return f"{kind}{f' by {approver}' if approver else ''}{f' ({reason})' if reason else ''}"
+
+
+def parts(summary: Summary) -> Iterator[str]:
+    """Yield what one line of plain text tells of a record; some of it may be empty."""
+    yield outcome(summary.status)
+    yield title(summary)
+    yield f"[{one_line(summary.type) or 'no type'}]"
+    yield duration(summary.duration_ms)
+    used = tokens(summary.tokens_in, summary.tokens_out)
+    yield f"{used} tokens" if used else ""
+    yield money(summary.cost)
+    yield authority(summary)
+    told = words(summary)
+    yield f'"{told}"' if told else ""
+
+
+def words(summary: Summary) -> str:
+    """Return what was asked for, or what came of it."""
+    return one_line(summary.request) or one_line(summary.summary)

@@ -1,0 +1,156 @@
+"""Workers: records checked in a process for each core, answered in the order they came.
+
+A worker is a Python of its own that talks over a pipe: no fork, which threads make unsafe, and nothing of the
+caller's program runs again in it. It imports only what one record takes (not even this package's own
+``__init__``, which brings what recording takes), so that one for each core fits into little memory. Short
+chains, and callers who want no other processes, have their records checked where they are.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any, Final
+
+from capsule_sdk.errors import EvidenceError
+
+from .entries import Entry
+from .record import Facts, PublicKey, check_record
+
+__all__ = ["check_records", "cores", "serve"]
+
+#: Entries that go to a worker at a time, and how many characters of them.
+_GROUP, _GROUP_CHARACTERS = 256, 2_000_000
+#: Records below which the start of a process takes longer than it saves.
+_FEW: Final = 1_000
+_START: Final = """\
+import sys, types
+package = sys.modules["capsule_sdk"] = types.ModuleType("capsule_sdk")
+package.__path__ = [sys.argv[1]]
+from capsule_sdk.evidence.workers import serve
+serve(sys.stdin.buffer, sys.stdout.buffer)
+"""
+
+Group = list[Entry]
+Keys = Sequence[PublicKey] | None
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_records(entries: Iterable[Entry], keys: Keys, processes: int) -> Iterator[Facts]:
+    """Yield the facts of each entry, in order; memory does not grow with the number of entries.
+
+    Args:
+        entries: as they are stored.
+        keys: see `check_record`.
+        processes: how many processes to use beside this one; with 0 all is done here.
+
+    """
+    rest = iter(entries)
+    for checked, entry in enumerate(rest):
+        yield check_record(entry, keys)
+        if processes and checked == _FEW:
+            yield from _in_processes(rest, keys, processes)
+
+
+def _in_processes(entries: Iterator[Entry], keys: Keys, processes: int) -> Iterator[Facts]:
+    with ExitStack() as stack:
+        workers: SimpleQueue[_Worker] = SimpleQueue()
+        for _ in range(processes):
+            worker = _Worker(keys)
+            stack.callback(worker.close)
+            workers.put(worker)
+        # A thread waits for each worker. They end first, so that no worker is closed while it answers.
+        pool = stack.enter_context(ThreadPoolExecutor(processes))
+        answers: deque[Future[list[Facts]]] = deque()
+
+        def ask(group: Group) -> list[Facts]:
+            worker = workers.get()
+            try:
+                return worker.check(group)
+            finally:
+                workers.put(worker)
+
+        for group in _groups(entries):
+            answers.append(pool.submit(ask, group))
+            if len(answers) > 2 * processes:
+                yield from answers.popleft().result()
+        for answer in answers:
+            yield from answer.result()
+
+
+def _groups(entries: Iterator[Entry]) -> Iterator[Group]:
+    group: Group = []
+    characters = 0
+    for entry in entries:
+        group.append(entry)
+        characters += len(entry.text)
+        if len(group) >= _GROUP or characters >= _GROUP_CHARACTERS:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
+
+
+class _Worker:
+    """The near end of one process."""
+
+    def __init__(self, keys: Keys) -> None:
+        home = Path(__file__).parents[1]
+        # -P: what lies in the directory that somebody stands in is not imported
+        self._process = subprocess.Popen(  # noqa: S603 - the Python that runs this
+            [sys.executable, "-P", "-c", _START, str(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._send(keys)
+
+    def check(self, group: Group) -> list[Facts]:
+        assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
+        try:
+            self._send(group)
+            facts: list[Facts] = pickle.load(self._process.stdout)  # noqa: S301 - our own process
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise EvidenceError(
+                "a process that checked records has ended in the middle of it: verify again (with"
+                " --processes 0 all is done in one)"
+            ) from error
+        return facts
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # what was not yet written has nowhere to go
+                pipe.close()  # type: ignore[union-attr]
+
+    def _send(self, what: object) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        pickle.dump(what, self._process.stdin, pickle.HIGHEST_PROTOCOL)
+        self._process.stdin.flush()
+
+
+def serve(asked: IO[bytes], answered: IO[Any]) -> None:
+    """Be the far end of a worker, until the near one goes away."""
+    gc.disable()  # what a record is made of has no cycles; looking for some takes a fifth of the time
+    try:
+        keys = pickle.load(asked)  # noqa: S301 - from the process that started this one
+        while True:
+            group = pickle.load(asked)  # noqa: S301 - see above
+            facts = [check_record(entry, keys) for entry in group]
+            pickle.dump(facts, answered, pickle.HIGHEST_PROTOCOL)
+            answered.flush()
+    except (EOFError, KeyboardInterrupt, BrokenPipeError):
+        return

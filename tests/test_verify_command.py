@@ -1,0 +1,353 @@
+"""``capsuled verify``: what it says, where, and how it exits. What it finds is in ``test_verify_corpus``."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chain_support import ROOT, capsules, rotate_keys
+from qp_capsule import Seal
+
+import capsule_sdk
+from capsule_sdk import capsule_scope
+from capsule_sdk.chain import open_chain
+from capsule_sdk.cli import main
+from capsule_sdk.evidence.findings import Reason
+
+
+@pytest.fixture
+def db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A chain of two tasks, one under the other, and its key in the data directory."""
+    monkeypatch.chdir(tmp_path)
+    capsule_sdk.configure(url=tmp_path / "capsules.db")
+    with capsule_scope("outer"), capsule_scope("inner", authority="human-approved", approver="ana"):
+        pass
+    assert capsule_sdk.shutdown() == 0
+    return tmp_path / "capsules.db"
+
+
+def change(db: Path, statement: str, *values: object) -> None:
+    connection = sqlite3.connect(db)
+    connection.execute(statement, values)
+    connection.commit()
+    connection.close()
+
+
+def verdict(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    main(["verify", "--json", *arguments])
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_a_whole_chain_is_exit_code_0_and_says_what_was_not_checked(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify"]) == 0
+    out = capsys.readouterr().out
+    assert f"{db}: 2 records" in out
+    assert "WHOLE" in out
+    assert f"2 fit {Seal().get_public_key()}" in out
+    assert (
+        "not checked: no checkpoint was given, so that the end was cut off cannot be excluded"
+        in out
+    )
+    assert "1 record says that a person approved it: that is what the program asserts" in out
+    assert "It does not prove" in out
+    assert "\x1b" not in out
+
+
+def test_a_broken_chain_is_exit_code_1_with_each_finding_in_a_sentence(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(db, "UPDATE capsules SET data = replace(data, 'inner', 'other')")
+    assert main(["verify"]) == 1
+    out = capsys.readouterr().out
+    assert "BROKEN: 1 finding" in out
+    assert "#0       hash_mismatch          What this record says is not what was sealed" in out
+
+
+def test_the_exit_code_is_all_that_quiet_leaves(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "--quiet"]) == 0
+    change(db, "DELETE FROM capsules WHERE sequence = 0")
+    assert main(["verify", "--quiet"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing.json"],
+        ["--pubkey", "abc"],
+        ["--pubkey-file", "nothing.txt"],
+        ["--against", "nothing.txt"],
+        ["--against", "empty"],
+        ["--tenant", "acme"],
+        ["empty.json"],
+        ["words.txt"],
+        ["bundle.zip"],
+        ["page.html"],
+        ["postgresql://nobody@127.0.0.1:1/nothing"],
+    ],
+)
+def test_what_cannot_be_checked_is_exit_code_2_and_a_line_that_says_why(
+    db: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    Path("empty.json").touch()
+    Path("empty").mkdir()
+    Path("words.txt").write_text("once upon a time")
+    Path("bundle.zip").write_bytes(b"PK\x03\x04 and no more")
+    Path("page.html").write_text("<!doctype html><title>else</title>")
+    assert main(["verify", *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.strip()
+    assert "Traceback" not in printed.err
+
+
+def test_a_chain_that_can_be_read_in_part_is_judged_in_part_and_exit_code_2(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = open_chain(url=db)
+    chain.append(capsules(2000))
+    chain.close()
+    assert main(["export", "all.zip"]) == 0
+    content = bytearray(Path("all.zip").read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    Path("all.zip").write_bytes(content)
+    capsys.readouterr()
+    assert main(["verify", "all.zip", "--processes", "0"]) in {1, 2}
+    assert "Traceback" not in capsys.readouterr().out
+    found = verdict(capsys, "all.zip")
+    assert 0 < found["records"] < 2002
+    assert "all.zip is damaged" in found["unread"]
+    assert "children_missing" not in {finding["reason"] for finding in found["findings"]}
+
+
+def test_json_holds_the_verdict_the_findings_and_what_was_not_checked(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = verdict(capsys)
+    assert (found["verdict"], found["records"], found["findings"]) == ("whole", 2, [])
+    assert found["keys"][0]["fits"] == 2
+    assert found["asserted_approvals"] == 1
+    assert {check["name"]: check["done"] for check in found["checks"]} == {
+        "content": True,
+        "signatures": True,
+        "order and links": True,
+        "tasks": True,
+        "losses": True,
+        "end of the chain": False,
+    }
+    change(db, "UPDATE capsules SET signature = '' WHERE sequence = 1")
+    (finding,) = verdict(capsys)["findings"]
+    assert finding["reason"] == "signature_missing"
+    assert finding["severity"] == "broken"
+    assert finding["sequence"] == 1
+    assert set(finding) == {
+        "reason",
+        "severity",
+        "sequence",
+        "id",
+        "position",
+        "sentence",
+        "detail",
+    }
+
+
+def test_what_is_doubtful_breaks_nothing_unless_strictness_is_asked_for(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A task that is still running, or was cut off: nobody can tell which."""
+    change(db, "DELETE FROM capsules WHERE sequence = 1")
+    assert main(["verify"]) == 0
+    assert (
+        "WHOLE: nothing contradicts what the chain claims to be; 1 doubtful"
+        in capsys.readouterr().out
+    )
+    assert main(["verify", "--strict"]) == 1
+    assert verdict(capsys_cleared(capsys))["findings"][0]["reason"] == "parent_missing"
+
+
+def test_a_checkpoint_finds_the_end_that_was_cut_off(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["checkpoint", "kept.checkpoint"]) == 0
+    assert main(["verify", "--against", "kept.checkpoint"]) == 0
+    change(db, "DELETE FROM capsules WHERE sequence = 1")
+    capsys.readouterr()
+    assert main(["verify", "--against", "kept.checkpoint"]) == 1
+    assert "checkpoint_truncated" in capsys.readouterr().out
+
+
+def test_checkpoints_of_a_directory_all_count(db: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("kept").mkdir()
+    assert main(["checkpoint", "kept"]) == 0
+    chain = open_chain(url=db)
+    chain.append(capsules(3))
+    chain.close()
+    assert main(["checkpoint", "kept"]) == 0
+    capsys.readouterr()
+    assert main(["verify", "--against", "kept"]) == 0
+    assert "2 checkpoints held against it" in capsys.readouterr().out
+
+
+def test_keys_are_those_given_else_those_here_else_those_in_the_file(
+    db: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = Seal().get_public_key()
+    assert main(["export", "all.zip"]) == 0
+    assert verdict(capsys_cleared(capsys), "all.zip", "--pubkey", key)["keys"] == [
+        {"public_key": key, "origin": "given", "fits": 2}
+    ]
+    Path("key.txt").write_text(f"{key}\n")
+    assert (
+        verdict(capsys, "all.zip", "--pubkey-file", "key.txt")["keys"][0]["origin"]
+        == "given in key.txt"
+    )
+    other = "ab" * 32
+    assert {one["reason"] for one in verdict(capsys, "all.zip", "--pubkey", other)["findings"]} == {
+        "key_unknown"
+    }
+    assert verdict(capsys, "all.zip")["keys"][0]["origin"].endswith("key")
+    monkeypatch.setenv("QUANTUMPIPES_DATA_DIR", str(tmp_path / "elsewhere"))
+    assert verdict(capsys, "all.zip")["keys"][0]["origin"] == "in the file itself"
+    assert main(["verify", "all.zip"]) == 0
+    assert "which proves only that the file agrees with itself" in capsys.readouterr().out
+    assert verdict(capsys_cleared(capsys), str(db))["keys"] == []
+    assert not (tmp_path / "elsewhere").exists(), "looking makes no keys"
+
+
+def test_signatures_can_be_left_out_and_that_is_said(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(db, "UPDATE capsules SET signature = 'ab'")
+    assert main(["verify", "--no-signatures"]) == 0
+    assert "signatures         not checked" in capsys.readouterr().out
+
+
+def test_chains_over_a_rotation_of_keys_verify_with_the_keyring(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rotate_keys()
+    chain = open_chain(url=db)
+    chain.append(capsules(2))
+    chain.close()
+    found = verdict(capsys)
+    assert found["verdict"] == "whole"
+    assert sorted(key["fits"] for key in found["keys"]) == [2, 2]
+
+
+@pytest.mark.parametrize("out", ["chain.json", "chain.jsonl", "chain.zip", "chain.html"])
+def test_each_kind_of_file_verifies_and_a_changed_one_does_not(
+    db: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    command = "report" if out.endswith("html") else "export"
+    assert main([command, out]) == 0
+    assert verdict(capsys_cleared(capsys), out)["verdict"] == "whole"
+    change(db, "UPDATE capsules SET data = replace(data, 'inner', 'other')")
+    assert main([command, out]) == 0
+    assert verdict(capsys_cleared(capsys), out)["findings"][0]["reason"] == "hash_mismatch"
+
+
+def capsys_cleared(capsys: pytest.CaptureFixture[str]) -> pytest.CaptureFixture[str]:
+    capsys.readouterr()
+    return capsys
+
+
+def test_control_characters_in_a_chain_never_reach_the_terminal(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(
+        db, "UPDATE capsules SET signed_by = ?, signature = ?", "\x1b[31m\u202egarbage", "00" * 64
+    )
+    assert main(["verify"]) == 1
+    out = capsys.readouterr().out
+    assert "garbage" in out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+
+
+def test_no_long_list_on_a_terminal_and_all_of_it_in_a_pipe(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = open_chain(url=db)
+    chain.append(capsules(98))
+    chain.close()
+    change(db, "UPDATE capsules SET signature = ''")
+    assert main(["verify"]) == 1
+    assert capsys.readouterr().out.count("signature_missing") == 100
+    shown = on_a_terminal("verify")
+    assert shown.count("signature_missing") == 50
+    assert "and 50 more" in shown
+
+
+def test_a_terminal_gets_colours_unless_it_says_that_it_wants_none(db: Path) -> None:
+    assert "\x1b[" in on_a_terminal("verify")
+    assert "\x1b[" not in on_a_terminal("verify", NO_COLOR="1").replace("\x1b[?25h", "")
+
+
+def on_a_terminal(*arguments: str, **environment: str) -> str:
+    """Return what the command writes to a pseudo-terminal."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "capsule_sdk.cli", *arguments],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "TERM": "xterm",
+            "COLUMNS": "200",
+            **environment,
+        },
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(theirs)
+    printed = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not piece:
+            break
+        printed += piece
+    os.close(ours)
+    process.wait(30)
+    return printed.decode()
+
+
+def test_a_selection_without_a_manifest_has_to_be_named_as_one(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = open_chain(url=db)
+    chain.append(capsules(3))
+    chain.close()
+    assert main(["export", "some.json", "--agent", "tester"]) == 0
+    assert verdict(capsys_cleared(capsys), "some.json")["findings"][0]["reason"] == "sequence_gap"
+    found = verdict(capsys, "some.json", "--selection")
+    assert (found["verdict"], found["records"], found["selection"]) == ("whole", 3, {})
+
+
+def test_every_code_has_a_sentence_and_they_are_these() -> None:
+    from capsule_sdk.evidence.findings import CHECKED, Finding
+
+    assert {str(reason) for reason in Reason} == {
+        "malformed", "sequence_gap", "sequence_repeated", "link_broken", "hash_mismatch",
+        "signature_missing", "signature_invalid", "signer_mismatch", "key_unknown", "column_mismatch",
+        "id_repeated", "parent_missing", "children_missing", "children_open", "children_unannounced",
+        "children_mismatch", "time_backwards", "records_lost", "checkpoint_invalid",
+        "checkpoint_mismatch", "checkpoint_truncated", "selection_incomplete",
+    }  # fmt: skip
+    for reason in Reason:
+        assert Finding(reason).sentence.endswith(".")
+        assert sum(reason in reasons for reasons in CHECKED.values()) == 1
