@@ -1,4 +1,4 @@
-"""What an auditor does with a chain: export it, look at it, have it verified by another program.
+"""What an auditor does with a chain: look at it, verify it with two programs, take a report along.
 
 python examples/audit.py capsuled-demo
 """
@@ -17,6 +17,7 @@ from capsule_sdk.evidence.export import export_chain
 from capsule_sdk.evidence.tree import render_tree
 
 PROGRAMS = Path(sys.executable).parent  # where pip put `capsule` and `capsuled`
+_VERDICTS = ("WHOLE", "BROKEN", "PASS", "FAIL")
 if PROGRAMS.is_relative_to(Path.cwd()):
     PROGRAMS = PROGRAMS.relative_to(Path.cwd())
 
@@ -29,22 +30,23 @@ def audit(data: Path) -> tuple[list[dict[str, Any]], bool]:
     print(render_tree(capsules), end="\n\n")
 
     checks = [
+        ["capsuled", "verify", str(database)],
         ["capsule", "verify", str(chain), "--full"],
         ["capsule", "verify", "--db", str(database), "--signatures"],
     ]
     verified = [passes(check, key_directory=data) for check in checks]
+    report = ["capsuled", "report", str(data / "report.html"), "--db", str(database)]
+    verified.append(passes(report, key_directory=data))
 
     print("\nCheck it yourself:")
-    for command in (["capsuled", "export", "--db", str(database), str(chain)], *checks):
-        key = (
-            f"QUANTUMPIPES_DATA_DIR={shlex.quote(str(data))} " if "--signatures" in command else ""
-        )
-        print(f"  {key}{shlex.join([str(PROGRAMS / command[0]), *command[1:]])}")
+    for command in (["capsuled", "export", "--db", str(database), str(chain)], *checks, report):
+        print(f"  QUANTUMPIPES_DATA_DIR={shlex.quote(str(data))}", end=" ")
+        print(shlex.join([str(PROGRAMS / command[0]), *command[1:]]))
     return capsules, all(verified)
 
 
 def passes(command: list[str], *, key_directory: Path) -> bool:
-    """Run qp-capsule's own verifier, a program apart from this SDK; print its last line."""
+    """Run a program that reads the chain; print what it was, and its verdict."""
     run = subprocess.run(
         [PROGRAMS / command[0], *command[1:]],
         env={**os.environ, "QUANTUMPIPES_DATA_DIR": str(key_directory)},
@@ -52,8 +54,9 @@ def passes(command: list[str], *, key_directory: Path) -> bool:
         text=True,
         check=False,
     )
-    lines = [line.strip() for line in (run.stdout + run.stderr).splitlines() if line.strip()]
-    print(f"{command[-1][2:]:>10}: {lines[-1] if lines else 'no answer'}")
+    said = [line.strip() for line in (run.stdout + run.stderr).splitlines()]
+    verdicts = [line for line in said if line.startswith(_VERDICTS)] or said[-1:] or ["no answer"]
+    print(f"{f'{command[0]} {command[1]}':>16}: {verdicts[0]}")
     return run.returncode == 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,9 @@ from recording import assert_tree_is_whole
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.keys import keys_here
+from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.evidence.verify import verify
 
 __all__ = ["CUT_OFF", "Server", "Site", "Told", "frames_of", "told_by"]
 
@@ -197,7 +201,7 @@ class Site:
         try:
             return list(read_chain(database))
         except EvidenceError as error:
-            if not database.exists() or "no such table" in str(error):
+            if not database.exists() or re.search("no such table|file is empty", str(error)):
                 return []  # killed before there was a chain
             raise
 
@@ -248,6 +252,9 @@ class Site:
         if capsules:
             os.environ["QUANTUMPIPES_DATA_DIR"] = str(self.data)  # put back by conftest
             assert_verified("--db", self.database, "--signatures")
+            verdict = verify(open_source(self.database), keys_here())
+            assert verdict.whole
+            assert not verdict.findings
         left = sorted(self.journals.rglob("*")) if self.journals.exists() else []
         assert not left, f"left behind: {left}\n{self.log()}"
 

@@ -351,3 +351,41 @@ def test_every_code_has_a_sentence_and_they_are_these() -> None:
     for reason in Reason:
         assert Finding(reason).sentence.endswith(".")
         assert sum(reason in reasons for reasons in CHECKED.values()) == 1
+
+
+@pytest.mark.parametrize("number", [0, 198, 199, 200, 201, 399])
+def test_a_row_that_is_there_twice_is_found_wherever_a_page_of_rows_ends(
+    db: Path, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    chain = open_chain(url=db)
+    chain.append(capsules(398))
+    chain.close()
+    change(db, "CREATE TABLE copy AS SELECT * FROM capsules")
+    change(db, "INSERT INTO copy SELECT * FROM capsules WHERE sequence = ?", number)
+    change(db, "DROP TABLE capsules")
+    change(db, "ALTER TABLE copy RENAME TO capsules")
+    found = verdict(capsys)
+    assert found["records"] == 401
+    assert [(one["reason"], one["sequence"]) for one in found["findings"] if one["id"]][:2] == [
+        ("sequence_repeated", number),
+        ("id_repeated", number),
+    ]
+
+
+def test_rows_without_sequence_or_id_or_text_are_all_looked_at(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(db, "CREATE TABLE copy AS SELECT * FROM capsules")
+    change(db, "DROP TABLE capsules")
+    change(db, "ALTER TABLE copy RENAME TO capsules")
+    for column in ("sequence", "id", "data", "hash", "signature", "signed_at"):
+        for value in (None, b"\xff\x00", 0.5, "\u202e", ""):
+            change(db, "INSERT INTO capsules SELECT * FROM capsules LIMIT 1")
+            change(
+                db,
+                f"UPDATE capsules SET {column} = ? WHERE rowid = (SELECT max(rowid) FROM capsules)",
+                value,
+            )
+    found = verdict(capsys)
+    assert found["records"] == 32
+    assert found["verdict"] == "broken"

@@ -233,21 +233,32 @@ def _pages(
     chain: sa.ColumnElement[bool],
 ) -> Iterator[StoredCapsule]:
     column = table.c
-    place = sa.tuple_(column.sequence, column.id)
     page = sa.select(*(column[field] for field in StoredCapsule._fields)).where(chain)
-    page = page.order_by(column.sequence, column.id).limit(_ROWS_PER_PAGE)
+    page = page.order_by(column.sequence, column.id)
     with connect() as connection:
         end = connection.scalar(sa.select(sa.func.max(column.sequence)).where(chain))
         # null is nowhere in an order; it is looked at so as not to be passed over
-        astray = connection.execute(page.where(column.sequence.is_(None)).limit(None)).all()
-        page = page.where(column.sequence <= sa.literal(end))
+        astray = connection.execute(page.where(column.sequence.is_(None))).all()
+        page = page.where(column.sequence <= _literal(end)).limit(_ROWS_PER_PAGE)
         rows = connection.execute(page).all()
         connection.rollback()
     yield from (StoredCapsule(*row) for row in astray)
+    given = 0  # of the last number: in a chain that was tampered with, many rows may have one
+    last = None
     while rows:
         for row in rows:
+            given = given + 1 if row.sequence == last else 1
+            last = row.sequence
             yield StoredCapsule(*row)
-        last = sa.tuple_(sa.literal(rows[-1].sequence), sa.literal(rows[-1].id))
         with connect() as connection:
-            rows = connection.execute(page.where(place > last)).all()
+            following = page.where(column.sequence >= _literal(last)).offset(given)
+            rows = connection.execute(following).all()
             connection.rollback()
+
+
+def _literal(value: Any) -> sa.ColumnElement[Any]:
+    """Return a value as SQL, also a text that is no UTF-8, which SQLite keeps and no driver takes back."""
+    if isinstance(value, str) and not _is_text(value):
+        raw = sa.literal(value.encode("utf-8", "surrogateescape"), sa.LargeBinary)
+        return sa.cast(raw, sa.Text)
+    return sa.literal(value)

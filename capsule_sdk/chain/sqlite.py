@@ -46,6 +46,7 @@ _FORK_TIMEOUT = 10.0  # seconds that a fork waits for the commit under way
 _CHECKPOINT_PAGES = 4_000  # of 4 kB: how much log is copied into the file at a time
 _CACHE_KIBIBYTES = 16_000  # ids and hashes are random: a group touches a page for each of them
 _LOG_BOUND = 64_000_000  # bytes of log from which on the other writers are made to wait for a copy
+_SMALLEST = 512  # bytes of a database: SQLite takes a few bytes of anything for an empty one
 _EMPTYING_TIMEOUT = 0.5  # seconds that emptying the log may wait for writers and readers
 
 T = TypeVar("T")
@@ -80,6 +81,10 @@ class SQLiteFile:
             except DBAPIError as error:
                 self._disconnect()
                 raise ChainUnavailable(_explain(error, self.path)) from error
+            except UnicodeError as error:  # what SQLite says of a damaged file may quote the damage
+                self._disconnect()
+                meaning = _MEANINGS["SQLITE_CORRUPT"]
+                raise ChainUnavailable(f"{self.path} {meaning} ({error})") from error
             except OSError as error:
                 self._disconnect()
                 if isinstance(error, ChainUnavailable):
@@ -180,10 +185,12 @@ def open_for_reading(path: Path) -> sa.Connection:
 
 def is_database(path: Path) -> bool:
     """Tell whether a file holds a SQLite database of any kind; an empty file does not."""
-    if not _size(path):
+    if _size(path) < _SMALLEST:
         return False
     try:
         open_for_reading(path).close()
+    except UnicodeError:
+        return True  # a damaged one, which SQLite quotes in its error
     except DBAPIError as error:
         return getattr(error.orig, "sqlite_errorname", "") != "SQLITE_NOTADB"
     return True

@@ -31,13 +31,23 @@ FAILED = 2
 _INTERRUPTED = 130  # as shells have it for SIGINT
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _InThisOrder(click.Group):
+    """Lists the commands as they were added: the most wanted first."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(
+    cls=_InThisOrder,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="capsuled", message="%(prog)s %(version)s")
 def capsuled() -> None:
     """Look at the capsules that your agents left, and check them."""
 
 
-for _command in (verify, checkpoint, export, report, tree, show, tail, stats, recover, status):
+for _command in (tree, show, tail, stats, verify, checkpoint, export, report, status, recover):
     capsuled.add_command(_command)
 
 
@@ -47,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(encoding="utf-8")
     try:
         # not its main(), which makes an error of a reader that has gone away
-        with capsuled.make_context("capsuled", list(sys.argv[1:] if argv is None else argv)) as context:
+        with capsuled.make_context(
+            "capsuled", list(sys.argv[1:] if argv is None else argv)
+        ) as context:
             code = capsuled.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as end:

@@ -27,7 +27,7 @@ from capsule_sdk.evidence.findings import Finding
 from capsule_sdk.evidence.keys import keys_here
 from capsule_sdk.evidence.record import check_record
 
-from .options import json_option, print_json, tenant_option
+from .options import json_option, print_json, store_option, tenant_option
 
 __all__ = ["checkpoint"]
 
@@ -36,12 +36,7 @@ _STANDARD_OUTPUT = "-"
 
 @click.command()
 @click.argument("out", default=_STANDARD_OUTPUT)
-@click.option(
-    "--db",
-    metavar="DATABASE",
-    help="The database: a SQLite file or a postgresql:// URL.  [default:"
-    " $QUANTUMPIPES_DATA_DIR/capsules.db, else ~/.quantumpipes/capsules.db]",
-)
+@store_option
 @tenant_option
 @click.option(
     "--origin",
@@ -51,7 +46,7 @@ _STANDARD_OUTPUT = "-"
 )
 @json_option
 def checkpoint(
-    out: str, db: str | None, tenant: str | None, origin: str | None, as_json: bool
+    out: str, source: str | None, tenant: str | None, origin: str | None, as_json: bool
 ) -> None:
     """Sign how long the chain is and what it ends in.
 
@@ -67,7 +62,7 @@ def checkpoint(
     path = None if out == _STANDARD_OUTPUT else Path(out)
     there = None if path is None or path.is_dir() else _read(path)  # before the chain, which grows
     key = _key()
-    head = _head(db, tenant)
+    head = _head(source, tenant)
     _refuse_forged(head)
     made = Checkpoint(
         origin or default_origin(head.first_hash),

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import click
@@ -96,17 +96,17 @@ class Paper:
         if paged and self.terminal and sys.stdin.isatty() and sys.stdout.isatty():
             head = list(islice(rest, self.height))
             if len(head) == self.height:
-                _page(_ended([*head], rest), styled=self._styled)
+                _page(_joined(chain(head, rest)), styled=self._styled)
                 return
             rest = iter(head)
         for line in rest:
             sys.stdout.write(f"{line}\n")
 
 
-def _ended(head: Iterable[str], rest: Iterable[str]) -> Iterator[str]:
-    for lines in (head, rest):
-        for line in lines:
-            yield f"{line}\n"
+def _joined(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines with ends between them; click puts one behind the last."""
+    for number, line in enumerate(lines):
+        yield f"\n{line}" if number else line
 
 
 def _page(lines: Iterator[str], *, styled: bool) -> None:

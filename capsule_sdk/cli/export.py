@@ -44,6 +44,7 @@ _against = click.option(
     "--format",
     "form",
     type=click.Choice([str(form) for form in Form]),
+    metavar="FORM",
     help="json: the form that `capsule verify` reads. jsonl: one record a line. csv: the fields that"
     " records are found by, for a spreadsheet. zip: a bundle, with what it takes to check it."
     "  [default: what the name of OUT ends in, else json]",
@@ -56,9 +57,9 @@ def export(
     out: str, source: str | None, tenant: str | None, form: str | None,
     pubkeys: Sequence[str], pubkey_files: Sequence[Path], checkpoints: Sequence[Path], **chosen: Any,
 ) -> None:  # fmt: skip
-    """Write a chain, or some of its records, to the file OUT, or to standard output for `-`.
+    """Write a chain, or some of its records, to a file.
 
-    The whole chain as JSON is what `capsule verify --full OUT` checks. Of a selection each record carries its
+    OUT is the file (chain.json unless given), or - for standard output. The whole chain as JSON is what `capsule verify --full OUT` checks. Of a selection each record carries its
     own seal; one of a whole --task can also be shown to be complete. A bundle (OUT.zip) says what was selected
     and brings the public keys and checkpoints with it: check it with `capsuled verify OUT.zip`.
     """
@@ -86,10 +87,10 @@ def report(
     out: Path, source: str | None, tenant: str | None,
     pubkeys: Sequence[str], pubkey_files: Sequence[Path], checkpoints: Sequence[Path], **chosen: Any,
 ) -> None:  # fmt: skip
-    """Write a chain, or some of its records, as one web page that opens from disk and checks itself.
+    """Write a chain, or some of it, as a page that checks itself.
 
-    It needs no network and loads nothing. It shows figures and plots, the tree of tasks and each capsule, and
-    checks hashes, links, signatures and the children of tasks in the browser. A page can be altered as a
+    The file OUT (report.html unless given) opens from disk, needs no network and loads nothing. It shows
+    figures and plots, the tree of tasks and each capsule, and checks hashes, links, signatures and the children of tasks in the browser. A page can be altered as a
     whole: who does not trust it runs `capsuled verify OUT --pubkey KEY`, which reads its data only.
     """
     opened, selection = open_source(source, tenant=tenant), selection_of(chosen)

@@ -24,6 +24,7 @@ __all__ = [
     "print_json",
     "selection_of",
     "selection_options",
+    "store_option",
     "tenant_option",
     "trusted_keys",
 ]
@@ -35,6 +36,13 @@ database_option = click.option(
     "source",
     metavar="SOURCE",
     help="What holds the chain: a SQLite file, a postgresql:// URL, or a file that was exported.  [default:"
+    " $QUANTUMPIPES_DATA_DIR/capsules.db, else ~/.quantumpipes/capsules.db]",
+)
+store_option = click.option(
+    "--db",
+    "source",
+    metavar="DATABASE",
+    help="The database: a SQLite file or a postgresql:// URL.  [default:"
     " $QUANTUMPIPES_DATA_DIR/capsules.db, else ~/.quantumpipes/capsules.db]",
 )
 tenant_option = click.option(

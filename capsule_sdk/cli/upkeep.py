@@ -12,17 +12,17 @@ from capsule_sdk.recording.default import recover as bring_in
 from capsule_sdk.recording.default import store_and_journals
 from capsule_sdk.recording.recovery import Found
 
-from .options import database_option, journal_option, json_option, print_json
+from .options import journal_option, json_option, print_json, store_option
 
 __all__ = ["recover", "status"]
 
 
 @click.command()
-@database_option
+@store_option
 @journal_option
 @json_option
 def recover(source: str | None, journal: str | None, as_json: bool) -> int:
-    """Bring what processes that are no more left in their journals into the chain.
+    """Bring in what dead processes left in their journals.
 
     The next process that records there would do the same. Safe to run at any time, and twice.
     """
@@ -42,7 +42,7 @@ def recover(source: str | None, journal: str | None, as_json: bool) -> int:
 
 
 @click.command()
-@database_option
+@store_option
 @journal_option
 @json_option
 def status(source: str | None, journal: str | None, as_json: bool) -> int:

@@ -74,11 +74,12 @@ def verify(
     pubkeys: Sequence[str], pubkey_files: Sequence[Path], no_signatures: bool,
     against: Sequence[Path], selection: bool, strict: bool, processes: int | None, quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
-    """Check a chain: a SQLite file, a PostgreSQL URL, an exported file, a bundle or a report.
+    """Check a chain, and say all that is wrong with it.
 
-    Each record's content hash and signature, the order and the links of the chain, that each task has the
-    records that it names, and, against a checkpoint, that the end was not cut off and nothing was rewritten.
-    Says all that is wrong, and what could not be checked.
+    SOURCE is a SQLite file, a PostgreSQL URL, an exported file, a bundle or a report. Checked are the hash and
+    the signature of each record, the order and the links of the chain, that each task has the records that it
+    names, and, against a checkpoint, that the end was not cut off and nothing was rewritten. What could not
+    be checked is said too.
 
     Exit code 0: whole. 1: broken. 2: it could not be checked.
 

@@ -113,6 +113,8 @@ def check_record(entry: Entry, keys: Sequence[PublicKey] | None) -> Facts:
         faults.append((Reason.MALFORMED, fault))
     if entry.columns is not None:
         faults += _astray(document, entry.columns)
+    if _contradicts_itself(document):
+        faults.append((Reason.CHILDREN_MISMATCH, "what it says of them contradicts itself"))
     claimed = seal["hash"] if isinstance(seal["hash"], str) else ""
     faults += _content_faults(document, claimed)
     signer = None
@@ -344,11 +346,21 @@ def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _commitment(value: object) -> Commitment | None:
     """Read what our own tasks say; other programs may mean something else by ``children``."""
-    if not isinstance(value, dict) or value.keys() != {"started", "ended", "digest"}:
+    if not _is_commitment(value):
         return None
     found = Commitment(**value)
     counts = _is_count(found.started) and _is_count(found.ended) and found.ended <= found.started
     return found if counts and _is_hash(found.digest) else None
+
+
+def _is_commitment(value: object) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict) and value.keys() == {"started", "ended", "digest"}
+
+
+def _contradicts_itself(document: dict[str, Any]) -> bool:
+    """Tell whether a task says of its children what cannot be."""
+    said = _section(_section(document, "outcome"), "metrics").get("children")
+    return _is_commitment(said) and _commitment(said) is None
 
 
 def _id(value: object) -> str | None:

@@ -20,7 +20,8 @@ _CHUNK = 1 << 18  # characters read at a time
 _LARGEST = 256 << 20  # characters that one value may have
 _SHOWN = 200  # characters of what is no JSON that are kept
 _TAIL = 16  # a literal or an escape may be cut in two this close to the end of what was read
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
+_BLANK: Final = " \t\r\n"  # all that JSON takes for white space
+_SPACE: Final = re.compile(f"[{_BLANK}]*")
 _NEXT_LINE: Final = re.compile(r"\n[ \t]*(?=\{)")
 _decode = json.JSONDecoder().raw_decode
 
@@ -104,12 +105,13 @@ class _Window:
     def skip(self, fault: str) -> Piece:
         """Go to the next line that begins with an object, or to the end."""
         shown = self.text[self.at : self.at + _SHOWN].partition("\n")[0]
+        self.at += 1
         while True:
             found = _NEXT_LINE.search(self.text, self.at)
             if found:
                 self.at = found.end()
                 break
-            self.at = max(self.at, len(self.text.rstrip()))  # the line may end here
+            self.at = max(self.at, len(self.text.rstrip(_BLANK)))  # the line may end here
             if not self.more():
                 break
         return Piece(shown, fault)

@@ -33,7 +33,8 @@ _GROUP, _GROUP_CHARACTERS = 256, 2_000_000
 #: Records below which the start of a process takes longer than it saves.
 _FEW: Final = 1_000
 _START: Final = """\
-import sys, types
+import signal, sys, types
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who then ends this process
 package = sys.modules["capsule_sdk"] = types.ModuleType("capsule_sdk")
 package.__path__ = [sys.argv[1]]
 from capsule_sdk.evidence.workers import serve
@@ -152,5 +153,5 @@ def serve(asked: IO[bytes], answered: IO[Any]) -> None:
             facts = [check_record(entry, keys) for entry in group]
             pickle.dump(facts, answered, pickle.HIGHEST_PROTOCOL)
             answered.flush()
-    except (EOFError, KeyboardInterrupt, BrokenPipeError):
+    except (EOFError, BrokenPipeError):
         return
