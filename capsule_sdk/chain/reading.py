@@ -96,7 +96,9 @@ class ChainReader:
 
         """
         with self._reader.connection() as connection:
-            last = connection.scalar(sa.select(sa.func.max(self._table.c.sequence)).where(self._chain))
+            last = connection.scalar(
+                sa.select(sa.func.max(self._table.c.sequence)).where(self._chain)
+            )
             connection.rollback()
         return last if isinstance(last, int) else None
 

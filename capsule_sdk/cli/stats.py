@@ -135,9 +135,11 @@ def _columns(found: Stats) -> dict[str, Figure]:
 
 def _table(found: Stats, columns: Mapping[str, Figure]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("", overflow="ellipsis", no_wrap=True)
-    for heading in columns:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for heading, figure in columns.items():
+        texts = [figure(totals) for _, totals in _rows(found) if totals is not None]
+        needed = max(map(len, (heading, *texts)))  # rather a name is cut than a figure
+        table.add_column(heading, justify="right", no_wrap=True, min_width=needed)
     for name, totals in _rows(found):
         if totals is None:
             table.add_row(name)
@@ -154,7 +156,9 @@ def _rows(found: Stats) -> Iterator[tuple[Text, Totals | None]]:
         yield Text(), None
         yield Text(dimension, "bold"), None
         for key, totals in found.ordered(dimension):
-            yield Text(f"  {one_line(key)}") if one_line(key) else Text("  (none)", "dim"), totals
+            name, style = (one_line(key), "") if key else ("(none)", "dim")
+            # not wrapped but cut: rich takes the room that is missing from columns that may wrap
+            yield Text(f"  {name}", style, no_wrap=True, overflow="ellipsis"), totals
 
 
 def _styled(text: str, column: str) -> Text:

@@ -6,19 +6,17 @@ field is added, left out or reordered. Only the seal is put behind it. Everythin
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import IO, Any, TextIO
+from typing import Any, TextIO
 
 from capsule_sdk.errors import EvidenceError
 
 from .bundle import write_bundle
 from .entries import Entry
-from .replacing import replacing
+from .replacing import as_text, replacing
 from .selection import Selection, select
 from .sources import Source, SourceName, open_source
 from .summary import FIELDS, row, summary_of
@@ -106,7 +104,7 @@ def export(
         if form is Form.BUNDLE:
             texts = (entry.record_text() for entry in entries)
             return write_bundle(texts, manifest or {}, file)
-        with _as_text(file) as text:
+        with as_text(file) as text:
             return _WRITERS[form](entries, text)
 
 
@@ -132,15 +130,6 @@ def intact(source: Source, entries: Iterable[Entry]) -> Iterator[Entry]:
             f"{source.name} was damaged or tampered with: {problem}; keep it as evidence (`capsuled"
             " verify` says all that is wrong with it), and go back to an earlier export or backup"
         )
-
-
-@contextlib.contextmanager
-def _as_text(file: IO[bytes]) -> Iterator[TextIO]:
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
-    try:
-        yield text
-    finally:
-        text.detach()
 
 
 def _write_json(entries: Iterable[Entry], file: TextIO) -> int:

@@ -1,19 +1,20 @@
-"""Replacing a file: it gets the whole of what is written, or keeps what it had."""
+"""Writing files: one gets the whole of what is written, or keeps what it had; texts go out as they came in."""
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 from capsule_sdk.chain.sqlite import is_database
 from capsule_sdk.errors import EvidenceError
 
-__all__ = ["replacing"]
+__all__ = ["as_text", "replacing"]
 
 
 @contextmanager
@@ -40,6 +41,16 @@ def replacing(out: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield from _beside(path)
     except OSError as error:
         raise EvidenceError(f"{out} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def as_text(file: IO[bytes]) -> Iterator[TextIO]:
+    """Write UTF-8 to a file of bytes, which stays open; bytes that were no UTF-8 when read are written again."""
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
+    try:
+        yield text
+    finally:
+        text.detach()
 
 
 def _beside(path: Path) -> Iterator[IO[bytes]]:

@@ -68,8 +68,9 @@ class _Window:
             return False
         wanted = max(_CHUNK, len(self.text) - self.at)
         piece = self._file.read(wanted)
+        if piece:
+            self.text, self.at = self.text[self.at :] + piece, 0
         self._ended = not piece
-        self.text, self.at = self.text[self.at :] + piece, 0
         return bool(piece)
 
     def peek(self) -> str:
@@ -97,7 +98,7 @@ class _Window:
                 return self.skip(f"no JSON: {error.msg}")
             except (ValueError, RecursionError) as error:
                 return self.skip(f"no JSON that can be read: {error}")
-            if end == len(self.text) and self.more():  # a number may go on
+            if end >= len(self.text) - _TAIL and self.more():  # a number may go on
                 continue
             text, self.at = self.text[self.at : end], end
             return Piece(text)

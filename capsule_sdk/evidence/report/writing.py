@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol, TextIO
 
+from capsule_sdk.evidence.replacing import as_text, replacing
+
 from .page import page
-from .replacing import replacing
 
 __all__ = ["HasRecordText", "write_report"]
 
@@ -55,8 +56,8 @@ def write_report(
     """
     if not isinstance(out, str | os.PathLike):
         return _write(entries, out, manifest)
-    with replacing(out) as file:
-        return _write(entries, file, manifest)
+    with replacing(out) as file, as_text(file) as text:
+        return _write(entries, text, manifest)
 
 
 def _write(entries: Iterable[HasRecordText], file: TextIO, manifest: Mapping[str, Any]) -> int:

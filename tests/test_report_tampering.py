@@ -1,0 +1,284 @@
+"""Tampering with a chain in a report: the page finds each kind where it was done, and so does the command."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nacl.signing import SigningKey
+from report_support import (
+    Record,
+    Show,
+    browser,  # noqa: F401 - a fixture
+    children_digest,
+    day,
+    manifest,
+    public_key,
+    rechain,
+    report,
+    reseal,
+    show,  # noqa: F401 - a fixture
+    signing_key,
+)
+
+from capsule_sdk.evidence.keys import given_keys
+from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.evidence.verify import verify
+
+OTHER = SigningKey(b"o" * 32)
+
+# Records 0 to 8 are one task: 3 and 4 are calls under 5, 5 and 7 are tasks under 8.
+
+
+def change(records: list[Record], _: SigningKey) -> None:
+    records[4]["outcome"]["result"] = "Sell everything."
+
+
+def change_and_hash(records: list[Record], _: SigningKey) -> None:
+    change(records, _)
+    reseal(records[4])
+
+
+def change_and_sign_with_another_key(records: list[Record], _: SigningKey) -> None:
+    change(records, _)
+    reseal(records[4], OTHER)
+
+
+def edit_a_hash(records: list[Record], _: SigningKey) -> None:
+    records[4]["hash"] = "0" * 64
+
+
+def drop_a_hash(records: list[Record], _: SigningKey) -> None:
+    records[4]["hash"] = None
+
+
+def edit_a_signature(records: list[Record], _: SigningKey) -> None:
+    records[4]["signature"] = records[3]["signature"]
+
+
+def drop_a_signature(records: list[Record], _: SigningKey) -> None:
+    records[4]["signature"] = ""
+
+
+def delete_a_call(records: list[Record], _: SigningKey) -> None:
+    del records[4]
+
+
+def delete_a_call_and_chain_anew(records: list[Record], key: SigningKey) -> None:
+    del records[4]
+    rechain(records, key)
+
+
+def delete_a_task(records: list[Record], _: SigningKey) -> None:
+    del records[8]
+
+
+def delete_the_beginning(records: list[Record], _: SigningKey) -> None:
+    del records[:9]
+
+
+def swap(records: list[Record], _: SigningKey) -> None:
+    records[3], records[4] = records[4], records[3]
+
+
+def duplicate(records: list[Record], _: SigningKey) -> None:
+    records.insert(5, copy.deepcopy(records[4]))
+
+
+def add_a_call_and_chain_anew(records: list[Record], key: SigningKey) -> None:
+    another, now = "0" * 8 + records[4]["id"][8:], records[-1]["signed_at"]
+    records.append({**copy.deepcopy(records[4]), "id": another, "signed_at": now})
+    rechain(records, key)
+
+
+def exchange_a_call_and_chain_anew(records: list[Record], key: SigningKey) -> None:
+    records[4]["id"] = "0" * 8 + records[4]["id"][8:]
+    rechain(records, key)
+
+
+def unlink(records: list[Record], key: SigningKey) -> None:
+    records[4]["previous_hash"] = "0" * 64
+    reseal(records[4], key)
+
+
+def put_the_clock_back(records: list[Record], _: SigningKey) -> None:
+    records[4]["signed_at"] = "2020-01-01T00:00:00+00:00"
+
+
+def half_a_character(records: list[Record], _: SigningKey) -> None:
+    records[4]["outcome"]["result"] = "\ud800"
+
+
+def no_number(records: list[Record], _: SigningKey) -> None:
+    records[4]["outcome"]["result"] = float("inf")
+
+
+def no_object(records: list[Any], _: SigningKey) -> None:
+    records[4] = '{"id": "'
+
+
+def no_sections(records: list[Record], key: SigningKey) -> None:
+    records[4]["outcome"] = "good"
+    rechain(records, key)
+
+
+def say_what_was_lost(records: list[Record], key: SigningKey) -> None:
+    records[9]["type"] = "system"
+    records[9]["outcome"]["metrics"]["records_lost"] = 3
+    rechain(records, key)
+
+
+Tampering = Callable[[list[Any], SigningKey], None]
+TAMPERINGS: dict[Tampering, set[tuple[str, int | None]]] = {
+    change: {("hash_mismatch", 4)},
+    change_and_hash: {("signature_invalid", 4), ("link_broken", 5)},
+    change_and_sign_with_another_key: {("signature_invalid", 4), ("link_broken", 5)},
+    edit_a_hash: {("hash_mismatch", 4), ("signature_invalid", 4), ("link_broken", 5)},
+    drop_a_hash: {("hash_mismatch", 4), ("signature_invalid", 4), ("link_broken", 5)},
+    edit_a_signature: {("signature_invalid", 4)},
+    drop_a_signature: {("signature_missing", 4)},
+    delete_a_call: {("sequence_gap", 5), ("children_missing", 5)},
+    delete_a_call_and_chain_anew: {("children_missing", 4)},
+    delete_a_task: {("sequence_gap", 9), ("parent_missing", 2)},
+    delete_the_beginning: {("sequence_gap", 9)},
+    swap: {("sequence_gap", 4), ("sequence_repeated", 3)},
+    duplicate: {("sequence_repeated", 4), ("id_repeated", 4)},
+    add_a_call_and_chain_anew: {("children_unannounced", 5)},
+    exchange_a_call_and_chain_anew: {("children_mismatch", 5)},
+    unlink: {("link_broken", 4), ("link_broken", 5)},
+    put_the_clock_back: {("time_backwards", 4)},
+    half_a_character: {("malformed", 4)},
+    no_number: {("malformed", 4)},
+    no_object: {("malformed", None), ("sequence_gap", 5), ("children_missing", 5)},
+    no_sections: {("malformed", 4)},
+    say_what_was_lost: {("records_lost", 9)},
+}
+DOUBTS = {put_the_clock_back, say_what_was_lost}
+
+
+def judged(path: Path, key: SigningKey) -> set[tuple[str, int | None]]:
+    """What the command finds in a report."""
+    verdict = verify(open_source(path), given_keys([public_key(key)]))
+    # It takes a record's word on which key it names: that it is not a trusted one, or another than fits. The
+    # page goes by what fits alone.
+    same = {"key_unknown": "signature_invalid", "signer_mismatch": None}
+    found = {(same.get(one.reason, str(one.reason)), one.sequence) for one in verdict.findings}
+    return {(code, sequence) for code, sequence in found if code is not None}
+
+
+@pytest.mark.parametrize("tamper", TAMPERINGS, ids=lambda tamper: tamper.__name__)
+def test_tampering_is_found_where_it_was_done_as_the_command_finds_it(
+    tamper: Tampering, show: Show, tmp_path: Path
+) -> None:
+    records: list[Any] = day(tmp_path)
+    key = signing_key(tmp_path)
+    tamper(records, key)
+    path = report(tmp_path / "r.html", records, manifest(public_key(key)))
+    shown = show(path)
+    assert shown.findings() == TAMPERINGS[tamper]
+    assert shown.verdict == ("open" if tamper in DOUBTS else "broken")
+
+    assert judged(path, key) == TAMPERINGS[tamper]
+
+
+ZEROS = "0" * 64
+ODD: dict[str, list[Any]] = {
+    "id": [None, "x", "A" * 8 + "-0000-4000-8000-" + "A" * 12],
+    "parent_id": [None, 5, "", "00000000-0000-4000-8000-000000000000"],
+    "sequence": [0, 3, -1, 1.0, "4", None],
+    "previous_hash": [None, 5, ZEROS],
+    "hash": [None, "", 5, ZEROS],
+    "signature": [None, "", 5, "zz", ZEROS * 2],
+    "signed_at": [
+        None,
+        "",
+        "2020-01-01T00:00:00+00:00",
+        "2030-01-01T00:00:00Z",
+        "20300101",
+        "tomorrow",
+    ],
+    "type": ["robot", None],
+    "trigger": [None, {}],
+    "children": [
+        None,
+        {"started": 1, "ended": 1, "digest": ZEROS},
+        {"started": 2, "ended": 1, "digest": ZEROS},
+        {"started": 1, "ended": 2, "digest": ZEROS},
+        {"started": 1.0, "ended": 1, "digest": ZEROS},
+        {"started": 0, "ended": 0, "digest": children_digest([])},
+    ],
+}
+
+
+def damage(records: list[Record], key: SigningKey, chance: random.Random) -> None:
+    """Do something to a record of the chain, and sometimes seal it anew, or all of it."""
+    place, other = chance.randrange(len(records)), chance.randrange(len(records))
+    record = records[place]
+    kind = chance.choice(["delete", "copy", "swap", *ODD])
+    if kind == "delete":
+        del records[place]
+    elif kind == "copy":
+        records.insert(other, copy.deepcopy(record))
+    elif kind == "swap":
+        records[place], records[other] = records[other], records[place]
+    elif kind == "children":
+        record["outcome"]["metrics"]["children"] = chance.choice(ODD[kind])
+    else:
+        record[kind] = chance.choice([*ODD[kind], records[other][kind]])
+    if chance.random() < 0.3:
+        reseal(record, key)
+    elif chance.random() < 0.2:
+        rechain(records, key)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_damage_is_judged_by_the_page_as_by_the_command(
+    seed: int, show: Show, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    records, key = day(tmp_path), signing_key(tmp_path)
+    for _ in range(chance.randint(1, 3)):
+        damage(records, key, chance)
+    selection = chance.choice([None, None, {"agent": "trading-bot"}])
+    path = report(tmp_path / "r.html", records, manifest(public_key(key), selection=selection))
+    assert show(path).findings() == judged(path, key)
+
+
+@pytest.mark.parametrize("ended", [1, 2])
+def test_children_that_had_not_ended_are_open_and_others_missing(
+    ended: int, show: Show, tmp_path: Path
+) -> None:
+    records = day(tmp_path)
+    task, key = records[5], signing_key(tmp_path)
+    ids = [records[3]["id"], records[4]["id"], "0" * 8 + records[4]["id"][8:]]
+    task["outcome"]["metrics"]["children"] = {
+        "started": 3,
+        "ended": ended,
+        "digest": children_digest(ids),
+    }
+    del records[4]
+    rechain(records, key)
+    shown = show(report(tmp_path / "r.html", records, manifest(public_key(key))))
+    expected = {1: ("open", {("children_open", 4)}), 2: ("broken", {("children_missing", 4)})}
+    assert (shown.verdict, shown.findings()) == expected[ended]
+
+
+def test_a_finding_says_which_capsule_and_leads_to_it(show: Show, tmp_path: Path) -> None:
+    records = day(tmp_path, rounds=30)
+    call = records[200]
+    call["outcome"]["result"] = "Sell everything."
+    shown = show(report(tmp_path / "r.html", records, manifest(public_key(signing_key(tmp_path)))))
+    finding = shown.page.locator("li.finding")
+    assert finding.get_attribute("data-id") == call["id"]
+    assert "changed after sealing" in finding.inner_text()
+    assert shown.page.locator(f"#row-{call['sequence']}").count() == 0
+    shown.search("watch list")  # a filter that hides it
+    finding.locator("button").click()
+    shown.page.wait_for_selector("#detail h3")
+    assert shown.page.locator(f"#row-{call['sequence']}").get_attribute("aria-selected") == "true"
+    assert "Content is not what was sealed" in shown.page.inner_text("#detail .checks")
+    assert call["id"] in shown.page.inner_text("#detail")

@@ -1,0 +1,217 @@
+// The engine: holds the records of the file, checks them, and answers the page. It knows no document, so that it can run in
+// a worker; where a browser grants none it runs beside the page, in slices that leave room for it.
+
+import { Chain } from "./chain.js";
+import { noteSigner, parseCheckpoint } from "./checkpoints.js";
+import { factsOf, searchable } from "./facts.js";
+import { NOWHERE, SENTENCES, finding } from "./findings.js";
+import { signer } from "./seals.js";
+
+/** Marks in `signers` where there is no key to name. */
+export const NOT_CHECKED = -1;
+export const FITS_NONE = -2;
+export const UNSIGNED = -3;
+
+export class Engine {
+  /**
+   * @param {(message: object) => void} post takes what the page is to know
+   * @param {number} slice milliseconds that the engine works before it lets others work
+   */
+  constructor(post, slice) {
+    this.post = post;
+    this.slice = slice;
+    this.texts = [];
+    this.searchTexts = [];
+    this.run = 0;
+  }
+
+  /** Read all records and check what needs no key. */
+  async load({ data, selection, checkpoints }) {
+    this.chain = new Chain(selection);
+    this.checkpoints = checkpoints;
+    const clock = new Slices(this.slice);
+    let rows = [];
+    let damage = null;
+    try {
+      for await (const line of lines(data)) {
+        rows.push(this.take(line));
+        if (clock.isOver()) {
+          this.post({ op: "rows", rows });
+          rows = [];
+          await clock.pause();
+        }
+      }
+    } catch (error) {
+      damage = error;
+    }
+    this.post({ op: "rows", rows });
+    this.chain.end();
+    if (damage !== null) {
+      this.chain.findings.push(finding("malformed", NOWHERE, SENTENCES.damaged(damage.message, this.texts.length)));
+    }
+  }
+
+  take(line) {
+    const record = this.chain.add(line);
+    const { index, sequence, id, parent } = this.chain.entries.at(-1);
+    this.texts.push(line);
+    this.searchTexts.push(record === null ? line.toLowerCase() : searchable(record));
+    return { index, sequence, id, parent, ...(record === null ? NO_FACTS : factsOf(record)) };
+  }
+
+  /** Check signatures with these keys and post the whole result; a later call makes an earlier one stop. */
+  async verify({ keys }) {
+    const run = (this.run += 1);
+    const signers = new Int16Array(this.texts.length).fill(NOT_CHECKED);
+    this.report(signers, keys, keys.length === 0);
+    if (keys.length === 0) return;
+    const clock = new Slices(this.slice);
+    for (const entry of this.chain.entries) {
+      if (entry.signature !== undefined) signers[entry.index] = signed(entry, keys);
+      if (clock.isOver()) {
+        this.post({ op: "progress", done: entry.index + 1, total: this.texts.length });
+        await clock.pause();
+        if (run !== this.run) return;
+      }
+    }
+    this.report(signers, keys, true);
+  }
+
+  report(signers, keys, complete) {
+    const found = [...this.chain.findings];
+    const checkpoints = this.checkpoints.map((note, place) => this.checkpoint(note, place + 1, keys, found));
+    for (const entry of this.chain.entries) {
+      const mark = signers[entry.index];
+      if (mark === UNSIGNED) found.push(finding("signature_missing", entry, SENTENCES.unsigned()));
+      if (mark === FITS_NONE) found.push(finding("signature_invalid", entry, SENTENCES.signature(keys.length)));
+    }
+    found.sort((a, b) => (a.index ?? Infinity) - (b.index ?? Infinity) || 0);
+    this.post({
+      op: "result",
+      complete,
+      findings: found,
+      signers,
+      hashed: Uint8Array.from(this.chain.entries, (entry) => entry.hashed),
+      linked: Uint8Array.from(this.chain.entries, (entry) => entry.linked),
+      postQuantum: this.chain.entries.filter((entry) => entry.postQuantum).length,
+      checkpoints,
+    });
+  }
+
+  checkpoint(note, place, keys, found) {
+    const checkpoint = parseCheckpoint(note);
+    if (checkpoint === null) {
+      found.push(finding("checkpoint_invalid", NOWHERE, SENTENCES.note(place)));
+      return null;
+    }
+    const { size, hash, origin, time } = checkpoint;
+    const signedBy = keys.length === 0 ? NOT_CHECKED : noteSigner(checkpoint, keys);
+    if (keys.length > 0 && signedBy < 0) {
+      found.push(finding("checkpoint_invalid", NOWHERE, SENTENCES.noteSignature(place, keys.length)));
+      return null;
+    }
+    const entry = this.chain.bySequence.get(size - 1);
+    const isCut = entry === undefined && size > this.chain.expected && this.chain.selection === null;
+    if (isCut) found.push(finding("checkpoint_truncated", NOWHERE, SENTENCES.truncated(size, this.texts.length)));
+    if (entry !== undefined && entry.hash !== hash) {
+      found.push(finding("checkpoint_mismatch", entry, SENTENCES.otherChain(size)));
+    }
+    return { size, origin, time, signedBy, compared: size === 0 || entry !== undefined || isCut };
+  }
+
+  /** Post which records hold all words of a query. */
+  search({ request, query }) {
+    const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+    const found = [];
+    this.searchTexts.forEach((text, index) => {
+      if (words.every((word) => text.includes(word))) found.push(index);
+    });
+    this.post({ op: "answer", request, answer: found });
+  }
+
+  /** Post the text of a record, exactly as it is in the file. */
+  text({ request, index }) {
+    this.post({ op: "answer", request, answer: this.texts[index] });
+  }
+}
+
+const NO_FACTS = {
+  kind: "unreadable",
+  type: "",
+  domain: "",
+  agent: "",
+  name: "(not readable)",
+  words: "",
+  model: "",
+  status: "unknown",
+  authority: "unknown",
+  approver: "",
+  started: null,
+  duration: null,
+  tokensIn: null,
+  tokensOut: null,
+  cost: "",
+};
+
+function signed(entry, keys) {
+  if (entry.signature === "") return UNSIGNED;
+  const index = signer(entry, keys);
+  return index < 0 ? FITS_NONE : index;
+}
+
+/** When to let others work. */
+class Slices {
+  constructor(length) {
+    this.length = length;
+    this.ends = performance.now() + length;
+  }
+  isOver() {
+    return performance.now() >= this.ends;
+  }
+  async pause() {
+    await new Promise((resolve) => setTimeout(resolve));
+    this.ends = performance.now() + this.length;
+  }
+}
+
+/** The lines of a text that was packed with gzip and written as base64. */
+async function* lines(base64) {
+  const reader = unpacked(base64).getReader();
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
+  let rest = [];
+  for (;;) {
+    const { done, value } = await reader.read();
+    const pieces = decoder.decode(value, { stream: !done }).split("\n");
+    for (const piece of pieces.slice(0, -1)) {
+      yield rest.join("") + piece;
+      rest = [];
+    }
+    if (pieces.at(-1) !== "") rest.push(pieces.at(-1));
+    if (done) break;
+  }
+  if (rest.length > 0) throw new Error("the last record has no end");
+}
+
+const CHUNK = 1 << 16; // characters decoded at a time; a multiple of 4
+
+function unpacked(base64) {
+  const clean = base64.replace(/\s+/g, "");
+  let at = 0;
+  const packed = new ReadableStream({
+    pull(controller) {
+      if (at >= clean.length) return controller.close();
+      const piece = decoded(clean.slice(at, at + CHUNK));
+      at += CHUNK;
+      return controller.enqueue(Uint8Array.from(piece, (char) => char.charCodeAt(0)));
+    },
+  });
+  return packed.pipeThrough(new DecompressionStream("gzip"));
+}
+
+function decoded(base64) {
+  try {
+    return atob(base64);
+  } catch {
+    throw new Error("it is not base64");
+  }
+}

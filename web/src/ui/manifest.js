@@ -1,0 +1,40 @@
+// The manifest: what the file says about itself. Nothing protects it, and any part may be missing or of the wrong kind.
+
+import { microseconds, printed } from "../moments.js";
+import { line, number } from "./dom.js";
+
+/** Read the manifest, with every field in its right type. */
+export function manifestOf(text) {
+  let manifest = null;
+  try {
+    manifest = JSON.parse(text);
+  } catch {
+    // A report without a readable manifest still holds its records.
+  }
+  const given = isObject(manifest) ? manifest : {};
+  const word = (name) => (typeof given[name] === "string" ? given[name] : "");
+  return {
+    source: word("source"),
+    made_at: word("made_at"),
+    made_by: word("made_by"),
+    selection: isObject(given.selection) && Object.keys(given.selection).length > 0 ? given.selection : null,
+    count: Number.isInteger(given.count) ? given.count : null,
+    keys: Array.isArray(given.keys) ? given.keys.filter(isObject) : [],
+    checkpoints: Array.isArray(given.checkpoints) ? given.checkpoints : [],
+  };
+}
+
+/** Who made the file, when, and what it selects, in one sentence or two. */
+export function provenance({ made_at, made_by, selection, count }) {
+  const when = microseconds(made_at);
+  const made = [made_by && `by ${line(made_by, 60)}`, when !== null && `on ${printed(when)}`].filter(Boolean).join(" ");
+  const what = selection === null ? "A whole chain" : `A selection of a chain: ${criteria(selection)}`;
+  return `${what}${count === null ? "" : `, ${number(count)} capsules`}.${made ? ` Made ${made}.` : ""}`;
+}
+
+function criteria(selection) {
+  const parts = Object.entries(selection).filter(([, value]) => ["string", "number"].includes(typeof value));
+  return parts.map(([name, value]) => `${line(name, 20)} ${line(String(value), 60)}`).join(", ") || "not described";
+}
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);

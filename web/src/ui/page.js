@@ -1,0 +1,146 @@
+// The page: reads what the file says about itself, starts the engine, and lets the parts know of each other.
+
+import { figuresOf } from "../figures.js";
+import { Report } from "../report.js";
+import { Line } from "../transport.js";
+import { hideDetail, showDetail } from "./detail.js";
+import { byId, counted, line, number } from "./dom.js";
+import { Filters } from "./filters.js";
+import { showFindings } from "./findings.js";
+import { embeddedKeys, showKeys } from "./keys.js";
+import { showLimits } from "./limits.js";
+import { manifestOf, provenance } from "./manifest.js";
+import { preparePrinting } from "./printing.js";
+import { showSummary } from "./summary.js";
+import { prepareTheme } from "./theme.js";
+import { Tree } from "./tree.js";
+import { failure, showChecks, showVerdict, verdictOf } from "./verdict.js";
+
+/** @param {string} script the text of the script that this is, for the worker */
+export function start(script) {
+  // What fails must not look like a check that goes on, or that ended well.
+  globalThis.addEventListener("error", ({ message }) => showVerdict(failure(message)));
+  globalThis.addEventListener("unhandledrejection", ({ reason }) => showVerdict(failure(String(reason))));
+  const page = new Page(manifestOf(byId("manifest").textContent));
+  page.open(script, byId("records"));
+}
+
+class Page {
+  constructor(manifest) {
+    this.report = new Report(manifest);
+    this.embedded = embeddedKeys(manifest);
+    this.keys = this.embedded;
+    this.drawn = 0;
+    this.tree = new Tree(this.report, (index) => this.show(index));
+    this.filters = new Filters(
+      this.report,
+      (query) => this.line.ask("search", { query }),
+      (matches) => this.tree.update(matches),
+      { expand: () => this.tree.setAll(true), collapse: () => this.tree.setAll(false) },
+    );
+    byId("source").textContent = line(manifest.source, 200) || "Chain of capsules";
+    byId("provenance").textContent = provenance(manifest);
+    showLimits();
+    prepareTheme(byId("theme"));
+    preparePrinting(this.report, this.tree, this.filters);
+    document.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  open(script, data) {
+    this.line = new Line(script, (message) => this[message.op](message));
+    const { selection, checkpoints } = this.report.manifest;
+    this.line.send("load", { data: data.textContent, selection, checkpoints });
+    data.textContent = ""; // the engine has it now; twice is once too often for large chains
+  }
+
+  // What the engine tells ────────────────────────────────────────────────────────────────────────────
+
+  rows({ rows }) {
+    for (const row of rows) this.report.rows.push(row);
+    const here = this.report.rows.length;
+    showVerdict(
+      { verdict: "working", title: "Reading the capsules …", text: `${number(here)} read` },
+      here / (this.report.manifest.count || here || 1),
+    );
+    if (here >= 2 * this.drawn) this.draw();
+  }
+
+  loaded() {
+    this.report.isLoaded = true;
+    this.draw();
+    this.use(this.keys);
+  }
+
+  progress({ done, total }) {
+    showVerdict(
+      {
+        verdict: "working",
+        title: "Checking the signatures …",
+        text: `${number(done)} of ${counted(total, "capsule")}`,
+      },
+      done / total,
+    );
+  }
+
+  result(result) {
+    this.report.setResult(result);
+    showFindings(result.findings, (index) => this.jump(index));
+    showChecks(this.report, this.keys);
+    this.tree.draw();
+    if (this.filters.check.value) this.filters.run();
+    if (!result.complete) return;
+    showVerdict(verdictOf(this.report, this.keys));
+    if (this.tree.chosen >= 0) this.show(this.tree.chosen);
+  }
+
+  failed({ message }) {
+    showVerdict(failure(message));
+  }
+
+  // What the reader does ─────────────────────────────────────────────────────────────────────────────
+
+  draw() {
+    this.drawn = this.report.rows.length;
+    this.report.rebuild();
+    showSummary(figuresOf(this.report.rows));
+    this.filters.refresh();
+    this.filters.run();
+  }
+
+  use(keys) {
+    this.keys = keys;
+    showKeys(keys, this.embedded, (others) => this.use(others));
+    showVerdict({ verdict: "working", title: "Checking the signatures …", text: "" }, 0);
+    this.line.send("verify", { keys });
+  }
+
+  async show(index) {
+    const text = await this.line.ask("text", { index });
+    if (this.tree.chosen === index)
+      showDetail(this.report, this.keys, this.report.rows[index], text, () => this.close());
+  }
+
+  close() {
+    hideDetail();
+    this.tree.pick(-1);
+    this.tree.grid.focus({ preventScroll: true });
+  }
+
+  async jump(index) {
+    if (this.filters.isActive()) await this.filters.clear();
+    byId("capsules").scrollIntoView({ block: "start" });
+    this.tree.reveal(index);
+  }
+
+  key(event) {
+    const isTyping = event.target.matches?.("input, select, textarea");
+    if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey) {
+      event.preventDefault();
+      byId("search").focus();
+    } else if (event.key === "Escape" && !isTyping && !byId("detail").hidden) this.close();
+    else if (event.key === "Escape" && event.target.id === "search") {
+      this.filters.clear();
+      this.tree.grid.focus({ preventScroll: true });
+    }
+  }
+}

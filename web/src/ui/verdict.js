@@ -1,0 +1,152 @@
+// The verdict: what was checked, how it came out, and what could not be checked at all.
+
+import { isPublicKey } from "../seals.js";
+import { byId, counted, h, line, number } from "./dom.js";
+
+const MARKS = { whole: "✓", broken: "✕", open: "?", working: "…" };
+
+/** Weigh a finished result. */
+export function verdictOf(report, keys) {
+  const broken = report.result.findings.filter(({ severity }) => severity === "broken").length;
+  const doubtful = report.result.findings.length - broken;
+  const [here, announced] = [report.rows.length, report.manifest.count];
+  const isShort = Number.isInteger(announced) && announced !== here;
+  if (broken > 0) return brokenVerdict(report, broken, doubtful);
+  if (here === 0) return { verdict: "open", title: "Nothing to check", text: "The file holds no capsules." };
+  if (keys.length === 0) return unsignedVerdict(here);
+  if (doubtful > 0 || isShort) return openVerdict(report, doubtful, isShort);
+  return {
+    verdict: "whole",
+    title: "Whole: every capsule is as it was sealed",
+    text: `${counted(here, "capsule")} ${here === 1 ? "hashes" : "hash"} to what was sealed, ${order(report)}, and ${keysInWords(keys)}.${end(report)}`,
+  };
+}
+
+const order = (report) =>
+  isSelection(report) ? "neighbours in the chain are linked" : "numbers and links have no gap";
+const end = (report) =>
+  hasCheckpoint(report) || isSelection(report)
+    ? ""
+    : " Whether the end was cut off cannot be told without a checkpoint.";
+
+function brokenVerdict(report, broken, doubtful) {
+  const records = new Set(report.result.findings.filter((f) => f.severity === "broken").map((f) => f.index));
+  return {
+    verdict: "broken",
+    title: `Broken: ${counted(broken, "finding")}`,
+    text: `This is not what was sealed. ${counted(records.size, "place")} in the chain ${records.size === 1 ? "does" : "do"} not hold${doubtful ? `, and ${counted(doubtful, "point")} ${doubtful === 1 ? "is" : "are"} open` : ""}; each is listed below.`,
+  };
+}
+
+function unsignedVerdict(here) {
+  return {
+    verdict: "open",
+    title: "Could not check everything: no key",
+    text: `Nothing is broken in ${counted(here, "capsule")}, but who sealed them was not checked. Without a key, anybody could have made this file. Paste the public key below.`,
+  };
+}
+
+function openVerdict(report, doubtful, isShort) {
+  const short = isShort
+    ? ` The file announces ${number(report.manifest.count)} capsules and holds ${number(report.rows.length)}.`
+    : "";
+  return {
+    verdict: "open",
+    title: `Could not check everything: ${doubtful ? counted(doubtful, "open point") : "the count differs"}`,
+    text: `Nothing is proven to be broken: hashes, order and signatures hold. What is open is listed below.${short}`,
+  };
+}
+
+const isSelection = (report) => report.manifest.selection !== null;
+/** Whether whole tasks are claimed to be here: a chain, or one task and all that belongs to it. */
+const isWhole = ({ manifest: { selection } }) => selection === null || Object.keys(selection).join() === "task";
+const hasCheckpoint = ({ result }) => result.checkpoints.some((checkpoint) => checkpoint?.compared);
+const keysInWords = (keys) =>
+  `every signature fits ${keys.length === 1 ? "the key below" : `one of the ${keys.length} keys below`}`;
+
+/** What to say where the page itself failed. */
+export function failure(message) {
+  return {
+    verdict: "open",
+    title: "Could not check: this page failed",
+    text: `${line(message, 200)}. It may need a newer browser. To check without it, run: capsuled verify FILE.html`,
+  };
+}
+
+/** Show a verdict, or how far the work has come. */
+export function showVerdict({ verdict, title, text }, progress = null) {
+  byId("verdict").dataset.verdict = verdict;
+  byId("verdict-mark").textContent = MARKS[verdict];
+  byId("verdict-title").textContent = title;
+  byId("verdict-text").textContent = text;
+  byId("progress").hidden = progress === null;
+  if (progress !== null) byId("progress").value = progress;
+}
+
+/** Show what was checked, and what was not. */
+export function showChecks(report, keys) {
+  byId("checks").replaceChildren(
+    h("div.checked", {}, h("h3", {}, "What was checked"), h("ul", {}, ...checked(report, keys).map(item))),
+    h(
+      "div.unchecked",
+      {},
+      h("h3", {}, "What was not, or cannot be"),
+      h("ul", {}, ...unchecked(report, keys).map(item)),
+    ),
+  );
+}
+
+const item = (text) => h("li", {}, text);
+
+function checked(report, keys) {
+  const { hashed, linked, checkpoints, complete } = report.result;
+  const lines = [
+    `The content of ${counted(hashed.filter(Boolean).length, "capsule")} against the hash in the seal (SHA3-256)`,
+  ];
+  const links = linked.filter(Boolean).length;
+  lines.push(
+    isSelection(report)
+      ? `${counted(links, "link")} between capsules that are neighbours in the chain`
+      : `${counted(links, "link")}: whether each capsule names the hash of the one before, and numbers run from 0 without a gap`,
+  );
+  if (keys.length > 0 && complete)
+    lines.push(`Every signature (Ed25519) against ${keys.length === 1 ? "one key" : `${keys.length} keys`}`);
+  if (isWhole(report)) lines.push("What each task announced about its children: how many, and which");
+  for (const checkpoint of checkpoints) if (checkpoint?.compared) lines.push(checkpointLine(report, checkpoint));
+  return lines;
+}
+
+function checkpointLine(report, { size, time, origin, signedBy }) {
+  const behind = report.rows.length - size;
+  const later = !isSelection(report) && behind > 0 ? `; ${counted(behind, "capsule")} came later` : "";
+  return `A checkpoint${time ? ` of ${line(time, 40)}` : ""} by ${line(origin, 24)}, over the first ${counted(size, "capsule")}${signedBy < 0 ? " (its signature is not confirmed)" : ""}${later}`;
+}
+
+function unchecked(report, keys) {
+  const lines = [];
+  const { complete, postQuantum } = report.result;
+  if (keys.length === 0) lines.push("Signatures: there is no key to check them with");
+  else if (!complete) lines.push("Signatures: their check is still running");
+  else if (keys.some((key) => key.isEmbedded)) {
+    lines.push(
+      "Whose keys these are: they came with the file, and prove only that it agrees with itself. Compare them with keys that you got another way",
+    );
+  }
+  const aside = report.manifest.keys.filter((key) => !isPublicKey(key.public_key)).length;
+  if (aside > 0) lines.push(`${counted(aside, "key")} of the file, which no signature can be checked with`);
+  if (postQuantum > 0)
+    lines.push(
+      `A second, post-quantum signature (ML-DSA-65), which ${counted(postQuantum, "capsule")} ${postQuantum === 1 ? "carries" : "carry"}`,
+    );
+  if (isSelection(report))
+    lines.push("What stands between the capsules shown: this is a selection, and gaps are no errors");
+  if (!isWhole(report))
+    lines.push(
+      "What belongs to the tasks shown, and the tasks that capsules shown belong to: they may not be part of the selection",
+    );
+  if (!hasCheckpoint(report)) {
+    lines.push("Whether the end was cut off: without a checkpoint, a chain that was shortened at its end looks whole");
+  } else if (!isSelection(report)) lines.push("Whether capsules after the last checkpoint were cut off");
+  lines.push("Whether the content was true when it was sealed, and whether the clock was right");
+  return lines;
+}
