@@ -59,9 +59,10 @@ def export(
 ) -> None:  # fmt: skip
     """Write a chain, or some of its records, to a file.
 
-    OUT is the file (chain.json unless given), or - for standard output. The whole chain as JSON is what `capsule verify --full OUT` checks. Of a selection each record carries its
-    own seal; one of a whole --task can also be shown to be complete. A bundle (OUT.zip) says what was selected
-    and brings the public keys and checkpoints with it: check it with `capsuled verify OUT.zip`.
+    OUT is the file (chain.json unless given), or - for standard output. The whole chain as JSON is what
+    `capsule verify --full OUT` checks. Of a selection each record carries its own seal; one of a whole --task
+    can also be shown to be complete. A bundle (OUT.zip) says what was selected and brings the public keys and
+    checkpoints with it: check it with `capsuled verify OUT.zip`.
     """
     opened, selection = open_source(source, tenant=tenant), selection_of(chosen)
     written = _form(form, out)
@@ -90,8 +91,9 @@ def report(
     """Write a chain, or some of it, as a page that checks itself.
 
     The file OUT (report.html unless given) opens from disk, needs no network and loads nothing. It shows
-    figures and plots, the tree of tasks and each capsule, and checks hashes, links, signatures and the children of tasks in the browser. A page can be altered as a
-    whole: who does not trust it runs `capsuled verify OUT --pubkey KEY`, which reads its data only.
+    figures and plots, the tree of tasks and each capsule, and checks hashes, links, signatures and the
+    children of tasks in the browser. A page can be altered as a whole: who does not trust it runs `capsuled
+    verify OUT --pubkey KEY`, which reads its data only.
     """
     opened, selection = open_source(source, tenant=tenant), selection_of(chosen)
     keys = trusted_keys(pubkeys, pubkey_files)

@@ -187,7 +187,7 @@ def _sleep() -> None:
         time.sleep(_POLL)
         return
     began = time.monotonic()
-    if False and any(found & gone for _, found in waiting.poll(_POLL * 1000)):
+    if any(found & gone for _, found in waiting.poll(_POLL * 1000)):
         raise BrokenPipeError
     time.sleep(max(0.0, began + _POLL - time.monotonic()))
 

@@ -1,15 +1,14 @@
 """One record, looked at by itself: is it a capsule, is it what was sealed, who sealed it.
 
 Pure: an entry and public keys in, facts and faults out; it runs in as many processes as there are cores.
-The document that is stored is hashed, never a model of it that was written out anew (CPS 3.5). A document
-that a reader's model would show otherwise than it is stored is refused, as qp-capsule refuses it.
+The document that is stored is hashed, never a model of it that was written out anew (CPS 3.5).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from nacl.exceptions import BadSignatureError
 
 from .entries import SEAL_FIELDS, Columns, Entry
 from .findings import Reason
+from .shape import UUID, is_hash, misfit
 
 __all__ = ["Facts", "PublicKey", "check_record"]
 
@@ -30,8 +30,8 @@ _canonical = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 ).encode
 _SIGNATURE_BYTES: Final = 64  # RFC 8032
+_SESSION_WIDTH: Final = 36  # characters that qp-capsule's column holds
 _MOST: Final = 2**63  # what a database can count to
-_HEX_64: Final = re.compile(r"[0-9a-f]{64}")
 
 
 class PublicKey(NamedTuple):
@@ -101,15 +101,15 @@ def check_record(entry: Entry, keys: Sequence[PublicKey] | None) -> Facts:
         keys: public keys to check its signature with; ``None`` leaves the signature unchecked.
 
     """
-    document = entry.content()
+    document, fault = _read(entry)
     if document is None:
-        return Facts(faults=((Reason.MALFORMED, entry.fault or _why_no_object(entry.text)),))
+        return Facts(faults=((Reason.MALFORMED, fault or ""),))
+    faults: list[Fault] = [(Reason.MALFORMED, fault)] if fault else []
     if entry.seal is None:
         seal = {name: document.pop(name, None) for name in SEAL_FIELDS}
     else:
         seal = dict(zip(SEAL_FIELDS, entry.seal, strict=True))
-    faults: list[Fault] = []
-    if fault := _misfit(document) or _unreadable_seal(seal):
+    if fault := misfit(document) or _unreadable_seal(seal):
         faults.append((Reason.MALFORMED, fault))
     if entry.columns is not None:
         faults += _astray(document, entry.columns)
@@ -124,14 +124,39 @@ def check_record(entry: Entry, keys: Sequence[PublicKey] | None) -> Facts:
     return _facts(document, seal, claimed)._replace(signer=signer, faults=tuple(faults))
 
 
-def _why_no_object(text: str) -> str:
+def _read(entry: Entry) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the object that an entry holds, and what is wrong with it as JSON."""
+    if entry.fault is not None:
+        return None, entry.fault
+    fault = None
     try:
-        value = json.loads(text)
+        try:
+            value = _decode(entry.text)
+        except _Repeated as repeated:
+            fault = f"the name {str(repeated)[:80]!r} stands twice in one object, of which readers take one"
+            value = json.loads(entry.text)
     except RecursionError:
-        return "nested too deeply"
+        return None, "nested too deeply"
     except ValueError as error:
-        return f"no JSON: {error}"
-    return f"no JSON object but {type(value).__name__}"
+        return None, f"no JSON: {error}"
+    if not isinstance(value, dict):
+        return None, f"no JSON object but {type(value).__name__}"
+    return value, fault
+
+
+class _Repeated(Exception):  # noqa: N818 - caught where it is raised
+    """A name that stands twice in one object (RFC 8259, 4)."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise _Repeated(counts.most_common(1)[0][0])
+    return found
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_unique).decode
 
 
 # -- is it what was sealed ------------------------------------------------------------------------
@@ -185,109 +210,7 @@ def _unreadable_seal(seal: dict[str, Any]) -> str | None:
     return None
 
 
-# -- is it a capsule ------------------------------------------------------------------------------
-
-_SECTIONS: Final = {
-    "trigger": {"type", "source", "timestamp", "request", "correlation_id", "user_id"},
-    "context": {"agent_id", "session_id", "environment"},
-    "reasoning": {
-        "analysis", "options", "options_considered", "selected_option", "reasoning", "confidence",
-        "model", "prompt_hash",
-    },
-    "authority": {"type", "approver", "policy_reference", "chain", "escalation_reason"},
-    "execution": {"tool_calls", "duration_ms", "resources_used"},
-    "outcome": {"status", "result", "summary", "error", "side_effects", "metrics"},
-}  # fmt: skip
-_TOP: Final = {
-    "id", "type", "domain", "parent_id", "sequence", "previous_hash", "spec_version", *_SECTIONS,
-}  # fmt: skip
-_TYPES: Final = {"agent", "tool", "system", "kill", "workflow", "chat", "vault", "auth"}
-_TOOL_CALL: Final = {"tool", "arguments", "result", "success", "duration_ms", "error"}
-_SESSION_WIDTH: Final = 36  # characters that qp-capsule's column holds
-_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def _misfit(document: dict[str, Any]) -> str | None:
-    """Say why this is no capsule; ``None`` where it is one.
-
-    What every writer of today writes is known by its shape. Whatever else, older or stranger, is left to
-    qp-capsule's own rules.
-    """
-    try:
-        if _has_the_usual_shape(document):
-            return None
-    except (AttributeError, LookupError, TypeError, ValueError):
-        pass  # some part of it is of another kind than the shape has there
-    return _judged_by_qp_capsule(document)
-
-
-def _has_the_usual_shape(document: dict[str, Any]) -> bool:
-    if document.keys() != _TOP or any(
-        document[name].keys() != keys for name, keys in _SECTIONS.items()
-    ):
-        return False
-    trigger, execution = document["trigger"], document["execution"]
-    sequence, previous = document["sequence"], document["previous_hash"]
-    moment = datetime.fromisoformat(trigger["timestamp"])
-    return (
-        _UUID.fullmatch(document["id"]) is not None
-        and document["type"] in _TYPES
-        and (document["parent_id"] is None or _UUID.fullmatch(document["parent_id"]) is not None)
-        and type(sequence) is int
-        and (previous is None if sequence == 0 else sequence > 0 and _is_hash(previous))
-        and isinstance(document["domain"], str)
-        and document["spec_version"] == "1.0"
-        and isinstance(trigger["type"], str)
-        and moment.tzinfo is not None
-        and moment.isoformat() == trigger["timestamp"]
-        and isinstance(document["context"]["environment"], dict)
-        and _is_reasoning(document["reasoning"])
-        and type(execution["duration_ms"]) is int
-        and isinstance(execution["resources_used"], dict)
-        and isinstance(execution["tool_calls"], list)
-        and all(call.keys() == _TOOL_CALL for call in execution["tool_calls"])
-    )
-
-
-def _is_reasoning(reasoning: dict[str, Any]) -> bool:
-    confidence = reasoning["confidence"]
-    return (
-        type(confidence) in {int, float}
-        and 0 <= confidence <= 1
-        and reasoning["options"] == []
-        and reasoning["options_considered"] == []
-    )
-
-
-def _is_hash(value: object) -> bool:
-    return isinstance(value, str) and _HEX_64.fullmatch(value) is not None
-
-
-def _judged_by_qp_capsule(document: dict[str, Any]) -> str | None:
-    from qp_capsule import Capsule, validate_capsule_dict  # noqa: PLC0415 - seldom needed, and large
-    from qp_capsule.capsule import (  # noqa: PLC0415
-        ADDED_CONTENT_DEFAULTS,
-        attach_stored_document,
-        content_for_hash,
-    )
-
-    try:
-        verdict = validate_capsule_dict({**ADDED_CONTENT_DEFAULTS, **document})
-        if not verdict.ok:
-            return f"{verdict.category}: {verdict.message}"
-        capsule = attach_stored_document(Capsule.from_dict(document), document)
-        if content_for_hash(capsule) is None:
-            return "a section has fields that the protocol does not know, or lacks some"
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+# -- is it found by what it is ---------------------------------------------------------------------
 
 
 def _astray(document: dict[str, Any], columns: Columns) -> list[Fault]:
@@ -350,7 +273,7 @@ def _commitment(value: object) -> Commitment | None:
         return None
     found = Commitment(**value)
     counts = _is_count(found.started) and _is_count(found.ended) and found.ended <= found.started
-    return found if counts and _is_hash(found.digest) else None
+    return found if counts and is_hash(found.digest) else None
 
 
 def _is_commitment(value: object) -> TypeGuard[dict[str, Any]]:
@@ -365,7 +288,7 @@ def _contradicts_itself(document: dict[str, Any]) -> bool:
 
 def _id(value: object) -> str | None:
     key = value.lower() if isinstance(value, str) else ""
-    return key if _UUID.fullmatch(key) else None
+    return key if UUID.fullmatch(key) else None
 
 
 def _is_unicode(text: str) -> bool:
