@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,11 @@ def no_object(records: list[Any], _: SigningKey) -> None:
     records[4] = '{"id": "'
 
 
+def a_name_twice(records: list[Any], _: SigningKey) -> None:
+    """Whoever takes the first of the two reads another domain than was sealed."""
+    records[4] = '{"domain": "elsewhere", ' + json.dumps(records[4])[1:]
+
+
 def no_sections(records: list[Record], key: SigningKey) -> None:
     records[4]["outcome"] = "good"
     rechain(records, key)
@@ -154,6 +160,7 @@ TAMPERINGS: dict[Tampering, set[tuple[str, int | None]]] = {
     half_a_character: {("malformed", 4)},
     no_number: {("malformed", 4)},
     no_object: {("malformed", None), ("sequence_gap", 5), ("children_missing", 5)},
+    a_name_twice: {("malformed", 4)},
     no_sections: {("malformed", 4)},
     say_what_was_lost: {("records_lost", 9)},
 }

@@ -45,7 +45,7 @@ def replacing(out: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def as_text(file: IO[bytes]) -> Iterator[TextIO]:
-    """Write UTF-8 to a file of bytes, which stays open; what was no UTF-8 when it was read goes out as it was."""
+    """Write UTF-8 to a file of bytes, which stays open; what was read as no UTF-8 goes out as it was."""
     text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
     try:
         yield text

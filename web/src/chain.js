@@ -72,7 +72,9 @@ export class Chain {
 
   object(entry, recordText) {
     try {
-      const record = parse(recordText);
+      let repeated;
+      const record = parse(recordText, (name) => (repeated = name));
+      if (repeated !== undefined) this.find("malformed", entry, SENTENCES.twice(repeated));
       if (record instanceof Map) return record;
       throw new JsonError("it is no JSON object");
     } catch (error) {

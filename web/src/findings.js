@@ -42,6 +42,8 @@ const count = (number, one, many) => `${number.toLocaleString("en")} ${number ==
 export const SENTENCES = {
   malformed: (why) =>
     `This record cannot be read or hashed as a capsule (${why}). What it said cannot be known from this file.`,
+  twice: (name) =>
+    `The name “${name.slice(0, 80)}” stands twice in one object of this record: readers differ on what it says.`,
   damaged: (why, read) =>
     `The data in this file is damaged or cut off after ${count(read, "record", "records")} (${why}). What followed cannot be read.`,
   begins: (sequence) =>

@@ -33,15 +33,19 @@ const WORDS = [
 ];
 const ESCAPES = { '"': '"', "\\": "\\", "/": "/", b: "\b", f: "\f", n: "\n", r: "\r", t: "\t" };
 
-/** Parse a whole text as Python's json.loads does. Objects come out as Maps, numbers as Num. */
-export function parse(text) {
-  return new Parser(text).document();
+/**
+ * Parse a whole text as Python's json.loads does. Objects come out as Maps, numbers as Num. Of a name that stands twice in
+ * one object the last one counts; `onRepeated` is told of it, for other readers take the first (RFC 8259, 4).
+ */
+export function parse(text, onRepeated = () => {}) {
+  return new Parser(text, onRepeated).document();
 }
 
 class Parser {
-  constructor(text) {
+  constructor(text, onRepeated) {
     this.text = text;
     this.at = 0;
+    this.onRepeated = onRepeated;
   }
 
   document() {
@@ -60,8 +64,11 @@ class Parser {
         const around = open.at(-1);
         if (around === undefined) return this.end(value);
         const isMap = around.value instanceof Map;
-        if (isMap) around.value.set(around.key, value);
-        else around.value.push(value);
+        if (!isMap) around.value.push(value);
+        else {
+          if (around.value.has(around.key)) this.onRepeated(around.key);
+          around.value.set(around.key, value);
+        }
         if (this.take(",")) {
           if (isMap) around.key = this.key();
           break;
