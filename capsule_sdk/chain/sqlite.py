@@ -177,8 +177,9 @@ def open_for_reading(path: Path) -> sa.Connection:
     """
     try:
         return _open_read_only(path, "mode=ro")
-    except DBAPIError:
-        if _size(path.with_name(path.name + "-wal")):
+    except DBAPIError as error:
+        locked = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+        if locked or _size(path.with_name(path.name + "-wal")):
             raise
         return _open_read_only(path, "mode=ro&immutable=1")
 

@@ -38,6 +38,7 @@ export class Chain {
     const record = this.object(entry, recordText);
     if (record === null) return null;
     readInto(entry, record);
+    if (entry.repeated !== undefined) this.find("malformed", entry, SENTENCES.twice(entry.repeated));
     const fault = misfit(record);
     if (fault !== null) this.find("malformed", entry, SENTENCES.malformed(fault));
     this.hash(entry, record);
@@ -72,9 +73,7 @@ export class Chain {
 
   object(entry, recordText) {
     try {
-      let repeated;
-      const record = parse(recordText, (name) => (repeated = name));
-      if (repeated !== undefined) this.find("malformed", entry, SENTENCES.twice(repeated));
+      const record = parse(recordText, (name) => (entry.repeated = name));
       if (record instanceof Map) return record;
       throw new JsonError("it is no JSON object");
     } catch (error) {
