@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_conformance import vectors
 
+from capsule_sdk import capsule_scope
+from capsule_sdk.cli import main
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.uri import CapsuleURI
 
@@ -38,3 +41,27 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except EvidenceError:
         return
     assert [found.hash, found.sequence, found.id].count(None) == 2
+
+
+def test_show_finds_what_a_uri_points_to(chain: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsule_scope("outer") as outer, capsule_scope("inner"):
+        outer.reason("Two ways.", options=["by train", "by car"], selected="by car")
+    inner, task = chain.capsules()
+
+    def shown(*arguments: str) -> str:
+        assert main(["show", *arguments, "--db", str(chain.url)]) == 0
+        return capsys.readouterr().out
+
+    assert json.loads(shown(f"capsule://sha3_{inner['hash']}", "--json")) == inner
+    assert json.loads(shown(f"capsule://{task['id']}", "--json")) == task
+    assert json.loads(shown("capsule://any-chain/1", "--json")) == task
+    assert json.loads(shown("capsule://any-chain/1#outcome/status", "--json")) == "success"
+    assert json.loads(shown("capsule://any-chain/1#outcome/error", "--json")) is None
+    assert "by train" in shown(f"capsule://sha3_{task['hash']}#reasoning/options/0")
+    for wrong in (
+        "capsule://sha3_00",
+        f"capsule://sha3_{'0' * 64}",
+        "capsule://c/1#outcome/nothing",
+    ):
+        assert main(["show", wrong, "--db", str(chain.url)]) == 2
+        assert capsys.readouterr().err.startswith("capsuled: ")

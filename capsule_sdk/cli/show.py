@@ -13,9 +13,10 @@ from rich.text import Text
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.entries import SEAL_FIELDS, Entry
-from capsule_sdk.evidence.lookup import Kin, find, kin_of
+from capsule_sdk.evidence.lookup import Kin, field_of, find, kin_of
 from capsule_sdk.evidence.sources import open_source
 from capsule_sdk.evidence.summary import Summary, summary_of
+from capsule_sdk.evidence.uri import SCHEME
 from capsule_sdk.evidence.wording import authority, one_line
 
 from .drawing import (
@@ -44,7 +45,7 @@ _CHILDREN = 30  # children that are listed
 
 
 @click.command()
-@click.argument("wanted", metavar="ID|SEQUENCE")
+@click.argument("wanted", metavar="ID|SEQUENCE|URI")
 @database_option
 @tenant_option
 @click.option(
@@ -65,8 +66,9 @@ def show(
 ) -> None:
     """Show one capsule: its six sections, its seal, its parent and its children.
 
-    ID may be cut to its first characters, four at least, as long as one capsule alone begins so. --json prints
-    the record exactly as it is stored; on a terminal, what could steer it is escaped.
+    ID may be cut to its first characters, four at least, as long as one capsule alone begins so. A URI
+    (capsule://sha3_…, capsule://ID, capsule://CHAIN/SEQUENCE) may name a field after a #: that alone is shown.
+    --json prints the record exactly as it is stored; on a terminal, what could steer it is escaped.
 
     Nothing is verified: that is what `capsuled verify` does.
     """
@@ -79,12 +81,15 @@ def show(
             f"what is stored as {wanted!r} is no capsule ({fault}): see `capsuled verify`"
         )
     paper = Paper()
-    if as_json and section is None:
-        _print_stored(entry, paper)
+    way = wanted.partition("#")[2] if wanted.startswith(SCHEME) else ""
+    if way or section:
+        part = field_of(record, way) if way else _section(record, str(section))
+        if as_json:
+            print_json(part)
+        else:
+            paper.print(map(paper.line, _fields(part, paper)), paged=not no_pager)
     elif as_json:
-        print_json(_section(record, str(section)))
-    elif section is not None:
-        paper.print(map(paper.line, _fields(_section(record, section), paper)), paged=not no_pager)
+        _print_stored(entry, paper)
     else:
         paper.print(
             map(paper.line, _capsule(record, kin_of(chain, record), paper)), paged=not no_pager

@@ -12,9 +12,10 @@ from capsule_sdk.errors import EvidenceError
 from .entries import Entry
 from .sources import Source
 from .summary import Summary, summary_of
+from .uri import SCHEME, CapsuleURI
 from .wording import one_line
 
-__all__ = ["Kin", "find", "kin_of"]
+__all__ = ["Kin", "field_of", "find", "kin_of"]
 
 _SHORTEST = 4  # characters of an id that may stand for the whole
 _LISTED = 5  # candidates that a message names
@@ -36,12 +37,18 @@ def find(source: Source, wanted: str) -> Entry:
 
     Args:
         source: the chain.
-        wanted: a number, an id, or the first four characters of an id or more.
+        wanted: a number, an id, the first four characters of an id or more, or a capsule URI; the name of the
+            chain in it is not looked at.
 
     Raises:
         EvidenceError: there is none, or more than one.
 
     """
+    if wanted.startswith(SCHEME):
+        uri = CapsuleURI.parse(wanted)
+        if uri.hash is not None:
+            return _with_hash(source, uri.hash)
+        wanted = uri.id or str(uri.sequence)
     exact: list[_Candidate] = []
     numbered: list[_Candidate] = []
     begun: list[_Candidate] = []
@@ -60,6 +67,32 @@ def find(source: Source, wanted: str) -> Entry:
     if len(found) > 1:
         raise EvidenceError(_several(wanted, found))
     return found[0].entry
+
+
+def field_of(record: Mapping[str, Any], way: str) -> object:
+    """Return what stands at the end of a way into a record, as the fragment of a capsule URI has it.
+
+    Raises:
+        EvidenceError: nothing stands there.
+
+    """
+    value: object = record
+    for step in way.split("/"):
+        if isinstance(value, Mapping) and step in value:
+            value = value[step]
+        elif isinstance(value, list) and _NUMBER.fullmatch(step) and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            raise EvidenceError(f"the capsule has no field {way!r}")
+    return value
+
+
+def _with_hash(source: Source, wanted: str) -> Entry:
+    for entry in source.entries():
+        record = entry.record()
+        if record is not None and record.get("hash") == wanted:
+            return entry
+    raise EvidenceError(_nothing(source, wanted))
 
 
 def _candidates(source: Source, key: str, number: int | None) -> Iterator[_Candidate]:

@@ -12,9 +12,9 @@ from typing import Final
 
 from capsule_sdk.errors import EvidenceError
 
-__all__ = ["CapsuleURI"]
+__all__ = ["SCHEME", "CapsuleURI"]
 
-_SCHEME: Final = "capsule://"
+SCHEME: Final = "capsule://"
 _HASH: Final = re.compile(r"sha3_([0-9a-f]{64})")
 _ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CHAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -50,11 +50,11 @@ class CapsuleURI:
 
         """
         rest, mark, fragment = text.partition("#")
-        if not rest.startswith(_SCHEME):
-            raise EvidenceError(f"{text!r} is no capsule URI: it begins with {_SCHEME}")
+        if not rest.startswith(SCHEME):
+            raise EvidenceError(f"{text!r} is no capsule URI: it begins with {SCHEME}")
         if mark and not all(map(_STEP.fullmatch, fragment.split("/"))):
             raise EvidenceError(f"{text!r} does not lead to a field of a capsule after its #")
-        chain, slash, reference = rest.removeprefix(_SCHEME).rpartition("/")
+        chain, slash, reference = rest.removeprefix(SCHEME).rpartition("/")
         if slash and not _CHAIN.fullmatch(chain):
             raise EvidenceError(f"{text!r} names no chain: letters, digits, dots, - and _")
         found = fragment if mark else None
