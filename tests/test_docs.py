@@ -23,7 +23,9 @@ _CODES = re.compile(r"\| code \| .*?\n\n", re.DOTALL)
 def help_of(name: str) -> str:
     """Return what ``capsuled NAME --help`` prints."""
     command = capsuled.commands[name] if name else capsuled
-    parent = click.Context(capsuled, info_name="capsuled", terminal_width=WIDTH, max_content_width=WIDTH)
+    parent = click.Context(
+        capsuled, info_name="capsuled", terminal_width=WIDTH, max_content_width=WIDTH
+    )
     context = click.Context(
         command, parent=parent if name else None, info_name=name or "capsuled",
         terminal_width=WIDTH, max_content_width=WIDTH,

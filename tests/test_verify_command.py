@@ -276,6 +276,27 @@ def test_control_characters_in_a_chain_never_reach_the_terminal(
     assert "\u202e" not in out
 
 
+def test_so_many_findings_of_one_code_are_listed_and_all_of_them_counted(
+    db: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capsule_sdk.evidence.findings.MOST", 3)
+    chain = open_chain(url=db)
+    chain.append(capsules(8))
+    chain.close()
+    change(db, "UPDATE capsules SET signature = ''")
+    change(db, "UPDATE capsules SET id = 'other' WHERE sequence = 7")
+    found = verdict(capsys)
+    assert found["counts"] == {"signature_missing": 10, "column_mismatch": 1}
+    assert [one["reason"] for one in found["findings"]] == [
+        *["signature_missing"] * 3,
+        "column_mismatch",
+    ]
+    assert main(["verify"]) == 1
+    out = capsys.readouterr().out
+    assert "BROKEN: 11 findings" in out
+    assert "… and 7 more" in out
+
+
 def test_no_long_list_on_a_terminal_and_all_of_it_in_a_pipe(
     db: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,9 +34,9 @@ Figure = Callable[[Totals], str]
 _DEFAULT = ("agent", "model", "authority", "outcome", "day")
 _UNKNOWN: Final = {"tokens unknown", "cost unknown"}
 #: Columns that a narrow terminal does without.
-_FIRST_TO_GO: Final = tuple(
-    ["task time", "LLM time", "tokens unknown", "tasks", "tokens out", "tokens in", "failed"]
-)
+_FIRST_TO_GO: Final = (
+    "task time", "LLM time", "tokens unknown", "tasks", "tokens out", "tokens in", "failed",
+)  # fmt: skip
 _UNBOUNDED: Final = 10_000  # columns
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from capsule_sdk.evidence.checkpoints import KnownCheckpoint, read_checkpoints
-from capsule_sdk.evidence.findings import Finding, Severity
+from capsule_sdk.evidence.findings import MOST, Finding, Severity
 from capsule_sdk.evidence.keys import TrustedKey
 from capsule_sdk.evidence.manifest import IN_THE_FILE, checkpoints_in, keys_in
 from capsule_sdk.evidence.sources import Source, open_source
@@ -144,6 +144,7 @@ def _as_dict(verdict: Verdict, keys: Sequence[TrustedKey] | None) -> Mapping[str
         "records": verdict.records,
         "head": verdict.head,
         "findings": [finding.to_dict() for finding in verdict.findings],
+        "counts": {str(reason): count for reason, count in verdict.counts.items()},
         "checks": [
             {"name": one.name, "done": one.done, "words": one.words, "findings": one.findings}
             for one in verdict.checks
@@ -185,9 +186,9 @@ def _lines(verdict: Verdict, keys: Sequence[TrustedKey], most: int | None) -> It
         yield []
         for finding in verdict.findings[:most]:
             yield from _lines_of_finding(finding)
-        if most is not None and len(verdict.findings) > most:
-            left = len(verdict.findings) - most
-            yield [(f"  … and {left:,} more: all of them with --json, or in a pipe", "")]
+        left = sum(verdict.counts.values()) - len(verdict.findings[:most])
+        if left:
+            yield [(f"  … and {left:,} more (--json lists {MOST:,} of each code at most)", "")]
     yield []
     yield from ([(line, "dim")] for line in _bear_in_mind(verdict, keys))
 
@@ -200,8 +201,10 @@ def _selected(verdict: Verdict) -> str:
 
 
 def _verdict(verdict: Verdict) -> Span:
-    broken = sum(one.severity is Severity.BROKEN for one in verdict.findings)
-    doubtful = len(verdict.findings) - broken
+    broken, doubtful = (
+        sum(count for reason, count in verdict.counts.items() if reason.severity is severity)
+        for severity in (Severity.BROKEN, Severity.DOUBTFUL)
+    )
     doubts = f"; {doubtful} doubtful" if doubtful else ""
     if broken:
         return f"BROKEN: {counted(broken, 'finding')}{doubts}", "bold red"

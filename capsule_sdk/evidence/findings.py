@@ -5,11 +5,16 @@ The codes are a closed set: whoever reads them can know them all.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-__all__ = ["CHECKED", "Finding", "Reason", "Severity"]
+__all__ = ["CHECKED", "MOST", "Finding", "Findings", "Reason", "Severity"]
+
+#: Findings of one code that are listed; more are counted: so many have one cause, and would fill the memory.
+MOST: Final = 100_000
 
 
 class Severity(StrEnum):
@@ -46,6 +51,11 @@ class Reason(StrEnum):
     CHECKPOINT_MISMATCH = "checkpoint_mismatch"
     CHECKPOINT_TRUNCATED = "checkpoint_truncated"
     SELECTION_INCOMPLETE = "selection_incomplete"
+
+    @property
+    def severity(self) -> Severity:
+        """Whether it breaks the chain, or leaves a doubt."""
+        return Severity.DOUBTFUL if self in _DOUBTFUL else Severity.BROKEN
 
 
 _DOUBTFUL: Final = frozenset(
@@ -129,7 +139,7 @@ class Finding:
     @property
     def severity(self) -> Severity:
         """Whether it breaks the chain, or leaves a doubt."""
-        return Severity.DOUBTFUL if self.reason in _DOUBTFUL else Severity.BROKEN
+        return self.reason.severity
 
     @property
     def sentence(self) -> str:
@@ -147,3 +157,28 @@ class Finding:
             "sentence": self.sentence,
             "detail": self.detail,
         }
+
+
+class Findings:
+    """What was found so far.
+
+    Attributes:
+        listed: of each code, the first `MOST`.
+        counts: how many there are of each code.
+
+    """
+
+    def __init__(self) -> None:
+        self.listed: list[Finding] = []
+        self.counts: Counter[Reason] = Counter()
+
+    def add(self, found: Iterable[Finding]) -> None:
+        """Take more in."""
+        for one in found:
+            self.counts[one.reason] += 1
+            if self.counts[one.reason] <= MOST:
+                self.listed.append(one)
+
+    def in_order(self) -> list[Finding]:
+        """Return those that are listed in the order of the chain; last those of the chain as a whole."""
+        return sorted(self.listed, key=lambda one: (one.position is None, one.position or 0))

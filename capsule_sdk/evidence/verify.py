@@ -20,7 +20,7 @@ from capsule_sdk.errors import EvidenceError
 
 from .checkpoints import Checkpoints, KnownCheckpoint
 from .families import Families
-from .findings import CHECKED, Finding, Reason, Severity
+from .findings import CHECKED, Finding, Findings, Reason, Severity
 from .keys import TrustedKey
 from .record import Facts
 from .sources import Source
@@ -60,7 +60,9 @@ class Verdict:
         claim: what it says that it is a selection of; ``None`` for what has to be a whole chain.
         records: how many records it holds.
         head: the hash of the last of them; ``None`` where there is none.
-        findings: all that is wrong, in the order of the chain.
+        findings: what is wrong, in the order of the chain: all of it, or of one code the first
+            `capsule_sdk.evidence.findings.MOST`.
+        counts: how many findings there are of each code.
         checks: what was checked, and what was not.
         signers: how many signatures fit which public key.
         approvals: how many records say that a human approved them.
@@ -73,6 +75,7 @@ class Verdict:
     records: int
     head: str | None
     findings: Sequence[Finding]
+    counts: Mapping[Reason, int]
     checks: Sequence[Check]
     signers: Mapping[str, int]
     approvals: int
@@ -81,7 +84,7 @@ class Verdict:
     @property
     def broken(self) -> bool:
         """Whether something contradicts what the chain claims to be."""
-        return any(finding.severity is Severity.BROKEN for finding in self.findings)
+        return any(reason.severity is Severity.BROKEN for reason in self.counts)
 
     @property
     def whole(self) -> bool:
@@ -91,7 +94,7 @@ class Verdict:
     @property
     def doubtful(self) -> bool:
         """Whether something is open or out of the ordinary."""
-        return any(finding.severity is Severity.DOUBTFUL for finding in self.findings)
+        return any(reason.severity is Severity.DOUBTFUL for reason in self.counts)
 
 
 def verify(
@@ -142,7 +145,8 @@ def verify(
         claim={} if claim is None and selection else claim,
         records=fold.count,
         head=fold.previous.hash if fold.previous else None,
-        findings=fold.findings,
+        findings=fold.findings.in_order(),
+        counts=fold.findings.counts,
         checks=list(_checks(fold, keys, claim)),
         signers=fold.signers_of(keys or ()),
         approvals=fold.approvals,
@@ -169,7 +173,7 @@ class _Fold:
     checkpoints: Checkpoints
     partial: bool
     families: Families = field(default_factory=Families)
-    findings: list[Finding] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
     signers: Counter[int] = field(default_factory=Counter)
     count: int = 0
     expected: int = 0
@@ -182,9 +186,10 @@ class _Fold:
         faults = [*facts.faults, *self._misplaced(facts)]
         if facts.lost:
             faults.append((Reason.RECORDS_LOST, f"{facts.lost} in all"))
-        for reason, detail in faults:
-            self.findings.append(Finding(reason, facts.sequence, facts.id, position, detail))
-        self.findings += self.checkpoints.compare(facts, position)
+        self.findings.add(
+            Finding(reason, facts.sequence, facts.id, position, detail) for reason, detail in faults
+        )
+        self.findings.add(self.checkpoints.compare(facts, position))
         self.families.add(facts, position)
         self.approvals += facts.approval
         self.post_quantum += facts.post_quantum
@@ -219,11 +224,10 @@ class _Fold:
     def end(self, claim: Mapping[str, Any] | None, *, at_the_end: bool) -> None:
         """Look at what can only be told of the whole."""
         self.families.complete()
-        self.findings += [*self.families.repeated(), *self.checkpoints.invalid]
+        self.findings.add(self.families.repeated())
+        self.findings.add(self.checkpoints.invalid)
         if at_the_end:
-            self.findings += self._missing(_subtree(claim))
-        last = self.count
-        self.findings.sort(key=lambda one: last if one.position is None else one.position)
+            self.findings.add(self._missing(_subtree(claim)))
 
     def _missing(self, task: str | None) -> Iterator[Finding]:
         families = self.families
@@ -250,7 +254,7 @@ def _checks(
     fold: _Fold, keys: Sequence[TrustedKey] | None, claim: Mapping[str, Any] | None
 ) -> Iterator[Check]:
     """Say what was checked, and what was not and why."""
-    found = Counter(one.reason for one in fold.findings)
+    found = fold.findings.counts
 
     def check(name: str, words: str, *, done: bool = True) -> Check:
         findings = sum(found[reason] for reason in CHECKED.get(name, ()))
