@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from capsule_sdk.content import label
 from capsule_sdk.errors import ChainUnavailable
 
 from .location import postgresql_identity
 from .postgresql import PostgresServer
-from .sqlite import SQLiteFile, open_for_reading
+from .sqlite import SQLiteFile, open_for_reading, takes_any_text
 from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule, tenant_key
 
 __all__ = ["ChainReader", "Glance", "Head", "read_file", "read_head", "read_server"]
@@ -238,11 +239,11 @@ def _pages(
     page = sa.select(*(column[field] for field in StoredCapsule._fields)).where(chain)
     page = page.order_by(column.sequence, column.id)
     with connect() as connection:
-        end = connection.scalar(sa.select(sa.func.max(column.sequence)).where(chain))
+        ((end,),) = _all(connection, sa.select(sa.func.max(column.sequence)).where(chain))
         # null is nowhere in an order; it is looked at so as not to be passed over
-        astray = connection.execute(page.where(column.sequence.is_(None))).all()
+        astray = _all(connection, page.where(column.sequence.is_(None)))
         page = page.where(column.sequence <= _literal(end)).limit(_ROWS_PER_PAGE)
-        rows = connection.execute(page).all()
+        rows = _all(connection, page)
         connection.rollback()
     yield from (StoredCapsule(*row) for row in astray)
     given = 0  # of the last number: in a chain that was tampered with, many rows may have one
@@ -254,8 +255,17 @@ def _pages(
             yield StoredCapsule(*row)
         with connect() as connection:
             following = page.where(column.sequence >= _literal(last)).offset(given)
-            rows = connection.execute(following).all()
+            rows = _all(connection, following)
             connection.rollback()
+
+
+def _all(connection: sa.Connection, query: sa.Executable) -> Sequence[Any]:
+    try:
+        return connection.execute(query).all()
+    except DBAPIError as error:
+        if not takes_any_text(connection, error):
+            raise
+        return connection.execute(query).all()
 
 
 def _literal(value: Any) -> sa.ColumnElement[Any]:

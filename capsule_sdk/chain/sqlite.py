@@ -36,7 +36,14 @@ from sqlalchemy.pool import NullPool
 
 from capsule_sdk.errors import ChainUnavailable
 
-__all__ = ["BUSY_TIMEOUT", "SQLiteFile", "is_database", "open_for_reading", "open_for_writing"]
+__all__ = [
+    "BUSY_TIMEOUT",
+    "SQLiteFile",
+    "is_database",
+    "open_for_reading",
+    "open_for_writing",
+    "takes_any_text",
+]
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a lock is waited for before the caller is told
 _NAP = 0.001  # seconds between two tries to take a lock, at first
@@ -199,15 +206,13 @@ def is_database(path: Path) -> bool:
 
 def _open_read_only(path: Path, options: str) -> sa.Connection:
     def connect() -> sqlite3.Connection:
-        raw = sqlite3.connect(
+        return sqlite3.connect(
             f"file:{quote(str(path))}?{options}",
             uri=True,
             timeout=BUSY_TIMEOUT,
             isolation_level=None,
             check_same_thread=False,
         )
-        raw.text_factory = _text  # one row that is no UTF-8 must not hide the others
-        return raw
 
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
@@ -217,6 +222,20 @@ def _open_read_only(path: Path, options: str) -> sa.Connection:
         connection.close()
         raise
     return connection
+
+
+def takes_any_text(connection: sa.Connection, error: DBAPIError) -> bool:
+    """After an error: have texts that are no UTF-8 read as they are; false if that was not the reason.
+
+    One row must not hide the others. It is not so from the start, for it takes time in every row.
+    """
+    raw = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection) or raw.text_factory is _text:
+        return False
+    if "decode to UTF-8" not in str(error.orig):
+        return False
+    raw.text_factory = _text
+    return True
 
 
 def _text(raw: bytes) -> str:
