@@ -105,10 +105,11 @@ def check_record(entry: Entry, keys: Sequence[PublicKey] | None) -> Facts:
     if document is None:
         return Facts(faults=((Reason.MALFORMED, fault or ""),))
     faults: list[Fault] = [(Reason.MALFORMED, fault)] if fault else []
-    if entry.seal is None:
-        seal = {name: document.pop(name, None) for name in SEAL_FIELDS}
-    else:
-        seal = dict(zip(SEAL_FIELDS, entry.seal, strict=True))
+    seal: dict[str, Any] = (
+        {name: document.pop(name, None) for name in SEAL_FIELDS}
+        if entry.seal is None
+        else dict(zip(SEAL_FIELDS, entry.seal, strict=True))
+    )
     if fault := misfit(document) or _unreadable_seal(seal):
         faults.append((Reason.MALFORMED, fault))
     if entry.columns is not None:
