@@ -626,3 +626,19 @@ def test_each_tenant_in_postgresql_has_a_head_of_its_own(postgres: str) -> None:
         )
     with pytest.raises(EvidenceError, match="no capsules of tenant 'nobody'"):
         run("--db", postgres, "--tenant", "nobody")
+
+
+def test_a_chain_that_is_shorter_than_a_checkpoint_in_the_directory_is_not_vouched_for(
+    db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    assert main(["checkpoint", str(kept), "--db", str(db)]) == 0
+    connection = sqlite3.connect(db)
+    connection.execute("DELETE FROM capsules WHERE sequence = (SELECT max(sequence) FROM capsules)")
+    connection.commit()
+    connection.close()
+    capsys.readouterr()
+    assert main(["checkpoint", str(kept), "--db", str(db)]) == 1
+    assert "it was cut short or written anew" in capsys.readouterr().err
+    assert len(list(kept.iterdir())) == 1

@@ -64,7 +64,12 @@ def expected_of(chain: list[Facts]) -> tuple[list[object], list[object], list[ob
             orphans.setdefault(facts.parent_id, (Reason.PARENT_MISSING, position, facts.id))
     for position, facts in enumerate(chain):
         if facts.id is not None and facts.children is not None:
-            reason = judged(sorted(below[facts.id]), facts.children)
+            before = {
+                one.id
+                for one in chain[:position]
+                if one.parent_id == facts.id and one.counted and one.id is not None
+            }
+            reason = judged(sorted(below[facts.id]), len(before), facts.children)
             if reason is not None:
                 children.append((reason, position, facts.id))
     roots = {
@@ -75,13 +80,11 @@ def expected_of(chain: list[Facts]) -> tuple[list[object], list[object], list[ob
     return repeated, list(orphans.values()), children, roots
 
 
-def judged(present: list[str], said: Commitment) -> Reason | None:
+def judged(present: list[str], before: int, said: Commitment) -> Reason | None:
     if len(present) > said.started:
         return Reason.CHILDREN_UNANNOUNCED
-    if len(present) < said.ended:
-        return Reason.CHILDREN_MISSING
     if len(present) < said.started:
-        return Reason.CHILDREN_OPEN
+        return Reason.CHILDREN_MISSING if before < said.ended else Reason.CHILDREN_OPEN
     return None if digest(present) == said.digest else Reason.CHILDREN_MISMATCH
 
 
@@ -168,7 +171,7 @@ def test_children_that_had_ended_must_be_there_and_others_may_come_later(
     task, children = family(5, ended=ended)
     (finding,) = found_in([*children[gone:], task])[2]
     assert (finding.reason, finding.id, finding.sequence) == (expected, IDS[0], 0)
-    assert finding.detail == f"it names 5, of which {ended} had ended; {5 - gone} are here"
+    assert finding.detail == f"it names 5, of which {ended} had ended; here are {5 - gone}"
 
 
 def test_one_finding_for_each_task_that_is_not_there_however_many_belong_to_it() -> None:
@@ -220,3 +223,10 @@ def test_nothing_is_left_behind_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_pat
     chain = [Facts(place, f"00000000-0000-4000-8000-{place:012x}") for place in range(3_000)]
     found_in(chain)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_that_had_ended_is_missed_though_others_came_later() -> None:
+    """It stood before its task, as all do that had ended; one that had not is no stand-in for it."""
+    task, children = family(3, ended=2)
+    assert found_in([children[0], children[1], task])[2][0].reason is Reason.CHILDREN_OPEN
+    assert found_in([children[0], task, children[2]])[2][0].reason is Reason.CHILDREN_MISSING

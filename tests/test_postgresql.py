@@ -28,9 +28,10 @@ from capsule_sdk.chain import chain_identity, open_chain, writer
 from capsule_sdk.chain.bridge import BridgedChain
 from capsule_sdk.chain.location import postgresql_url
 from capsule_sdk.chain.postgresql_store import _HEADS, PostgresStore
-from capsule_sdk.chain.table import POSTGRESQL_TABLE, tenant_key
+from capsule_sdk.chain.table import POSTGRESQL_TABLE
 from capsule_sdk.chain.writer import ChainWriter
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
+from capsule_sdk.index_keys import tenant_key
 
 __all__ = ["postgres"]
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from report_support import Text, missing
 
 from capsule_sdk.errors import EvidenceError
+from capsule_sdk.evidence import scanning
 from capsule_sdk.evidence.report import is_report, read_report, write_report
 from capsule_sdk.evidence.report import reading as reading_module
 
@@ -141,6 +142,11 @@ DATA = SMALL.index(b'<script type="application/json" id="manifest">')
         (SMALL.decode().partition('{"source"')[0], "cut off"),
         (SMALL.decode().partition('id="records">\n')[0] + 'id="records">\nH4', "cut off"),
         (SMALL.decode() + '<script type="text/plain" id="records">', "twice"),
+        (SMALL.decode() + "x" * 5_000_000, "too much stands behind"),
+        (SMALL.decode().replace("</title>", "\x1b(B</title>"), "control characters"),
+        (SMALL.decode().replace('"source"', '"<a": 0, "source"'), "holds a tag"),
+        (SMALL.decode().replace('{"source": "x"}', '{"source": NaN}'), "no JSON object"),
+        (SMALL.decode().replace('{"source": "x"}', "[" + " " * 5_000_000), "too large"),
         (with_records(b""), "cut off"),
         (with_records(b"no gzip"), "cannot be unpacked"),
         (with_records(gzip.compress(b"{}\n")[:-4]), "cut off"),
@@ -183,11 +189,43 @@ def test_a_small_file_does_not_unpack_to_more_than_a_record_may_have(
     bomb = with_records(gzip.compress(b"0" * 200_000_000))
     tracemalloc.start()
     try:
-        with pytest.raises(EvidenceError, match="one of its records has no end"):
+        with pytest.raises(EvidenceError, match="too large"):
             read_back(bomb)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("place", ["before", "between", "behind"])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        '<script type="text/plain" id="records">',
+        '<script type="application/json" id="manifest">',
+        '<script id="manifest" type="application/json">',
+        "<SCRIPT ID = 'RECORDS'>",
+        "<script/id\n=\n\trecords>",
+        "<p id=&#109;anifest>",
+        '<p id="record&#x00073;">',
+    ],
+)
+def test_an_element_that_could_be_taken_for_the_data_is_refused(place: str, tag: str) -> None:
+    text = SMALL.decode()
+    start = {
+        "before": text.index('<script type="application/json" id="manifest">'),
+        "between": text.index("<script>"),
+        "behind": text.index("</body>"),
+    }[place]
+    with pytest.raises(EvidenceError, match="twice|manifest is no JSON|records are cut off"):
+        read_back(f"{text[:start]}{tag}</script>{text[start:]}")
+
+
+def test_a_record_is_too_large_by_what_it_takes_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "_LARGEST", 4_000)
+    assert read_back(written(["é" * 1_000, "x" * 4_000]))
+    for text in ("é" * 1_001, "x" * 4_001):
+        with pytest.raises(EvidenceError, match="a record that is too large"):
+            read_back(written([text]))
 
 
 # ── where it is written to ────────────────────────────────────────────────────────────────────────

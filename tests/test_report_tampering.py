@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from report_support import (
     signing_key,
 )
 
+from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.keys import given_keys
 from capsule_sdk.evidence.sources import open_source
 from capsule_sdk.evidence.verify import verify
@@ -255,6 +257,62 @@ def test_random_damage_is_judged_by_the_page_as_by_the_command(
     assert show(path).findings() == judged(path, key)
 
 
+@pytest.mark.parametrize(
+    ("spelled", "verdict"),
+    [
+        (str.upper, "whole"),
+        (lambda text: "\x0b ".join(re.findall("..", text)), "whole"),
+        (lambda text: f" {text}\r\n", "whole"),
+        (lambda text: text[:1] + " " + text[1:], "broken"),
+        (lambda text: text[:2] + "\xa0" + text[2:], "broken"),
+        (lambda text: text + "00", "broken"),
+    ],
+)
+def test_a_signature_is_spelled_as_the_command_takes_it(
+    spelled: Callable[[str], str], verdict: str, show: Show, tmp_path: Path
+) -> None:
+    records, key = day(tmp_path), signing_key(tmp_path)
+    records[4]["signature"] = spelled(records[4]["signature"])
+    path = report(tmp_path / "r.html", records, manifest(public_key(key)))
+    shown = show(path)
+    assert shown.verdict == verdict
+    assert shown.findings() == judged(path, key)
+
+
+TWICE = {
+    "exact records": '<script type="text/plain" id="records">',
+    "exact manifest": '<script type="application/json" id="manifest">',
+    "another spelling": "<script ID=&#109;anifest type='application/json'>",
+    "another element": '<p id="records">',
+}
+
+
+@pytest.mark.parametrize("place", ["<script type=", "<script>", "</body>"])
+@pytest.mark.parametrize("tag", TWICE.values(), ids=TWICE)
+def test_a_file_that_holds_its_data_twice_is_shown_by_neither_reader(
+    tag: str, place: str, show: Show, tmp_path: Path
+) -> None:
+    records, key = day(tmp_path), signing_key(tmp_path)
+    path = report(tmp_path / "r.html", records, manifest(public_key(key)))
+    text = path.read_text()
+    start = text.rindex(place) if place == "</body>" else text.index(place)
+    path.write_text(f"{text[:start]}{tag}</script></p>{text[start:]}")
+    shown = show(path)
+    assert shown.verdict == "broken"
+    assert "tampered with" in shown.page.inner_text("#verdict-title")
+    assert shown.rows() == []
+    with pytest.raises(EvidenceError):
+        list(open_source(path).entries())
+
+
+@pytest.mark.parametrize("between", ["<p></p>", '<script type="application/json">{}</script>'])
+def test_data_that_stands_elsewhere_is_not_shown(between: str, show: Show, tmp_path: Path) -> None:
+    records, key = day(tmp_path), signing_key(tmp_path)
+    path = report(tmp_path / "r.html", records, manifest(public_key(key)))
+    path.write_text(path.read_text().replace("<script>", f"{between}<script>"))
+    assert show(path).verdict == "broken"
+
+
 @pytest.mark.parametrize("ended", [1, 2])
 def test_children_that_had_not_ended_are_open_and_others_missing(
     ended: int, show: Show, tmp_path: Path
@@ -289,3 +347,17 @@ def test_a_finding_says_which_capsule_and_leads_to_it(show: Show, tmp_path: Path
     assert shown.page.locator(f"#row-{call['sequence']}").get_attribute("aria-selected") == "true"
     assert "Content is not what was sealed" in shown.page.inner_text("#detail .checks")
     assert call["id"] in shown.page.inner_text("#detail")
+
+
+def test_the_page_says_of_a_selection_that_it_is_one_and_of_times_that_nothing_protects_them(
+    show: Show, tmp_path: Path
+) -> None:
+    records, key = day(tmp_path), public_key(signing_key(tmp_path))
+    whole = show(report(tmp_path / "w.html", records, manifest(key)))
+    assert whole.page.inner_text("#verdict-title").startswith("Whole")
+    some = [record for record in records if record["context"]["agent_id"] == "trading-bot"]
+    says = manifest(key, selection={"agent": "trading-bot"})
+    shown = show(report(tmp_path / "s.html", some, says))
+    assert shown.page.inner_text("#verdict-title").startswith("A selection")
+    for one in (whole, shown):
+        assert "signed_at" in one.page.inner_text("#checks .unchecked")

@@ -306,3 +306,41 @@ def test_a_value_that_is_too_large_is_a_fault(monkeypatch: pytest.MonkeyPatch) -
     found = pieces('{"n": 0}\n' + large + '\n{"n": 2}')
     assert [piece.fault is None for piece in found] == [True, False, True]
     assert found[2].text == '{"n": 2}'
+
+
+@pytest.mark.parametrize(
+    "large",
+    ['"' + "x" * 20_000 + '"', '"' + "é" * 5_000 + '"', "1." + "0" * 20_000, f"[{' ' * 20_000}]"],
+    ids=["ASCII", "not ASCII", "a number", "white space"],
+)
+def test_a_whole_value_is_too_large_whatever_it_is_made_of(
+    chunk: int, large: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "_LARGEST", 1 << 14)
+    found = pieces(f'[{{"n": 0}},\n{large},\n{{"n": 2}}]')
+    assert [piece.fault for piece in found] == [None, scanning.TOO_LARGE, None]
+
+
+@pytest.mark.parametrize("parts", ['"x' * 2, "1." + "0" * 98, " " * 100, "é"], ids=ascii)
+def test_memory_does_not_grow_with_a_value_without_end(
+    parts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "_LARGEST", 1 << 20)
+
+    def endless() -> Iterator[str]:
+        yield '{"n": ' + parts[0]
+        for _ in range(200):
+            yield parts[1:] * (200_000 // len(parts)) if len(parts) > 1 else parts * 200_000
+
+    assert peak_of(endless())[2] < 10_000_000
+
+
+def test_memory_does_not_grow_with_white_space_behind_damage() -> None:
+    def parts() -> Iterator[str]:
+        yield '{"n": x\n'
+        for _ in range(300):
+            yield " " * 100_000
+        yield '{"n": 2}'
+
+    assert peak_of(parts())[:2] == (1, 1)
+    assert peak_of(parts())[2] < 6_000_000

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chain_support import capsule
 from hypothesis import given
 from hypothesis import strategies as st
 
 import capsule_sdk
 from capsule_sdk import capsule_scope
+from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
 from capsule_sdk.evidence.entries import Entry
 from capsule_sdk.evidence.selection import Selection, select, subtree
@@ -230,7 +232,12 @@ def test_a_bundle_of_a_task_is_shown_to_be_complete(
     assert main(["export", "task.zip", "--task", task]) == 0
     capsys.readouterr()
     assert main(["verify", "task.zip"]) == 0
-    assert f"✓ tasks              that all of task {task} is here" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "SELECTION: nothing contradicts these records" in out
+    assert (
+        f"✓ tasks              that all is here which the 3 tasks of task {task} count as theirs"
+        in out
+    )
 
 
 @pytest.mark.parametrize("left_out", [0, 1, 2])
@@ -278,4 +285,94 @@ def test_reports_take_selections_and_checkpoints_as_bundles_do(
     assert main(["report", "task.html", "--task", task]) == 0
     assert "3 capsules -> task.html" in capsys.readouterr().out
     assert main(["verify", "task.html"]) == 0
-    assert f"a selection: task {task}" in capsys.readouterr().out
+    assert f'said to be a selection: task "{task}"' in capsys.readouterr().out
+
+
+# -- what a manifest may claim, and what it may not switch off -------------------------------------
+
+
+def test_a_record_that_was_not_selected_is_a_finding(
+    records: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "some.zip", "--agent", "planner"]) == 0
+    bundle("some.zip", lambda _, manifest: manifest.update(selection={"agent": "trader"}))
+    assert reasons("some.zip", capsys) == {"selection_incomplete"}
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [{"nothing": "at all"}, {"since": "soon"}, {"task": "x"}, {"agent": 5}, [], "all", 7,
+     {"task": "\x1b[2J\x1b[HWHOLE"}, {"task": "\ud800"}],
+)  # fmt: skip
+def test_a_claim_that_is_none_breaks_the_verdict_and_steers_no_terminal(
+    records: list[Record], capsys: pytest.CaptureFixture[str], claim: object
+) -> None:
+    assert main(["export", "some.zip", "--agent", "planner"]) == 0
+    bundle("some.zip", lambda _, manifest: manifest.update(selection=claim))
+    capsys.readouterr()
+    assert main(["verify", "some.zip"]) == 1
+    assert "\x1b" not in capsys.readouterr().out
+    assert "selection_incomplete" in reasons("some.zip", capsys)
+
+
+def test_a_claim_does_not_switch_off_the_checkpoints_that_somebody_gave(
+    records: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The end is cut off, and an unsigned manifest says that it was a selection."""
+    assert main(["checkpoint", "head.checkpoint"]) == 0
+    assert main(["export", "all.zip"]) == 0
+
+    def cut(found: list[Record], manifest: Record) -> None:
+        del found[4:]
+        manifest["selection"] = {"since": "2000-01-01"}
+
+    bundle("all.zip", cut)
+    capsys.readouterr()
+    assert main(["verify", "all.zip", "--against", "head.checkpoint"]) == 2
+    out = capsys.readouterr().out
+    assert (
+        "NOT CHECKED: 1 checkpoint cannot be held against a selection without their records" in out
+    )
+    assert main(["verify", "all.zip"]) == 0
+    assert "SELECTION: " in capsys.readouterr().out
+
+
+def test_a_condition_that_a_file_claims_is_quoted_and_short(
+    records: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "some.zip", "--agent", "planner"]) == 0
+    blank = "\u2800" * 300
+    bundle("some.zip", lambda _, manifest: manifest.update(selection={"agent": f"x{blank}WHOLE"}))
+    capsys.readouterr()
+    main(["verify", "some.zip"])
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith('said to be a selection: agent "x WHOLE"')
+
+
+def test_a_task_without_a_word_on_its_children_cannot_be_shown_to_be_complete(
+    records: list[Record], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """As other programs seal theirs."""
+    parent = capsule("parent")
+    child = capsule("child", parent_id=parent.id)
+    chain = open_chain(url=tmp_path / "others.db")
+    chain.append([child, parent])
+    chain.close()
+    assert main(["export", "task.zip", "--db", "others.db", "--task", str(parent.id)]) == 0
+    capsys.readouterr()
+    assert main(["verify", "task.zip"]) == 0
+    assert (
+        "tasks              not checked: 2 records in it say nothing of what belongs to them"
+        in (capsys.readouterr().out)
+    )
+
+
+def test_more_keys_than_anybody_has_are_refused(
+    records: list[Record], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["export", "all.zip"]) == 0
+    keys = [{"public_key": f"{number:064x}"} for number in range(1001)]
+    bundle("all.zip", lambda _, manifest: manifest.update(keys=keys))
+    monkeypatch.setenv("QUANTUMPIPES_DATA_DIR", "elsewhere")
+    assert main(["verify", "all.zip"]) == 2
+    assert "names more than 1000 keys" in capsys.readouterr().err

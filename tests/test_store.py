@@ -20,11 +20,11 @@ from chain_support import assert_one_unbroken_chain, capsule, capsules, finish, 
 from qp_capsule import Capsules, CapsuleStorage, Seal
 from sqlalchemy.exc import DBAPIError
 
-from capsule_sdk.chain import chain_identity, open_chain, sqlite
+from capsule_sdk.chain import chain_identity, open_chain, sqlite_reading
 from capsule_sdk.chain.store import SQLiteStore
-from capsule_sdk.chain.table import domain_key, session_key, tenant_key
 from capsule_sdk.chain.writer import ChainWriter
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError
+from capsule_sdk.index_keys import domain_key, session_key, tenant_key
 
 
 @pytest.fixture
@@ -527,13 +527,13 @@ def test_a_store_that_nobody_uses_any_more_is_not_kept_for_the_forks_to_come(db:
 def test_a_database_that_another_program_is_writing_is_not_read_around_its_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite_reading, "BUSY_TIMEOUT", 0.05)
     path = tmp_path / "chain.db"
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("CREATE TABLE capsules (id TEXT)")
     connection.execute("BEGIN EXCLUSIVE")
     with pytest.raises(DBAPIError, match="locked"):
-        sqlite.open_for_reading(path)
+        sqlite_reading.open_for_reading(path)
     connection.execute("COMMIT")
-    sqlite.open_for_reading(path).close()
+    sqlite_reading.open_for_reading(path).close()
     connection.close()

@@ -128,7 +128,7 @@ def test_a_chain_that_can_be_read_in_part_is_judged_in_part_and_exit_code_2(
     assert "Traceback" not in capsys.readouterr().out
     found = verdict(capsys, "all.zip")
     assert 0 < found["records"] < 2002
-    assert "all.zip is damaged" in found["unread"]
+    assert "all.zip is damaged" in found["obstacle"]
     assert "children_missing" not in {finding["reason"] for finding in found["findings"]}
 
 
@@ -146,6 +146,7 @@ def test_json_holds_the_verdict_the_findings_and_what_was_not_checked(
         "tasks": True,
         "losses": True,
         "end of the chain": False,
+        "time of sealing": False,
     }
     change(db, "UPDATE capsules SET signature = '' WHERE sequence = 1")
     (finding,) = verdict(capsys)["findings"]
@@ -220,9 +221,15 @@ def test_keys_are_those_given_else_those_here_else_those_in_the_file(
     assert verdict(capsys, "all.zip")["keys"][0]["origin"].endswith("key")
     monkeypatch.setenv("QUANTUMPIPES_DATA_DIR", str(tmp_path / "elsewhere"))
     assert verdict(capsys, "all.zip")["keys"][0]["origin"] == "in the file itself"
-    assert main(["verify", "all.zip"]) == 0
-    assert "which proves only that the file agrees with itself" in capsys.readouterr().out
-    assert verdict(capsys_cleared(capsys), str(db))["keys"] == []
+    assert main(["verify", "all.zip"]) == 2
+    out = capsys.readouterr().out
+    assert "NOT CHECKED: the only public key is the one in the file" in out
+    assert "which proves only that the file agrees with itself" in out
+    assert verdict(capsys, str(db))["keys"] == []
+    assert main(["verify", str(db)]) == 2
+    assert "NOT CHECKED: no public key is known here" in capsys.readouterr().out
+    assert main(["verify", str(db), "--no-signatures"]) == 0
+    assert main(["verify", str(db), "--pubkey", key]) == 0
     assert not (tmp_path / "elsewhere").exists(), "looking makes no keys"
 
 
@@ -356,7 +363,7 @@ def test_a_selection_without_a_manifest_has_to_be_named_as_one(
     assert main(["export", "some.json", "--agent", "tester"]) == 0
     assert verdict(capsys_cleared(capsys), "some.json")["findings"][0]["reason"] == "sequence_gap"
     found = verdict(capsys, "some.json", "--selection")
-    assert (found["verdict"], found["records"], found["selection"]) == ("whole", 3, {})
+    assert (found["verdict"], found["records"], found["selection"]) == ("selection", 3, {})
 
 
 def test_every_code_has_a_sentence_and_they_are_these() -> None:
@@ -410,3 +417,112 @@ def test_rows_without_sequence_or_id_or_text_are_all_looked_at(
     found = verdict(capsys)
     assert found["records"] == 32
     assert found["verdict"] == "broken"
+
+
+def test_a_chain_without_records_is_not_called_whole(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "empty.json").write_text("[]")
+    assert main(["verify", str(tmp_path / "empty.json"), "--no-signatures"]) == 2
+    assert "NOT CHECKED: there are no records" in capsys.readouterr().out
+
+
+def test_a_file_of_nothing_but_rubbish_is_given_up(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "long.json").write_text('{"a":\n' * 300_000)
+    assert main(["verify", str(tmp_path / "long.json"), "--no-signatures", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["records"] == 10_000
+    assert "10,000 records in a row are none" in found["obstacle"]
+
+
+def test_a_checkpoint_of_an_earlier_time_says_how_far_it_reaches(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["checkpoint", "kept.checkpoint"]) == 0
+    chain = open_chain(url=db)
+    chain.append(capsules(3))
+    chain.close()
+    capsys.readouterr()
+    assert main(["verify", "--against", "kept.checkpoint"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "- end of the chain   not checked: 1 checkpoint held against it: up to record 1 at 20"
+        in out
+    )
+
+
+def test_checkpoints_of_other_chains_in_the_same_directory_are_passed_over(
+    db: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = open_chain(url=tmp_path / "other.db")
+    other.append(capsules(2))
+    other.close()
+    for name, folder in (("capsules.db", "kept/one"), ("other.db", "kept/two")):
+        Path(folder).mkdir(parents=True)
+        assert main(["checkpoint", folder, "--db", name]) == 0
+    assert main(["verify", "--against", "kept"]) == 0
+    assert "1 checkpoint held against it" in capsys.readouterr().out
+    (foreign,) = Path("kept/two").iterdir()
+    assert main(["verify", "--against", str(foreign)]) == 1
+    assert main(["verify", "--against", "kept/two"]) == 1
+    assert "of a chain that began with another record" in capsys.readouterr().out
+
+
+def test_what_lies_in_a_directory_of_checkpoints_is_not_followed_anywhere(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("kept").mkdir()
+    os.mkfifo("kept/a.checkpoint")
+    Path("kept/b.checkpoint").symlink_to("/dev/zero")
+    assert main(["verify", "--against", "kept"]) == 2
+    assert main(["verify", "--against", "kept/b.checkpoint"]) == 2
+    assert main(["verify", "--pubkey-file", "/dev/zero"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_private_key_given_as_a_public_one_is_not_printed(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("secret").write_text("correct horse battery staple")
+    assert main(["verify", "--pubkey-file", "secret"]) == 2
+    assert "horse" not in capsys.readouterr().err
+
+
+def test_a_record_that_was_sealed_before_it_began_is_doubtful(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(db, "UPDATE capsules SET signed_at = '2019-01-01T00:00:00+00:00'")
+    found = verdict(capsys)
+    assert found["counts"] == {"time_backwards": 2}
+    assert {one["detail"] for one in found["findings"]} == {"it was sealed before it began"}
+
+
+@pytest.mark.parametrize(
+    ("session", "stored"), [("s" * 40, "other"), ("s" * 40, None), ("short", "s" * 40), (None, "x")]
+)
+def test_a_session_column_that_says_something_else_is_found_however_long_the_session(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, session: str | None, stored: str | None
+) -> None:
+    made = capsules(1)
+    made[0].context.session_id = session
+    chain = open_chain(url=tmp_path / "capsules.db")
+    chain.append(made)
+    chain.close()
+    assert verdict(capsys, str(tmp_path / "capsules.db"))["counts"] == {}
+    change(tmp_path / "capsules.db", "UPDATE capsules SET session_id = ?", stored)
+    assert verdict(capsys, str(tmp_path / "capsules.db"))["counts"] == {"column_mismatch": 1}
+
+
+def test_an_error_of_the_command_itself_is_exit_code_2_and_one_line(
+    db: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise MemoryError("\x1b[2J")
+
+    monkeypatch.setattr(sys.modules["capsule_sdk.cli.verify"], "judge", broken)
+    assert main(["verify"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("capsuled: an error of its own, please report it: MemoryError")
+    assert "\x1b" not in told

@@ -224,7 +224,7 @@ def test_what_is_no_chain_is_not_whole_and_raises_nothing_else(
     path = as_text(spell(made.records()), tmp_path)
     verdict = looked_at(path)
     assert verdict is None or not verdict.whole
-    if verdict is not None and verdict.records and verdict.unread is None:
+    if verdict is not None and verdict.records and verdict.obstacle is None:
         assert reasons(verdict) & {Reason.MALFORMED, Reason.HASH_MISMATCH}
     assert qp_capsule_says(path, made.public_key) != (0, 0, 0)
 
@@ -340,7 +340,7 @@ def test_any_json_gives_a_verdict_or_evidence_error(
     value: object, cut: int | None, tmp_path: Path
 ) -> None:
     verdict = looked_at(as_text(json.dumps(value)[:cut], tmp_path))
-    assert verdict is None or verdict.whole == (verdict.records == 0 and verdict.unread is None)
+    assert verdict is None or verdict.whole == (verdict.records == 0 and verdict.obstacle is None)
 
 
 @any_example

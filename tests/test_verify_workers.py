@@ -73,7 +73,7 @@ def early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def outcome(verdict: Verdict) -> dict[str, object]:
-    names = ("records", "head", "findings", "checks", "signers", "approvals", "unread")
+    names = ("records", "head", "findings", "checks", "signers", "approvals", "obstacle")
     return {name: getattr(verdict, name) for name in names}
 
 
@@ -186,7 +186,7 @@ def assert_right_or_unread(source: Source, whole: bool) -> None:
         return
     finally:
         assert time.monotonic() - began < 30
-    if verdict.unread is None:
+    if verdict.obstacle is None:
         assert verdict.whole == whole
         assert verdict.records == LENGTH
     else:
@@ -265,6 +265,6 @@ def test_a_source_that_fails_in_the_middle_is_unread_from_there(use: Use) -> Non
 
     for count in (0, 2):
         verdict = verify(slowed(made.db, fail), keys_here(), processes=count)
-        assert verdict.unread == "the disk is gone"
+        assert verdict.obstacle == "the disk is gone"
         assert not verdict.whole
         assert reasons(verdict) == set()

@@ -22,7 +22,7 @@ from capsule_sdk.errors import EvidenceError
 from .checkpoint import NOTE_SIZE, Checkpoint, SignedCheckpoint, parse
 from .keys import sync_directory
 
-__all__ = ["SUFFIX", "add_to", "path_in", "put", "read"]
+__all__ = ["SUFFIX", "add_to", "path_in", "put", "read", "sizes_in"]
 
 SUFFIX: Final = ".checkpoint"
 _DIGITS: Final = 12  # of a size in a name, so that names are in the order of sizes
@@ -31,6 +31,14 @@ _DIGITS: Final = 12  # of a size in a name, so that names are in the order of si
 def path_in(directory: Path, size: int) -> Path:
     """Return the name of the checkpoint of this size in a directory."""
     return directory / f"{size:0{_DIGITS}}{SUFFIX}"
+
+
+def sizes_in(directory: Path) -> list[int]:
+    """Return the sizes that the names of the checkpoints in a directory say."""
+    names = (path.stem for path in directory.glob(f"*{SUFFIX}"))
+    return [
+        int(name) for name in names if name.isascii() and name.isdigit() and len(name) == _DIGITS
+    ]
 
 
 def add_to(directory: Path, checkpoint: Checkpoint, note: str) -> Path:

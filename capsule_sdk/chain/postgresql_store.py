@@ -23,10 +23,11 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from capsule_sdk.errors import ChainUnavailable
+from capsule_sdk.index_keys import TENANT_WIDTH
 
 from .postgresql import PostgresServer, sqlstate
 from .store import ChainTransaction, HeadMoved, TableTransaction, UnstorableRow
-from .table import POSTGRESQL_TABLE, TENANT_WIDTH, tenant_of
+from .table import POSTGRESQL_TABLE, tenant_of
 
 __all__ = ["PostgresStore"]
 

@@ -1,30 +1,33 @@
 """Reading: the rows of a chain in sequence order, out of either database, page by page.
 
-A reader MUST NOT hold a lock or a transaction while its caller thinks: each page is read by itself,
-which is safe since a chain only grows. What is added after the start is left out.
+A reader MUST NOT hold a lock or a transaction while its caller thinks: each page is read by itself
+(`capsule_sdk.chain.paging`), which is safe since a chain only grows. What is added after the start is
+left out. What is no plain table is not read at all (`capsule_sdk.chain.genuine`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from capsule_sdk.content import label
 from capsule_sdk.errors import ChainUnavailable
+from capsule_sdk.index_keys import tenant_key
 
+from .genuine import Store, looking_at
 from .location import postgresql_identity
+from .paging import fields_of, rows_of_file, rows_of_server
 from .postgresql import PostgresServer
-from .sqlite import SQLiteFile, open_for_reading, takes_any_text
-from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule, tenant_key
+from .sqlite import SQLiteFile
+from .sqlite_reading import open_for_reading
+from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule
 
 __all__ = ["ChainReader", "Glance", "Head", "read_file", "read_head", "read_server"]
 
-_ROWS_PER_PAGE = 200
 _IDS_PER_QUERY = 500
 
 
@@ -80,14 +83,15 @@ class ChainReader:
             after: only those behind this sequence; rows whose sequence is no number are left out then.
 
         Raises:
+            RowsUnaccounted: at the end: the table holds other rows than those that can be found in it.
             ChainUnavailable: the store cannot be read, or holds no chain.
 
         """
-        connect, table = self._reader.connection, self._table
-        if after is None:
-            return _pages(connect, table, self._chain)
-        rows = _pages(connect, table, sa.and_(self._chain, table.c.sequence > after))
-        return (row for row in rows if isinstance(row.sequence, int))
+        if isinstance(self._reader, SQLiteFile):
+            rows = rows_of_file(self._reader, after)
+        else:
+            rows = rows_of_server(self._reader, self._chain, after)
+        return rows if after is None else (row for row in rows if isinstance(row.sequence, int))
 
     def last_sequence(self) -> int | None:
         """Return the last sequence; ``None`` where there is none, or it is no number.
@@ -96,11 +100,10 @@ class ChainReader:
             ChainUnavailable: the store cannot be read, or holds no chain.
 
         """
-        with self._reader.connection() as connection:
+        with looking_at(self._reader) as connection:
             last = connection.scalar(
                 sa.select(sa.func.max(self._table.c.sequence)).where(self._chain)
             )
-            connection.rollback()
         return last if isinstance(last, int) else None
 
     def close(self) -> None:
@@ -130,13 +133,12 @@ def read_head(place: Path | str, tenant: str | None = None) -> Head | None:
     reader, table = _reader_of(place)
     chain = sa.true() if table is SQLITE_TABLE else _chain_of(tenant)
     column = table.c
-    last = sa.select(*(column[field] for field in StoredCapsule._fields))
+    last = sa.select(*fields_of(table))
     last = last.where(chain, column.sequence.is_not(None)).order_by(column.sequence.desc()).limit(1)
     first = sa.select(column.hash).where(chain, column.sequence == 0)
     try:
-        with reader.connection() as connection:
+        with looking_at(reader) as connection:
             row, first_hash = connection.execute(last).first(), connection.scalar(first)
-            connection.rollback()
     finally:
         reader.close()
     if row is None:
@@ -202,13 +204,11 @@ class Glance:
         self._reader.close()
 
     def _rows(self, query: sa.Executable) -> Sequence[Any]:
-        with self._reader.connection() as connection:
-            rows = connection.execute(query).all()
-            connection.rollback()
-            return rows
+        with looking_at(self._reader) as connection:
+            return connection.execute(query).all()
 
 
-def _reader_of(place: Path | str) -> tuple[SQLiteFile | PostgresServer, sa.Table]:
+def _reader_of(place: Path | str) -> tuple[Store, sa.Table]:
     if isinstance(place, Path):
         return SQLiteFile(place, open_for_reading), SQLITE_TABLE
     return PostgresServer(place, read_only=True), POSTGRESQL_TABLE
@@ -228,49 +228,3 @@ def _chain_of(tenant: str | None) -> sa.ColumnElement[bool]:
 def _is_text(tenant: str) -> bool:
     """Tell whether it can be written in UTF-8, as no lone surrogate can."""
     return tenant == tenant.encode("utf-8", "replace").decode("utf-8")
-
-
-def _pages(
-    connect: Callable[[], AbstractContextManager[sa.Connection]],
-    table: sa.Table,
-    chain: sa.ColumnElement[bool],
-) -> Iterator[StoredCapsule]:
-    column = table.c
-    page = sa.select(*(column[field] for field in StoredCapsule._fields)).where(chain)
-    page = page.order_by(column.sequence, column.id)
-    with connect() as connection:
-        ((end,),) = _all(connection, sa.select(sa.func.max(column.sequence)).where(chain))
-        # null is nowhere in an order; it is looked at so as not to be passed over
-        astray = _all(connection, page.where(column.sequence.is_(None)))
-        page = page.where(column.sequence <= _literal(end)).limit(_ROWS_PER_PAGE)
-        rows = _all(connection, page)
-        connection.rollback()
-    yield from (StoredCapsule(*row) for row in astray)
-    given = 0  # of the last number: in a chain that was tampered with, many rows may have one
-    last = None
-    while rows:
-        for row in rows:
-            given = given + 1 if row.sequence == last else 1
-            last = row.sequence
-            yield StoredCapsule(*row)
-        with connect() as connection:
-            following = page.where(column.sequence >= _literal(last)).offset(given)
-            rows = _all(connection, following)
-            connection.rollback()
-
-
-def _all(connection: sa.Connection, query: sa.Executable) -> Sequence[Any]:
-    try:
-        return connection.execute(query).all()
-    except DBAPIError as error:
-        if not takes_any_text(connection, error):
-            raise
-        return connection.execute(query).all()
-
-
-def _literal(value: Any) -> sa.ColumnElement[Any]:
-    """Return a value as SQL, also a text that is no UTF-8, which SQLite keeps and no driver takes back."""
-    if isinstance(value, str) and not _is_text(value):
-        raw = sa.literal(value.encode("utf-8", "surrogateescape"), sa.LargeBinary)
-        return sa.cast(raw, sa.Text)
-    return sa.literal(value)

@@ -27,7 +27,6 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -36,14 +35,7 @@ from sqlalchemy.pool import NullPool
 
 from capsule_sdk.errors import ChainUnavailable
 
-__all__ = [
-    "BUSY_TIMEOUT",
-    "SQLiteFile",
-    "is_database",
-    "open_for_reading",
-    "open_for_writing",
-    "takes_any_text",
-]
+__all__ = ["BUSY_TIMEOUT", "SQLiteFile", "open_for_writing", "pragma", "size_of"]
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a lock is waited for before the caller is told
 _NAP = 0.001  # seconds between two tries to take a lock, at first
@@ -53,7 +45,6 @@ _FORK_TIMEOUT = 10.0  # seconds that a fork waits for the commit under way
 _CHECKPOINT_PAGES = 4_000  # of 4 kB: how much log is copied into the file at a time
 _CACHE_KIBIBYTES = 16_000  # ids and hashes are random: a group touches a page for each of them
 _LOG_BOUND = 64_000_000  # bytes of log from which on the other writers are made to wait for a copy
-_SMALLEST = 512  # bytes of a database: SQLite takes a few bytes of anything for an empty one
 _EMPTYING_TIMEOUT = 0.5  # seconds that emptying the log may wait for writers and readers
 
 T = TypeVar("T")
@@ -158,14 +149,14 @@ def open_for_writing(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> sa.Conne
         )
         try:
             try:
-                mode = _when_free(partial(_pragma, raw, "journal_mode=WAL"), _CONVERSION_TIMEOUT)
+                mode = _when_free(partial(pragma, raw, "journal_mode=WAL"), _CONVERSION_TIMEOUT)
             except sqlite3.OperationalError:
                 mode = "unknown"
-            _pragma(raw, f"synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
-            _pragma(raw, "fullfsync=ON")  # where fsync alone does not reach the disk (macOS)
-            _pragma(raw, f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
-            _pragma(raw, f"journal_size_limit={_LOG_BOUND}")
-            _pragma(raw, f"cache_size=-{_CACHE_KIBIBYTES}")
+            pragma(raw, f"synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+            pragma(raw, "fullfsync=ON")  # where fsync alone does not reach the disk (macOS)
+            pragma(raw, f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
+            pragma(raw, f"journal_size_limit={_LOG_BOUND}")
+            pragma(raw, f"cache_size=-{_CACHE_KIBIBYTES}")
         except BaseException:
             raw.close()
             raise
@@ -174,72 +165,6 @@ def open_for_writing(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> sa.Conne
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
     event.listen(engine, "begin", _WriteLock(path, busy_timeout).take)
     return engine.connect()
-
-
-def open_for_reading(path: Path) -> sa.Connection:
-    """Open a database that is never written through this connection.
-
-    A write-ahead log in a directory that this user cannot write is read too: where there is no
-    log to take into account, SQLite is told that nothing will change.
-    """
-    try:
-        return _open_read_only(path, "mode=ro")
-    except DBAPIError as error:
-        locked = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-        if locked or _size(path.with_name(path.name + "-wal")):
-            raise
-        return _open_read_only(path, "mode=ro&immutable=1")
-
-
-def is_database(path: Path) -> bool:
-    """Tell whether a file holds a SQLite database of any kind; an empty file does not."""
-    if _size(path) < _SMALLEST:
-        return False
-    try:
-        open_for_reading(path).close()
-    except UnicodeError:
-        return True  # a damaged one, which SQLite quotes in its error
-    except DBAPIError as error:
-        return getattr(error.orig, "sqlite_errorname", "") != "SQLITE_NOTADB"
-    return True
-
-
-def _open_read_only(path: Path, options: str) -> sa.Connection:
-    def connect() -> sqlite3.Connection:
-        return sqlite3.connect(
-            f"file:{quote(str(path))}?{options}",
-            uri=True,
-            timeout=BUSY_TIMEOUT,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
-    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    try:
-        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def takes_any_text(connection: sa.Connection, error: DBAPIError) -> bool:
-    """After an error: have texts that are no UTF-8 read as they are; false if that was not the reason.
-
-    One row must not hide the others. It is not so from the start, for it takes time in every row.
-    """
-    raw = connection.connection.driver_connection
-    if not isinstance(raw, sqlite3.Connection) or raw.text_factory is _text:
-        return False
-    if "decode to UTF-8" not in str(error.orig):
-        return False
-    raw.text_factory = _text
-    return True
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
 
 
 class _WriteLock:
@@ -258,9 +183,9 @@ class _WriteLock:
     def take(self, connection: sa.Connection) -> None:
         """Begin, or raise what SQLAlchemy makes of SQLite's error."""
         raw: Any = connection.connection.driver_connection
-        _pragma(raw, "busy_timeout=0")
+        pragma(raw, "busy_timeout=0")
         try:
-            size = _size(self._log)
+            size = size_of(self._log)
             if size > self._log_bound:
                 self._empty_log(raw)
             elif size <= _LOG_BOUND:
@@ -270,7 +195,7 @@ class _WriteLock:
             if not raw.in_transaction:  # a last time, for the error as SQLAlchemy's
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
         finally:  # for the commit, which waits for readers where there is no log
-            _pragma(raw, f"busy_timeout={round(self._patience * 1000)}")
+            pragma(raw, f"busy_timeout={round(self._patience * 1000)}")
 
     def _empty_log(self, raw: sqlite3.Connection) -> None:
         """Keep the others from writing until all of the log is copied.
@@ -281,9 +206,9 @@ class _WriteLock:
         """
         with suppress(sqlite3.Error):  # what is committed is safe in the log
             for _ in _tries(_EMPTYING_TIMEOUT):
-                if not _pragma(raw, "wal_checkpoint(TRUNCATE)"):
+                if not pragma(raw, "wal_checkpoint(TRUNCATE)"):
                     break
-        self._log_bound = _size(self._log) + _LOG_BOUND
+        self._log_bound = size_of(self._log) + _LOG_BOUND
 
 
 def _when_free(attempt: Callable[[], T], patience: float) -> T:
@@ -309,7 +234,7 @@ def _tries(patience: float) -> Iterator[None]:
         waited = time.monotonic() - began
 
 
-def _pragma(raw: sqlite3.Connection, text: str) -> Any:
+def pragma(raw: sqlite3.Connection, text: str) -> Any:
     """Set or ask; return the first column of the answer, if there is one."""
     row = raw.execute(f"PRAGMA {text}").fetchone()
     return row and row[0]
@@ -324,7 +249,8 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Return the bytes of a file; 0 where there is none."""
     try:
         return path.stat().st_size
     except OSError:
@@ -336,8 +262,13 @@ def _explain(error: DBAPIError, path: Path) -> str:
     name = getattr(error.orig, "sqlite_errorname", "")
     for prefix, sentence in _MEANINGS.items():
         if name.startswith(prefix):
-            return f"{path} {sentence} ({error.orig})"
-    return f"{path} cannot be used: {error.orig}"
+            return _printable(f"{path} {sentence} ({error.orig})")
+    return _printable(f"{path} cannot be used: {error.orig}")
+
+
+def _printable(text: str) -> str:
+    """Leave out what could steer a terminal: SQLite quotes names, which anybody may have written."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 _RIGHTS = "this user needs the right to write it and its directory"
@@ -349,6 +280,7 @@ _MEANINGS: Final = {
     "SQLITE_PERM": f"cannot be written: {_RIGHTS}",
     "SQLITE_CANTOPEN": f"cannot be opened: {_RIGHTS}",
     "SQLITE_IOERR": "cannot be read or written: the disk reports an error",
+    "SQLITE_TOOBIG": "holds a value that is larger than any capsule can be: it was tampered with",
     "SQLITE_NOTADB": "is no SQLite database: name another file, or move this one aside",
     "SQLITE_CORRUPT": (
         "is damaged: keep it with its -wal file, as evidence, and move both aside to go on in a"

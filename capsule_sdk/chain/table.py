@@ -1,62 +1,32 @@
 """The table that holds capsules: qp-capsule's own, column for column and index for index.
 
 It stands in SQLite as ``capsules`` and in PostgreSQL as ``quantumpipes_capsules``. ``data`` holds the
-content whole; the other columns are there to find it by. A value that does not fit its index column
-MUST NOT keep a capsule out of the chain: a UUID made of it stands in the column instead.
+content whole; the other columns are there to find it by (`capsule_sdk.index_keys`).
 """
 
 from __future__ import annotations
 
-import uuid
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from qp_capsule import Capsule
 
+from capsule_sdk.index_keys import (
+    DOMAIN_WIDTH,
+    SESSION_WIDTH,
+    TENANT_WIDTH,
+    domain_key,
+    session_key,
+    tenant_key,
+)
+
 __all__ = [
     "POSTGRESQL_TABLE",
-    "SESSION_NAMESPACE",
     "SQLITE_TABLE",
     "StoredCapsule",
-    "domain_key",
     "row_of",
-    "session_key",
-    "tenant_key",
     "tenant_of",
 ]
-
-SESSION_WIDTH: Final = 36
-DOMAIN_WIDTH: Final = 50
-TENANT_WIDTH: Final = 36
-
-#: A value that does not fit becomes ``uuid5(namespace, value)`` in its column, so that anybody who
-#: knows the whole value, which only the content holds, can find its rows.
-SESSION_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:capsule-sdk:session-id")
-DOMAIN_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:capsule-sdk:domain")
-TENANT_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "urn:capsule-sdk:tenant-id")
-
-
-def session_key(session_id: object) -> str | None:
-    """Return what the session column holds."""
-    return _index_key(session_id, SESSION_WIDTH, SESSION_NAMESPACE)
-
-
-def domain_key(domain: object) -> str | None:
-    """Return what the domain column holds, which PostgreSQL does not let be null."""
-    return _index_key("" if domain is None else domain, DOMAIN_WIDTH, DOMAIN_NAMESPACE)
-
-
-def tenant_key(tenant_id: object) -> str | None:
-    """Return what the tenant column holds; ``None`` is the global chain."""
-    return _index_key(tenant_id, TENANT_WIDTH, TENANT_NAMESPACE)
-
-
-def _index_key(value: object, width: int, namespace: uuid.UUID) -> str | None:
-    if value is None:
-        return None
-    text = str(value)
-    fits = len(text) <= width and "\0" not in text  # PostgreSQL takes no NUL
-    return text if fits else str(uuid.uuid5(namespace, text))
 
 
 def row_of(capsule: Capsule, data: str) -> dict[str, Any]:
@@ -132,6 +102,8 @@ POSTGRESQL_TABLE: Final = _table(
 class StoredCapsule(NamedTuple):
     """A capsule as it lies in the table: its content as text, its seal, and what it is found by.
 
+    ``domain`` and ``tenant_id`` are ``None`` in SQLite, whose table has no such columns.
+
     In a database that somebody has tampered with, any of them may be of any type, or null.
     """
 
@@ -146,3 +118,5 @@ class StoredCapsule(NamedTuple):
     type: str
     previous_hash: str | None
     session_id: str | None
+    domain: str | None
+    tenant_id: str | None

@@ -15,6 +15,7 @@ import click
 
 from capsule_sdk import __version__
 from capsule_sdk.errors import CapsuleSDKError
+from capsule_sdk.evidence.wording import one_line
 
 from .checkpoint import checkpoint
 from .export import export, report
@@ -55,24 +56,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (the process's own by default); return its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    code: object
     try:
         # not its main(), which makes an error of a reader that has gone away
-        with capsuled.make_context(
-            "capsuled", list(sys.argv[1:] if argv is None else argv)
-        ) as context:
+        with capsuled.make_context("capsuled", arguments) as context:
             code = capsuled.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as end:
-        return end.exit_code
+        code = end.exit_code
     except click.ClickException as error:
         error.show()
-        return FAILED
+        code = FAILED
     except CapsuleSDKError as error:
-        sys.stderr.write(f"capsuled: {error}\n")
-        return FAILED
+        code = _failed(str(error))
     except BrokenPipeError:  # the reader has seen enough; what is still buffered has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        code = 0
     except (KeyboardInterrupt, click.Abort):
-        return _INTERRUPTED
+        code = _INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - never an exit code that says more than is known
+        code = _failed(f"an error of its own, please report it: {type(error).__name__}: {error}")
     return code if isinstance(code, int) else 0
+
+
+def _failed(why: str) -> int:
+    """Say why it could not be done; what a file or a database has put into the reason steers no terminal."""
+    sys.stderr.write(f"capsuled: {one_line(why)}\n")
+    return FAILED

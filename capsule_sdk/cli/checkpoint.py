@@ -6,6 +6,7 @@ that part of the chain is still what it was.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +17,7 @@ from qp_capsule import CapsuleError
 from qp_capsule.paths import default_key_path
 
 from capsule_sdk.chain.checkpoint import Checkpoint, SignedCheckpoint, default_origin, parse, sign
-from capsule_sdk.chain.checkpoint_files import path_in, put, read
+from capsule_sdk.chain.checkpoint_files import path_in, put, read, sizes_in
 from capsule_sdk.chain.keys import read_key
 from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
 from capsule_sdk.chain.reading import Head, read_head
@@ -60,7 +61,9 @@ def checkpoint(
     Exit code 1 if the last capsule does not verify, or the chain contradicts the checkpoint in OUT.
     """
     path = None if out == _STANDARD_OUTPUT else Path(out)
-    there = None if path is None or path.is_dir() else _read(path)  # before the chain, which grows
+    # What is there, before the chain, which grows:
+    there = None if path is None or path.is_dir() else _read(path)
+    before = sizes_in(path) if path is not None and path.is_dir() else []
     key = _key()
     head = _head(source, tenant)
     _refuse_forged(head)
@@ -72,8 +75,8 @@ def checkpoint(
     )
     note = sign(made, key)
     if path is not None and path.is_dir():
+        there = _longest(path, made, before)
         path = path_in(path, made.size)
-        there = _read(path)
     if there is not None and there.checkpoint.contradicts(made):
         _fail(
             f"{path} says that the chain had {there.checkpoint.size} capsules and ended in"
@@ -83,6 +86,15 @@ def checkpoint(
     if path is not None:
         note = _keep(path, made, note, there)
     _tell(path, parse(note), bytes(key.verify_key).hex(), note, as_json=as_json)
+
+
+def _longest(directory: Path, made: Checkpoint, sizes: Sequence[int]) -> SignedCheckpoint | None:
+    """Return that of the longest chain among those of the same chain that is not shorter than it is now."""
+    for size in sorted((size for size in sizes if size >= made.size), reverse=True):
+        found = _read(path_in(directory, size))
+        if found is not None and found.checkpoint.origin == made.origin:
+            return found
+    return _read(path_in(directory, made.size))
 
 
 def _key() -> SigningKey:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ import click
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.keys import TrustedKey, given_keys, keys_here
-from capsule_sdk.evidence.selection import Selection
+from capsule_sdk.evidence.selection import Selection, moment
 
 __all__ = [
     "condition_options",
@@ -61,14 +61,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 
 
 def _moment(text: str) -> datetime:
-    """Read a date, or a date and time, as ISO 8601 has it; UTC unless it names another zone."""
     try:
-        moment = datetime.fromisoformat(text)
+        return moment(text)
     except ValueError:
         raise click.BadParameter(
             f"{text!r} is no time; write 2026-11-26 or 2026-11-26T10:40:00+01:00"
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 _TASK = click.option("--task", metavar="ID", help="Only this task and all that belongs to it.")

@@ -14,10 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from capsule_sdk.evidence.checkpoints import KnownCheckpoint, read_checkpoints
 from capsule_sdk.evidence.findings import MOST, Finding, Severity
-from capsule_sdk.evidence.keys import TrustedKey
-from capsule_sdk.evidence.manifest import IN_THE_FILE, checkpoints_in, keys_in
+from capsule_sdk.evidence.keys import IN_THE_FILE, TrustedKey
+from capsule_sdk.evidence.manifest import checkpoints_in, keys_in
 from capsule_sdk.evidence.sources import Source, open_source
-from capsule_sdk.evidence.verify import Check, Verdict
+from capsule_sdk.evidence.verify import Check, Outcome, Verdict
 from capsule_sdk.evidence.verify import verify as judge
 from capsule_sdk.evidence.wording import counted, one_line
 from capsule_sdk.evidence.workers import cores
@@ -35,8 +35,16 @@ from .options import (
 __all__ = ["verify"]
 
 BROKEN, NOT_CHECKED = 1, 2
+_EXIT_CODES = {
+    Outcome.WHOLE: 0,
+    Outcome.SELECTION: 0,
+    Outcome.BROKEN: BROKEN,
+    Outcome.NOT_CHECKED: NOT_CHECKED,
+}
 #: Findings that are shown on a terminal; a pipe gets all of them.
 _SHOWN = 50
+#: Characters of a condition that a file claims to have been selected by.
+_QUOTED = 80
 
 
 @click.command()
@@ -81,7 +89,8 @@ def verify(
     names, and, against a checkpoint, that the end was not cut off and nothing was rewritten. What could not
     be checked is said too.
 
-    Exit code 0: whole. 1: broken. 2: it could not be checked.
+    Exit code 0: whole, or a selection that holds what it claims to. 1: broken. 2: it could not be checked, for
+    one because no public key is known here but the one that the file brings with it.
 
     A signature proves who sealed a record and that nothing was changed since. It does not prove that what it
     says was true, that the clock was right, or that any law is met.
@@ -103,14 +112,14 @@ def verify(
         print_json(_as_dict(verdict, keys))
     elif not quiet:
         _show(verdict, keys or ())
-    if verdict.broken or (strict and verdict.doubtful):
+    if strict and verdict.doubtful:
         return BROKEN
-    return 0 if verdict.unread is None else NOT_CHECKED
+    return _EXIT_CODES[verdict.outcome]
 
 
-def _keys(source: Source, trusted: list[TrustedKey]) -> list[TrustedKey] | None:
+def _keys(source: Source, trusted: list[TrustedKey]) -> list[TrustedKey]:
     """Return the keys to check with: without any, those that lie in the file itself."""
-    return trusted or (keys_in(source.manifest) if source.manifest else []) or None
+    return trusted or (keys_in(source.manifest) if source.manifest else [])
 
 
 def _checkpoints(source: Source) -> list[KnownCheckpoint]:
@@ -135,9 +144,8 @@ def _progress(source: Source, *, shown: bool) -> Iterator[Callable[[int], object
 
 
 def _as_dict(verdict: Verdict, keys: Sequence[TrustedKey] | None) -> Mapping[str, Any]:
-    word = "broken" if verdict.broken else "whole" if verdict.whole else "not checked"
     return {
-        "verdict": word,
+        "verdict": verdict.outcome,
         "doubtful": verdict.doubtful,
         "source": verdict.source,
         "selection": verdict.claim,
@@ -158,7 +166,7 @@ def _as_dict(verdict: Verdict, keys: Sequence[TrustedKey] | None) -> Mapping[str
             for key in keys or ()
         ],
         "asserted_approvals": verdict.approvals,
-        "unread": verdict.unread,
+        "obstacle": verdict.obstacle,
     }
 
 
@@ -196,8 +204,11 @@ def _lines(verdict: Verdict, keys: Sequence[TrustedKey], most: int | None) -> It
 def _selected(verdict: Verdict) -> str:
     if verdict.claim is None:
         return ""
-    conditions = ", ".join(f"{name} {value}" for name, value in verdict.claim.items())
-    return f", a selection{one_line(f': {conditions}' if conditions else '')}"
+    conditions = ", ".join(
+        f'{one_line(str(name))} "{one_line(str(value))[:_QUOTED]}"'
+        for name, value in verdict.claim.items()
+    )
+    return f", said to be a selection: {conditions}" if conditions else ", taken as a selection"
 
 
 def _verdict(verdict: Verdict) -> Span:
@@ -205,13 +216,16 @@ def _verdict(verdict: Verdict) -> Span:
         sum(count for reason, count in verdict.counts.items() if reason.severity is severity)
         for severity in (Severity.BROKEN, Severity.DOUBTFUL)
     )
-    doubts = f"; {doubtful} doubtful" if doubtful else ""
-    if broken:
-        return f"BROKEN: {counted(broken, 'finding')}{doubts}", "bold red"
-    if verdict.unread is not None:
-        return f"NOT CHECKED to the end: {one_line(verdict.unread)}{doubts}", "bold yellow"
-    what = "chain" if verdict.claim is None else "selection"
-    return f"WHOLE: nothing contradicts what the {what} claims to be{doubts}", "bold green"
+    sentence, style = {
+        Outcome.BROKEN: (f"BROKEN: {counted(broken, 'finding')}", "bold red"),
+        Outcome.NOT_CHECKED: (f"NOT CHECKED: {one_line(verdict.obstacle)}", "bold yellow"),
+        Outcome.SELECTION: (
+            "SELECTION: nothing contradicts these records; that they are all there are is not said",
+            "bold green",
+        ),
+        Outcome.WHOLE: ("WHOLE: nothing contradicts what the chain claims to be", "bold green"),
+    }[verdict.outcome]
+    return f"{sentence}; {doubtful:,} doubtful" if doubtful else sentence, style
 
 
 def _lines_of_check(check: Check) -> Iterator[list[Span]]:
@@ -221,7 +235,7 @@ def _lines_of_check(check: Check) -> Iterator[list[Span]]:
         words += f": {counted(check.findings, 'finding')}"
     else:
         mark, style = ("✓", "green") if check.done else ("-", "yellow")
-    yield [("  ", ""), (mark, style), (f" {check.name:<18} {words}", "")]
+    yield [("  ", ""), (mark, style), (f" {check.name:<18} {one_line(words)}", "")]
 
 
 def _lines_of_keys(verdict: Verdict, keys: Sequence[TrustedKey]) -> Iterator[list[Span]]:

@@ -2,12 +2,16 @@
 
 ``chain.json`` holds the records in the form that `capsule verify` reads, ``manifest.json`` says what they are
 (`capsule_sdk.evidence.manifest`), ``README.txt`` how to check them.
+
+A ZIP file can be built so that two programs find different contents in it. Such a one is refused: a bundle
+holds these members and nothing else, each once, without gaps from its first byte to its last.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +25,31 @@ from capsule_sdk.errors import EvidenceError
 __all__ = ["Bundle", "open_bundle", "write_bundle"]
 
 _RECORDS, _MANIFEST, _README = "chain.json", "manifest.json", "README.txt"
-_LARGEST_MANIFEST = 16 << 20  # bytes
+_LARGEST_MANIFEST: Final = 4 << 20  # bytes
+# Others are unpacked without a bound: a few kB of bzip2 fill the memory.
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED: Final = 0x1 | 0x40 | 0x2000  # flag bits (APPNOTE 4.4.4)
+_DESCRIBED_BEHIND: Final = 0x8
+_LOCAL_HEADER: Final = struct.Struct(
+    "<4s4xH16xHH"
+)  # signature, method, lengths of name and of extra
+_DESCRIPTORS: Final = (
+    12,
+    16,
+    20,
+    24,
+)  # bytes: with a signature or without, with 32-bit sizes or 64-bit ones
+_END_RECORD: Final = struct.Struct("<4s16xH")  # signature, length of a comment
+_END_SIZE: Final = 22
+# What `zipfile` raises of itself; the third is met where a name is none in the encoding it claims.
+_DAMAGE: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    UnicodeDecodeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 _HOW_TO_CHECK: Final = """\
 Evidence of what AI agents did: sealed records (capsules) of the Capsule Protocol Specification.
@@ -62,16 +90,16 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
 
     """
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(_RECORDS) as raw:
-            records = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape")
-            yield Bundle(_manifest_in(archive), records)
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            fault = _fault_of(archive, file)
+            if fault is not None:
+                raise EvidenceError(f"{path} is no bundle of `capsuled export`: {fault}")
+            with archive.open(_RECORDS) as raw:
+                records = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape")
+                yield Bundle(_manifest_in(archive, path), records)
     except OSError as error:
         raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
-    except KeyError as error:
-        raise EvidenceError(
-            f"{path} is no bundle of `capsuled export`: it lacks {error.args[0]}"
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise EvidenceError(f"{path} is damaged: {error}") from error
 
 
@@ -92,13 +120,70 @@ def write_bundle(records: Iterable[str], manifest: Mapping[str, Any], out: IO[by
     return count
 
 
-def _manifest_in(archive: zipfile.ZipFile) -> Mapping[str, Any]:
-    if archive.getinfo(_MANIFEST).file_size > _LARGEST_MANIFEST:
-        raise EvidenceError(f"{archive.filename} is no bundle: its manifest is too large")
+def _fault_of(archive: zipfile.ZipFile, file: IO[bytes]) -> str | None:
+    """Return why this is no ZIP file that `write_bundle` could have written; ``None`` where it could."""
+    members = sorted(archive.infolist(), key=lambda member: member.header_offset)
+    names = [member.orig_filename for member in members]
+    if len({name.casefold() for name in names}) < len(names):
+        return "one of its members is there twice"
+    for name in names:
+        if name not in {_RECORDS, _MANIFEST, _README}:
+            return f"it holds a member of another name ({name[:80]!a})"
+    for name in (_RECORDS, _MANIFEST):
+        if name not in names:
+            return f"it lacks {name}"
+    for member in members:
+        if member.flag_bits & _ENCRYPTED:
+            return f"its {member.filename} is encrypted"
+        if member.compress_type not in _METHODS:
+            return f"its {member.filename} is packed in another way than by deflate"
+    return _gap_in(archive, members, file)
+
+
+def _gap_in(
+    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], file: IO[bytes]
+) -> str | None:
+    """Return what stands where nothing should: before the members, between them, or behind the end."""
+    if members[-1].header_offset > archive.start_dir:
+        raise zipfile.BadZipFile("a member stands behind the list of members")
+    if members[0].header_offset != 0:
+        return "something stands before its first member"
+    following = [member.header_offset for member in members[1:]] + [archive.start_dir]
+    for member, end in zip(members, following, strict=True):
+        gap = end - _end_of(member, file)
+        if gap and not (member.flag_bits & _DESCRIBED_BEHIND and gap in _DESCRIPTORS):
+            return f"something stands behind its {member.filename}"
+    file.seek(-_END_SIZE, io.SEEK_END)
+    if _END_RECORD.unpack(file.read(_END_SIZE)) != (b"PK\x05\x06", 0):
+        return "something stands behind its end"
+    return None
+
+
+def _end_of(member: zipfile.ZipInfo, file: IO[bytes]) -> int:
+    """Return where a member's data ends, by its own header, which programs that read a stream go by."""
+    file.seek(member.header_offset)
+    header = file.read(_LOCAL_HEADER.size)
+    if len(header) < _LOCAL_HEADER.size:
+        raise zipfile.BadZipFile(f"its {member.filename} is cut off")
+    signature, method, name, extra = _LOCAL_HEADER.unpack(header)
+    if (
+        signature != b"PK\x03\x04"
+        or method != member.compress_type
+        or file.read(name) != member.orig_filename.encode()
+    ):
+        raise zipfile.BadZipFile(f"its {member.filename} is described in two ways")
+    return member.header_offset + len(header) + int(name + extra) + member.compress_size
+
+
+def _manifest_in(archive: zipfile.ZipFile, path: Path) -> Mapping[str, Any]:
+    with archive.open(_MANIFEST) as file:
+        text = file.read(_LARGEST_MANIFEST + 1)  # its size as announced may be a lie
+    if len(text) > _LARGEST_MANIFEST:
+        raise EvidenceError(f"{path} is no bundle of `capsuled export`: its manifest is too large")
     try:
-        manifest = json.loads(archive.read(_MANIFEST))
+        manifest = json.loads(text)
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
-        raise EvidenceError(f"{archive.filename} is damaged: its manifest is no JSON object")
+        raise EvidenceError(f"{path} is damaged: its manifest is no JSON object")
     return manifest

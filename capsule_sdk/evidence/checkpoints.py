@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from capsule_sdk.chain.checkpoint import Checkpoint, SignedCheckpoint, default_origin, parse
+from capsule_sdk.chain.checkpoint import (
+    NOTE_SIZE,
+    Checkpoint,
+    SignedCheckpoint,
+    default_origin,
+    parse,
+)
 from capsule_sdk.errors import EvidenceError
 
 from .findings import Finding, Reason
-from .keys import TrustedKey
+from .keys import IN_THE_FILE, TrustedKey
 from .record import Facts
 
 __all__ = ["Checkpoints", "KnownCheckpoint", "read_checkpoints"]
@@ -32,12 +38,14 @@ class KnownCheckpoint:
         note: what it says.
         place: where it is from.
         text: the whole note.
+        among_others: whether it lay in a directory, where those of other chains may lie too.
 
     """
 
     note: SignedCheckpoint
     place: str
     text: str
+    among_others: bool = False
 
 
 def read_checkpoints(paths: Iterable[Path]) -> list[KnownCheckpoint]:
@@ -49,18 +57,22 @@ def read_checkpoints(paths: Iterable[Path]) -> list[KnownCheckpoint]:
     """
     known: list[KnownCheckpoint] = []
     for path in paths:
-        files = sorted(path.rglob(f"*{_SUFFIX}")) if path.is_dir() else [path]
+        if not path.is_dir():
+            known.append(_read(path))
+            continue
+        files = [file for file in sorted(path.rglob(f"*{_SUFFIX}")) if file.is_file()]
         if not files:
             raise EvidenceError(
-                f"there is no checkpoint in {path}: none of its files ends in {_SUFFIX}"
+                f"there is no checkpoint in {path}: no file in it ends in {_SUFFIX}"
             )
-        known += map(_read, files)
+        known += [replace(_read(file), among_others=True) for file in files]
     return known
 
 
 def _read(path: Path) -> KnownCheckpoint:
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(NOTE_SIZE + 1)
         return KnownCheckpoint(parse(content), str(path), content.decode())
     except OSError as error:
         raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -69,14 +81,24 @@ def _read(path: Path) -> KnownCheckpoint:
 
 
 class Checkpoints:
-    """The checkpoints that one chain is held against, as it goes by."""
+    """The checkpoints that one chain is held against, as it goes by.
+
+    Attributes:
+        invalid: findings on those whose signature fits no key.
+        compared: how many were held against the chain.
+        newest: of those that fit, the one of the longest chain.
+
+    """
 
     def __init__(self, known: Sequence[KnownCheckpoint], keys: Sequence[TrustedKey] | None) -> None:
         public = None if keys is None else [key.public_key for key in keys]
         self.invalid: list[Finding] = []
         self.compared = 0
+        self.newest: Checkpoint | None = None
         #: those not yet met, by the number of the record that each of them names
         self._ahead: dict[int, list[KnownCheckpoint]] = defaultdict(list)
+        #: those in whose name another first record stands
+        self._foreign: list[KnownCheckpoint] = []
         for one in known:
             if public is not None and one.note.verified_by(public) is None:
                 self.invalid.append(Finding(Reason.CHECKPOINT_INVALID, detail=_shown(one)))
@@ -85,38 +107,42 @@ class Checkpoints:
 
     def compare(self, facts: Facts, position: int) -> Iterator[Finding]:
         """Compare those that were made when this record was the last one."""
+        if facts.sequence is None:
+            return
         if facts.sequence == 0:
-            yield from self._begin(facts, position)
-        for one in self._ahead.pop(facts.sequence, ()) if facts.sequence is not None else ():
+            self._put_foreign_aside(facts)
+        for one in self._ahead.pop(facts.sequence, ()):
             self.compared += 1
-            if one.note.checkpoint.head != facts.hash:
-                yield Finding(
-                    Reason.CHECKPOINT_MISMATCH, facts.sequence, facts.id, position, _shown(one)
-                )
+            if one.note.checkpoint.head == facts.hash:
+                self.newest = one.note.checkpoint
+            else:
+                where = facts.sequence, facts.id, position
+                yield Finding(Reason.CHECKPOINT_MISMATCH, *where, _shown(one))
 
     def end(self) -> Iterator[Finding]:
-        """Yield those that the chain never came to."""
-        for one in self.left():
-            self.compared += 1
+        """Yield those that the chain never came to, and those of another chain.
+
+        Where many chains keep theirs in one directory, the others are passed over, if one fits.
+        """
+        for one in self._foreign:
+            if self.newest is None or not one.among_others:
+                detail = f"{_shown(one)}, of a chain that began with another record"
+                yield Finding(Reason.CHECKPOINT_MISMATCH, detail=detail)
+        ahead = [one for _, group in sorted(self._ahead.items()) for one in group]
+        self.compared += len(ahead)
+        for one in ahead:
             yield Finding(Reason.CHECKPOINT_TRUNCATED, detail=_shown(one))
 
     def left(self) -> list[KnownCheckpoint]:
-        """Return those that were not compared with a record."""
-        return [one for _, group in sorted(self._ahead.items()) for one in group]
+        """Return those that somebody gave and that a selection could not be held against."""
+        every = [*self._foreign, *(one for group in self._ahead.values() for one in group)]
+        return [one for one in every if one.place != IN_THE_FILE]
 
-    def _begin(self, facts: Facts, position: int) -> Iterator[Finding]:
-        """Put aside those that name another chain by its first record."""
+    def _put_foreign_aside(self, facts: Facts) -> None:
         for size, group in list(self._ahead.items()):
-            foreign = [
-                one for one in group if _first_hash(one.note.checkpoint) not in {None, facts.hash}
-            ]
-            self._ahead[size] = [one for one in group if one not in foreign]
-            for one in foreign:
-                self.compared += 1
-                yield Finding(
-                    Reason.CHECKPOINT_MISMATCH, facts.sequence, facts.id, position,
-                    f"{_shown(one)}, of a chain that began with another record",
-                )  # fmt: skip
+            own = [one for one in group if _first_hash(one.note.checkpoint) in {None, facts.hash}]
+            self._foreign += [one for one in group if one not in own]
+            self._ahead[size] = own
 
 
 def _first_hash(checkpoint: Checkpoint) -> str | None:

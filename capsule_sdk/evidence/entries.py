@@ -23,6 +23,8 @@ class Columns(NamedTuple):
     type: object
     previous_hash: object
     session_id: object
+    domain: object = None
+    tenant_id: object = None
 
 
 class Entry(NamedTuple):

@@ -121,6 +121,8 @@ def intact(source: Source, entries: Iterable[Entry]) -> Iterator[Entry]:
         )
         if sequence is None:
             problem = f"{key} has no sequence"
+        elif entry.fault is not None:
+            problem = entry.fault
         elif entry.content() is None:
             problem = f"what it holds at sequence {sequence} is no JSON object"
         else:

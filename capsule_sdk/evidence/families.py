@@ -41,9 +41,10 @@ _ORPHANS = """
     GROUP BY parent ORDER BY min(position)
 """
 _CHILDREN = """
-    SELECT DISTINCT task.position, task.id, task.sequence, started, ended, digest, child.id
+    SELECT task.position, task.id, task.sequence, started, ended, digest, child.id,
+        min(child.position) < task.position
     FROM tasks AS task LEFT JOIN records AS child ON child.parent = task.id AND child.counted
-    ORDER BY task.position, child.id
+    GROUP BY task.position, child.id ORDER BY task.position, child.id
 """
 
 
@@ -98,10 +99,10 @@ class Families:
         for (position, key, sequence, started, ended, digest), group in groupby(
             rows, itemgetter(0, 1, 2, 3, 4, 5)
         ):
-            present = [child for *_, child in group if child is not None]
+            present = {child: before for *_, child, before in group if child is not None}
             reason = _compare(present, started, ended, digest)
             if reason is not None:
-                detail = f"it names {started}, of which {ended} had ended; {len(present)} are here"
+                detail = f"it names {started}, of which {ended} had ended; here are {len(present)}"
                 yield Finding(reason, sequence, key, position, detail)
 
     def roots(self) -> list[str]:
@@ -121,15 +122,22 @@ class Families:
         self._records.clear()
 
 
-def _compare(present: list[str], started: int, ended: int, digest: str) -> Reason | None:
-    """Compare the children that are here, in order of their ids, with what their task says."""
+def _compare(present: dict[str, int], started: int, ended: int, digest: str) -> Reason | None:
+    """Compare the children that are here with what their task says.
+
+    Args:
+        present: their ids in order, and whether each stands before its task, as those do that had ended.
+        started: how many it names.
+        ended: how many of these had ended when it was sealed.
+        digest: what it says of their ids.
+
+    """
     missing = started - len(present)
     if missing < 0:
         return Reason.CHILDREN_UNANNOUNCED
-    if missing > started - ended:
-        return Reason.CHILDREN_MISSING
     if missing:
-        return Reason.CHILDREN_OPEN
+        all_ended_are_here = sum(present.values()) >= ended
+        return Reason.CHILDREN_OPEN if all_ended_are_here else Reason.CHILDREN_MISSING
     lines = "".join(f"{child}\n" for child in present)
     found = hashlib.sha3_256(lines.encode()).hexdigest()
     return None if found == digest else Reason.CHILDREN_MISMATCH

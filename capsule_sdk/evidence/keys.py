@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from nacl.signing import SigningKey
 from qp_capsule import CapsuleError
@@ -19,9 +20,13 @@ from capsule_sdk.errors import EvidenceError
 
 from .record import PublicKey
 
-__all__ = ["TrustedKey", "given_keys", "keys_here"]
+__all__ = ["IN_THE_FILE", "TrustedKey", "given_keys", "keys_here"]
+
+#: Where a key or a checkpoint is from that a file brings with it: nobody's word but the file's.
+IN_THE_FILE: Final = "in the file itself"
 
 _BYTES = 32  # RFC 8032
+_LONGEST = 4096  # bytes of a file that holds a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +70,7 @@ def given_keys(
 
     """
     keys = [_key(text, origin) for text in texts]
-    for path in files:
-        try:
-            text = path.read_text("utf-8", errors="replace")
-        except OSError as error:
-            raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
-        keys.append(_key(text, f"given in {path}"))
+    keys += [_key_in(path) for path in files]
     return list({key.public_key: key for key in keys}.values())
 
 
@@ -102,6 +102,18 @@ def _key(text: str, origin: str) -> TrustedKey:
             " (`capsule keys export-public` prints them)"
         )
     return TrustedKey(raw.hex(), origin)
+
+
+def _key_in(path: Path) -> TrustedKey:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST).decode("ascii", "replace")
+    except OSError as error:
+        raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        return _key(text, f"given in {path}")
+    except EvidenceError:  # what it holds may be the private key, and is not repeated
+        raise EvidenceError(f"{path} holds no public key in 64 hexadecimal digits") from None
 
 
 def _in_keyring(path: Path) -> list[TrustedKey]:

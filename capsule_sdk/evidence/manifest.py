@@ -14,17 +14,17 @@ from typing import Any, Final
 from capsule_sdk import __version__
 from capsule_sdk.chain.checkpoint import parse
 from capsule_sdk.chain.location import is_postgresql
+from capsule_sdk.errors import EvidenceError
 
 from .checkpoints import KnownCheckpoint
-from .keys import TrustedKey, given_keys
+from .keys import IN_THE_FILE, TrustedKey, given_keys
 from .selection import Selection
 
-__all__ = ["BUNDLE", "IN_THE_FILE", "REPORT", "checkpoints_in", "keys_in", "manifest_of"]
+__all__ = ["BUNDLE", "REPORT", "checkpoints_in", "keys_in", "manifest_of"]
 
 BUNDLE: Final = "capsuled bundle 1"
 REPORT: Final = "capsuled report 1"
-#: Where keys and checkpoints are from that a file brings with it.
-IN_THE_FILE: Final = "in the file itself"
+_MOST: Final = 1_000  # keys or checkpoints
 
 
 def manifest_of(
@@ -82,4 +82,7 @@ def checkpoints_in(manifest: Mapping[str, Any]) -> list[KnownCheckpoint]:
 
 def _list(manifest: Mapping[str, Any], name: str) -> list[Any]:
     value = manifest.get(name)
-    return value if isinstance(value, list) else []
+    found = value if isinstance(value, list) else []
+    if len(found) > _MOST:
+        raise EvidenceError(f"its manifest names more than {_MOST} {name}: nobody has so many")
+    return found

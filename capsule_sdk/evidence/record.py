@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeGuard
@@ -17,8 +17,11 @@ from typing import Any, Final, NamedTuple, TypeGuard
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
+from capsule_sdk.index_keys import domain_key, session_key, tenant_key
+
 from .entries import SEAL_FIELDS, Columns, Entry
 from .findings import Reason
+from .selection import Selection
 from .shape import UUID, is_hash, misfit
 
 __all__ = ["Facts", "PublicKey", "check_record"]
@@ -30,7 +33,6 @@ _canonical = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 ).encode
 _SIGNATURE_BYTES: Final = 64  # RFC 8032
-_SESSION_WIDTH: Final = 36  # characters that qp-capsule's column holds
 _MOST: Final = 2**63  # what a database can count to
 
 
@@ -69,7 +71,9 @@ class Facts(NamedTuple):
         parent_id: the task that it belongs to.
         counted: whether that task counts it among its children.
         children: what it says of its own children.
-        signed_at: seconds since 1970, UTC; ``None`` where it does not say.
+        silent: whether it says nothing of children although it may have some, being no call of a model.
+        started_at: when it began, in seconds since 1970, UTC; ``None`` where it does not say.
+        signed_at: when it was sealed, likewise; the seal does not cover it.
         signer: which of the keys its signature fits.
         lost: how many records it says could not be recorded.
         approval: whether it says that a human approved it.
@@ -85,6 +89,8 @@ class Facts(NamedTuple):
     parent_id: str | None = None
     counted: bool = True
     children: Commitment | None = None
+    silent: bool = False
+    started_at: float | None = None
     signed_at: float | None = None
     signer: int | None = None
     lost: int = 0
@@ -93,12 +99,15 @@ class Facts(NamedTuple):
     faults: tuple[Fault, ...] = ()
 
 
-def check_record(entry: Entry, keys: Sequence[PublicKey] | None) -> Facts:
+def check_record(
+    entry: Entry, keys: Sequence[PublicKey] | None, selection: Selection | None = None
+) -> Facts:
     """Return what a record says and what is wrong with it. Never raises, whatever the entry holds.
 
     Args:
         entry: as it is stored.
         keys: public keys to check its signature with; ``None`` leaves the signature unchecked.
+        selection: what it is said to have been selected for.
 
     """
     document, fault = _read(entry)
@@ -114,6 +123,8 @@ def check_record(entry: Entry, keys: Sequence[PublicKey] | None) -> Facts:
         faults.append((Reason.MALFORMED, fault))
     if entry.columns is not None:
         faults += _astray(document, entry.columns)
+    if selection is not None and not selection.matches(document):
+        faults.append((Reason.SELECTION_INCOMPLETE, ""))
     if _contradicts_itself(document):
         faults.append((Reason.CHILDREN_MISMATCH, "what it says of them contradicts itself"))
     claimed = seal["hash"] if isinstance(seal["hash"], str) else ""
@@ -214,26 +225,27 @@ def _unreadable_seal(seal: dict[str, Any]) -> str | None:
 # -- is it found by what it is ---------------------------------------------------------------------
 
 
-def _astray(document: dict[str, Any], columns: Columns) -> list[Fault]:
+def _astray(document: dict[str, Any], columns: Columns) -> Iterator[Fault]:
     """Compare what the row is found by with what was sealed."""
-    context = document.get("context")
-    session = context.get("session_id") if isinstance(context, dict) else None
-    faults: list[Fault] = [
-        (
-            Reason.COLUMN_MISMATCH,
-            f"{name}: {_shown(found)} is stored, {_shown(document.get(name))} is sealed",
-        )
-        for name, found in zip(("sequence", "id", "type", "previous_hash"), columns, strict=False)
-        if found != document.get(name)
-    ]
-    # A session id that is too long for its column has another key there.
-    fits = isinstance(session, str) and len(session) <= _SESSION_WIDTH and "\0" not in session
-    if (fits or session is None) and columns.session_id != session:
-        found, sealed = _shown(columns.session_id), _shown(session)
-        faults.append(
-            (Reason.COLUMN_MISMATCH, f"session_id: {found} is stored, {sealed} is sealed")
-        )
-    return faults
+    environment = _section(_section(document, "context"), "environment")
+    session = _section(document, "context").get("session_id")
+    domain, tenant = document.get("domain"), environment.get("tenant_id")
+    pairs = (
+        ("sequence", columns.sequence, (document.get("sequence"),)),
+        ("id", columns.id, (document.get("id"),)),
+        ("type", columns.type, (document.get("type"),)),
+        ("previous_hash", columns.previous_hash, (document.get("previous_hash"),)),
+        # qp-capsule's own writers put the value there as it is; in SQLite two of the columns are missing.
+        ("session_id", columns.session_id, (session, session_key(session))),
+        ("domain", columns.domain, (domain, domain_key(domain), None)),
+        ("tenant_id", columns.tenant_id, (tenant_key(tenant), tenant, None)),
+    )
+    for name, found, allowed in pairs:
+        if found not in allowed and not (name == "tenant_id" and tenant is None):
+            yield (
+                Reason.COLUMN_MISMATCH,
+                f"{name}: {_shown(found)} is stored, {_shown(allowed[0])} is sealed",
+            )
 
 
 # -- what it says ---------------------------------------------------------------------------------
@@ -243,8 +255,8 @@ def _facts(document: dict[str, Any], seal: dict[str, Any], claimed: str) -> Fact
     sequence, key, parent, previous = (
         document.get(name) for name in ("sequence", "id", "parent_id", "previous_hash")
     )
-    outcome, authority, context = (
-        _section(document, name) for name in ("outcome", "authority", "context")
+    outcome, authority, context, trigger = (
+        _section(document, name) for name in ("outcome", "authority", "context", "trigger")
     )
     metrics = _section(outcome, "metrics")
     lost = metrics.get("records_lost") if document.get("type") == "system" else None
@@ -256,6 +268,8 @@ def _facts(document: dict[str, Any], seal: dict[str, Any], claimed: str) -> Fact
         parent_id=_id(parent),
         counted=_section(context, "environment").get("counted_by_parent") is not False,
         children=_commitment(metrics.get("children")),
+        silent="children" not in metrics and trigger.get("source") != "litellm",
+        started_at=_moment(trigger.get("timestamp")),
         signed_at=_moment(seal["signed_at"]),
         lost=lost if _is_count(lost) else 0,
         approval=authority.get("type") == "human_approved",

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TextIO
 
-from capsule_sdk.chain.sqlite import is_database
+from capsule_sdk.chain.sqlite_reading import is_database
 from capsule_sdk.errors import EvidenceError
 
 __all__ = ["as_text", "replacing"]

@@ -2,7 +2,7 @@
 
 What is no JSON is given too, with what is wrong with it, and reading goes on at the next line that begins
 with an object: an auditor wants to know all that is wrong, not the first. Memory does not grow with the
-file, but for one value at a time.
+file, but for one value at a time, and a value that is too large is a fault.
 """
 
 from __future__ import annotations
@@ -14,15 +14,18 @@ from typing import Final, NamedTuple, TextIO
 
 from capsule_sdk.errors import EvidenceError
 
-__all__ = ["Piece", "scan"]
+__all__ = ["TOO_LARGE", "Piece", "is_too_large", "scan"]
 
+#: What a message calls a record that `is_too_large`.
+TOO_LARGE: Final = "a record that is too large (more than 64 MiB)"
 _CHUNK = 1 << 18  # characters read at a time
-_LARGEST = 256 << 20  # characters that one value may have
+_LARGEST_STEP = 4 << 20  # the same, once a value has turned out to be large
+_LARGEST = 64 << 20  # bytes that the characters of one value may take in memory
 _SHOWN = 200  # characters of what is no JSON that are kept
 _TAIL = 16  # a literal or an escape may be cut in two this close to the end of what was read
 _BLANK: Final = " \t\r\n"  # all that JSON takes for white space
 _SPACE: Final = re.compile(f"[{_BLANK}]*")
-_NEXT_LINE: Final = re.compile(r"\n[ \t]*(?=\{)")
+_NEXT_LINE: Final = re.compile(r"\n[ \t\r]*(?=\{)")
 _decode = json.JSONDecoder().raw_decode
 
 
@@ -31,6 +34,15 @@ class Piece(NamedTuple):
 
     text: str
     fault: str | None = None
+
+
+def is_too_large(characters: int, *, ascii_only: bool) -> bool:
+    """Tell whether a record, or what has been read of it, is larger than any reader takes.
+
+    That is 64 Mi characters; a quarter of it where they are not all ASCII, since one astral character makes
+    Python keep all others of its text in four bytes too.
+    """
+    return characters * (1 if ascii_only else 4) > _LARGEST
 
 
 def scan(file: TextIO) -> Iterator[Piece]:
@@ -63,10 +75,10 @@ class _Window:
         self.text, self.at = "", 0
 
     def more(self) -> bool:
-        """Read on, twice as much as there is; false at the end of the file."""
+        """Read on, up to twice as much as there is; false at the end of the file."""
         if self._ended:
             return False
-        wanted = max(_CHUNK, len(self.text) - self.at)
+        wanted = max(_CHUNK, min(len(self.text) - self.at, _LARGEST_STEP))
         piece = self._file.read(wanted)
         if piece:
             self.text, self.at = self.text[self.at :] + piece, 0
@@ -90,18 +102,22 @@ class _Window:
     def value(self) -> Piece:
         """Take the value that begins here."""
         while True:
+            fault = None
             try:
                 _, end = _decode(self.text, self.at)
+                goes_on = end >= len(self.text) - _TAIL  # a number may go on
             except json.JSONDecodeError as error:
-                if self._may_be_cut(error) and self.more():
-                    continue
-                return self.skip(f"no JSON: {error.msg}")
+                fault, goes_on = f"no JSON: {error.msg}", self._may_be_cut(error)
             except (ValueError, RecursionError) as error:
                 return self.skip(f"no JSON that can be read: {error}")
-            if end >= len(self.text) - _TAIL and self.more():  # a number may go on
+            if goes_on and _is_too_large(self.text[self.at :]):
+                return self.skip(TOO_LARGE)
+            if goes_on and self.more():
                 continue
+            if fault is not None:
+                return self.skip(fault)
             text, self.at = self.text[self.at : end], end
-            return Piece(text)
+            return Piece("", TOO_LARGE) if _is_too_large(text) else Piece(text)
 
     def skip(self, fault: str) -> Piece:
         """Go to the next line that begins with an object, or to the end."""
@@ -112,15 +128,25 @@ class _Window:
             if found:
                 self.at = found.end()
                 break
-            self.at = max(self.at, len(self.text.rstrip(_BLANK)))  # the line may end here
-            if not self.more():
+            if self._go_to_end():
+                if self.peek() in {"{", ""}:
+                    break
+            elif not self.more():
                 break
         return Piece(shown, fault)
 
+    def _go_to_end(self) -> bool:
+        """Go behind what was read; tell whether it ended in a line on which nothing stands yet."""
+        line = self.text.rfind("\n", self.at)
+        self.at = len(self.text)
+        return line >= 0 and _SPACE.fullmatch(self.text, line) is not None
+
     def _may_be_cut(self, error: json.JSONDecodeError) -> bool:
-        if len(self.text) - self.at > _LARGEST:
-            return False
         return error.pos >= len(self.text) - _TAIL or error.msg.startswith("Unterminated string")
+
+
+def _is_too_large(text: str) -> bool:
+    return is_too_large(len(text), ascii_only=text.isascii())
 
 
 def _scan_lines(window: _Window) -> Iterator[Piece]:

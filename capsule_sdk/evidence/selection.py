@@ -14,8 +14,11 @@ from typing import Any
 from capsule_sdk.errors import EvidenceError
 
 from .entries import Entry
+from .shape import UUID
 
-__all__ = ["Selection", "select", "subtree"]
+__all__ = ["Selection", "moment", "select", "subtree"]
+
+_ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,25 @@ class Selection:
     status: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+
+    @classmethod
+    def from_claim(cls, claim: Mapping[str, Any]) -> Selection:
+        """Read what a manifest claims that its records were selected for. Nobody has signed it.
+
+        Raises:
+            EvidenceError: that is no selection.
+
+        """
+        known = {field.name for field in fields(cls)}
+        if not claim.keys() <= known or not all(isinstance(value, str) for value in claim.values()):
+            raise EvidenceError("it claims to be a selection of a kind that there is not")
+        if not UUID.fullmatch(claim.get("task", _ANY_ID).lower()):
+            raise EvidenceError("it claims to be a task, and names none")
+        try:
+            times = {name: moment(claim[name]) for name in ("since", "until") if name in claim}
+        except ValueError:
+            raise EvidenceError("it claims to be of a time, and names none") from None
+        return cls(**{**claim, **times})
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) is not None for field in fields(self))
@@ -71,13 +93,24 @@ class Selection:
         if self.since is None and self.until is None:
             return True
         try:
-            moment = datetime.fromisoformat(timestamp)  # type: ignore[arg-type]
+            began = moment(timestamp)
         except (TypeError, ValueError):
             return False
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return (self.since is None or moment >= self.since) and (
-            self.until is None or moment < self.until
+        return (self.since is None or began >= self.since) and (
+            self.until is None or began < self.until
         )
+
+
+def moment(text: Any) -> datetime:
+    """Read a date, or a date and time, as ISO 8601 has it; UTC unless it names another zone.
+
+    Raises:
+        TypeError: that is no text.
+        ValueError: that is no time.
+
+    """
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def select(entries: Callable[[], Iterable[Entry]], selection: Selection) -> Iterator[Entry]:

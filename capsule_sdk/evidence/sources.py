@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
+from capsule_sdk.chain.paging import RowsUnaccounted
 from capsule_sdk.chain.reading import ChainReader, Glance, read_file, read_server
-from capsule_sdk.chain.sqlite import is_database
+from capsule_sdk.chain.sqlite_reading import is_database
 from capsule_sdk.chain.table import StoredCapsule
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
 
@@ -219,13 +220,16 @@ def _scanned(file: TextIO) -> Iterator[Entry]:
 def _of_rows(rows: Iterator[StoredCapsule]) -> Iterator[Entry]:
     try:
         yield from map(_of_row, rows)
+    except RowsUnaccounted as error:  # a finding beside the others, not the end of looking
+        yield Entry("", fault=str(error))
     except (ChainUnavailable, ConfigurationError) as error:
         raise EvidenceError(str(error)) from error
 
 
 def _of_row(row: StoredCapsule) -> Entry:
     seal = (row.hash, row.signature, row.signature_pq, row.signed_at, row.signed_by)
-    columns = Columns(row.sequence, row.id, row.type, row.previous_hash, row.session_id)
+    found_by = (row.sequence, row.id, row.type, row.previous_hash, row.session_id)
+    columns = Columns(*found_by, row.domain, row.tenant_id)
     text: object = row.data
     if isinstance(text, bytes):  # SQLite keeps whatever it is given
         text = text.decode("utf-8", "surrogateescape")

@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from capsule_sdk.errors import EvidenceError
@@ -21,16 +23,30 @@ from capsule_sdk.errors import EvidenceError
 from .checkpoints import Checkpoints, KnownCheckpoint
 from .families import Families
 from .findings import CHECKED, Finding, Findings, Reason, Severity
-from .keys import TrustedKey
-from .record import Facts
+from .keys import IN_THE_FILE, TrustedKey
+from .record import Facts, check_record
+from .selection import Selection
 from .sources import Source
 from .wording import counted
 from .workers import check_records
 
-__all__ = ["Check", "Verdict", "verify"]
+__all__ = ["Check", "Outcome", "Verdict", "verify"]
 
 #: Records between two calls of ``progress``.
 _STEP = 500
+#: Records in a row that are none, after which a file is given up: it is no chain, and may be very long.
+_PATIENCE = 10_000
+
+
+class Outcome(StrEnum):
+    """A verdict in one word."""
+
+    WHOLE = "whole"  #: nothing contradicts what the chain claims to be
+    SELECTION = (
+        "selection"  #: nothing contradicts its records; that they are all there are is not claimed
+    )
+    BROKEN = "broken"  #: something does
+    NOT_CHECKED = "not checked"  #: it could not be read to its end, or nobody's key is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,8 @@ class Verdict:
         checks: what was checked, and what was not.
         signers: how many signatures fit which public key.
         approvals: how many records say that a human approved them.
-        unread: why the rest of the source could not be read; ``None`` where all of it was.
+        obstacle: why it cannot be called whole although nothing contradicts it; ``None`` where nothing
+            stands in the way.
 
     """
 
@@ -79,17 +96,21 @@ class Verdict:
     checks: Sequence[Check]
     signers: Mapping[str, int]
     approvals: int
-    unread: str | None
+    obstacle: str | None
 
     @property
-    def broken(self) -> bool:
-        """Whether something contradicts what the chain claims to be."""
-        return any(reason.severity is Severity.BROKEN for reason in self.counts)
+    def outcome(self) -> Outcome:
+        """The verdict in one word."""
+        if any(reason.severity is Severity.BROKEN for reason in self.counts):
+            return Outcome.BROKEN
+        if self.obstacle is not None:
+            return Outcome.NOT_CHECKED
+        return Outcome.WHOLE if self.claim is None else Outcome.SELECTION
 
     @property
     def whole(self) -> bool:
-        """Whether all of it was read, and nothing contradicts what it claims to be."""
-        return not self.broken and self.unread is None
+        """Whether it is a whole chain, all of it was read, and nothing contradicts that."""
+        return self.outcome is Outcome.WHOLE
 
     @property
     def doubtful(self) -> bool:
@@ -110,7 +131,8 @@ def verify(
 
     Args:
         source: see `capsule_sdk.evidence.sources.open_source`.
-        keys: public keys that are trusted; ``None`` leaves the signatures unchecked.
+        keys: public keys that are trusted; ``None`` leaves the signatures unchecked, and without any the
+            chain is not called whole.
         checkpoints: heads that the chain is known to have had.
         selection: the source holds some records of a chain and does not claim to hold all; a bundle or a
             report says so itself.
@@ -126,44 +148,67 @@ def verify(
     """
     claim = _claim(source)
     fold = _Fold(Checkpoints(checkpoints, keys), claim is not None or selection)
-    public = None if keys is None else [key.for_checking() for key in keys]
+    chosen = fold.chosen_by(claim)
+    public = [key.for_checking() for key in keys] if keys else None
+    check = partial(check_record, keys=public, selection=chosen)
     unread = None
     with closing(fold.families):
         try:
-            for facts in check_records(source.entries(), public, processes):
+            for facts in check_records(source.entries(), check, processes):
                 fold.add(facts)
                 if fold.count % _STEP == 0:
                     progress(fold.count)
+                if fold.malformed == _PATIENCE:
+                    unread = f"{_PATIENCE:,} records in a row are none: the rest was not read"
+                    break
         except EvidenceError as error:
             if not fold.count:
                 raise
             unread = str(error)
         progress(fold.count)
-        fold.end(claim, at_the_end=unread is None)
+        fold.end(chosen, at_the_end=unread is None)
     return Verdict(
         source=source.name,
         claim={} if claim is None and selection else claim,
         records=fold.count,
-        head=fold.previous.hash if fold.previous else None,
+        head=fold.head,
         findings=fold.findings.in_order(),
         counts=fold.findings.counts,
-        checks=list(_checks(fold, keys, claim)),
+        checks=list(_checks(fold, keys, chosen)),
         signers=fold.signers_of(keys or ()),
         approvals=fold.approvals,
-        unread=unread,
+        obstacle=unread or _obstacle(fold, keys),
     )
+
+
+def _obstacle(fold: _Fold, keys: Sequence[TrustedKey] | None) -> str | None:
+    if not fold.count:
+        return "there are no records"
+    if keys is not None and all(key.origin == IN_THE_FILE for key in keys):
+        only = (
+            "the only public key is the one in the file" if keys else "no public key is known here"
+        )
+        return (
+            f"{only}: give that of whoever sealed it with --pubkey, or leave it at --no-signatures"
+        )
+    if left := fold.out_of_reach():
+        return f"{counted(left, 'checkpoint')} cannot be held against a selection without their records"
+    return None
 
 
 def _claim(source: Source) -> Mapping[str, Any] | None:
     """Return what a bundle or a report claims to be a selection of; ``None`` for a whole chain."""
     claim = source.manifest.get("selection") if source.manifest else None
-    return claim if isinstance(claim, Mapping) and claim else None
+    if claim is None or claim == {}:
+        return None
+    if isinstance(claim, Mapping):
+        return claim
+    return {"": claim}  # no claim at all would make it a whole chain
 
 
-def _subtree(claim: Mapping[str, Any] | None) -> str | None:
+def _subtree(chosen: Selection | None) -> str | None:
     """Return the task of which a selection claims to hold all there is."""
-    task = claim.get("task") if claim is not None and claim.keys() == {"task"} else None
-    return task if isinstance(task, str) else None
+    return chosen.task if chosen is not None and chosen == Selection(task=chosen.task) else None
 
 
 @dataclass(slots=True)
@@ -178,8 +223,19 @@ class _Fold:
     count: int = 0
     expected: int = 0
     previous: Facts | None = None
+    head: str | None = None
     approvals: int = 0
     post_quantum: int = 0
+    silent: int = 0
+    malformed: int = 0
+
+    def chosen_by(self, claim: Mapping[str, Any] | None) -> Selection | None:
+        """Read a claim; one that cannot be read is a finding."""
+        try:
+            return Selection.from_claim(claim) if claim is not None else None
+        except EvidenceError as error:
+            self.findings.add([Finding(Reason.SELECTION_INCOMPLETE, detail=str(error))])
+            return None
 
     def add(self, facts: Facts) -> None:
         position, self.count = self.count, self.count + 1
@@ -193,8 +249,11 @@ class _Fold:
         self.families.add(facts, position)
         self.approvals += facts.approval
         self.post_quantum += facts.post_quantum
+        self.silent += facts.silent
+        self.malformed = self.malformed + 1 if facts.id is None else 0
         if facts.signer is not None:
             self.signers[facts.signer] += 1
+        self.head = facts.hash or self.head
         if facts.sequence is not None:
             self.expected = max(self.expected, facts.sequence + 1)
         self.previous = facts
@@ -212,22 +271,22 @@ class _Fold:
             yield Reason.SEQUENCE_GAP, _range_of(self.expected, sequence - 1)
         if sequence == 0 and facts.previous_hash is not None:
             yield Reason.LINK_BROKEN, "the first record of a chain continues none"
+        if _is_before(facts.signed_at, facts.started_at):
+            yield Reason.TIME_BACKWARDS, "it was sealed before it began"
         if previous is None or previous.sequence != sequence - 1:
             return  # what should stand before it is not there, which was said already
         if facts.previous_hash != previous.hash:
             yield Reason.LINK_BROKEN, ""
-        if facts.signed_at is not None and previous.signed_at is not None:
-            seconds = previous.signed_at - facts.signed_at
-            if seconds > 0:
-                yield Reason.TIME_BACKWARDS, f"by {seconds:.6f} seconds"
+        if _is_before(facts.signed_at, previous.signed_at):
+            yield Reason.TIME_BACKWARDS, "it was sealed before the one it follows"
 
-    def end(self, claim: Mapping[str, Any] | None, *, at_the_end: bool) -> None:
+    def end(self, chosen: Selection | None, *, at_the_end: bool) -> None:
         """Look at what can only be told of the whole."""
         self.families.complete()
         self.findings.add(self.families.repeated())
         self.findings.add(self.checkpoints.invalid)
         if at_the_end:
-            self.findings.add(self._missing(_subtree(claim)))
+            self.findings.add(self._missing(_subtree(chosen)))
 
     def _missing(self, task: str | None) -> Iterator[Finding]:
         families = self.families
@@ -240,8 +299,16 @@ class _Fold:
             detail = f"it claims to be task {task} and all that belongs to it"
             yield Finding(Reason.SELECTION_INCOMPLETE, detail=detail)
 
+    def out_of_reach(self) -> int:
+        """Return how many checkpoints name no record that a selection holds."""
+        return len(self.checkpoints.left()) if self.partial else 0
+
     def signers_of(self, keys: Sequence[TrustedKey]) -> dict[str, int]:
         return {keys[place].public_key: count for place, count in self.signers.most_common()}
+
+
+def _is_before(moment: float | None, other: float | None) -> bool:
+    return moment is not None and other is not None and moment < other
 
 
 def _range_of(first: int, last: int) -> str:
@@ -251,7 +318,7 @@ def _range_of(first: int, last: int) -> str:
 
 
 def _checks(
-    fold: _Fold, keys: Sequence[TrustedKey] | None, claim: Mapping[str, Any] | None
+    fold: _Fold, keys: Sequence[TrustedKey] | None, chosen: Selection | None
 ) -> Iterator[Check]:
     """Say what was checked, and what was not and why."""
     found = fold.findings.counts
@@ -261,11 +328,8 @@ def _checks(
         return Check(name, done or findings > 0, words, findings)
 
     yield check("content", "the SHA3-256 hash of what each record holds (CPS 3.5), and its form")
-    if keys is None:
-        words = "no public key was given, so anybody could have sealed these records"
-        yield check("signatures", words, done=False)
-    else:
-        yield check("signatures", f"Ed25519, with {counted(len(keys), 'public key')}")
+    words, done = _signatures(keys)
+    yield check("signatures", words, done=done)
     if fold.post_quantum:
         words = f"{counted(fold.post_quantum, 'record')} signed a second time with ML-DSA-65"
         yield check("post-quantum signatures", words, done=False)
@@ -273,27 +337,53 @@ def _checks(
     if fold.partial:
         words += ", where both are in the selection"
     yield check("order and links", words)
-    words, done = _tasks(fold, _subtree(claim))
+    words, done = _tasks(fold, _subtree(chosen))
     yield check("tasks", words, done=done)
     yield check("losses", "whether the program itself says that it could not record something")
     words, done = _end(fold, keys)
     yield check("end of the chain", words, done=done)
+    words = "when each record was sealed: its time stands outside the seal, and nothing protects it"
+    yield check("time of sealing", words, done=False)
+
+
+def _signatures(keys: Sequence[TrustedKey] | None) -> tuple[str, bool]:
+    if not keys:
+        return "no public key was used, so anybody could have sealed these records", False
+    if all(key.origin == IN_THE_FILE for key in keys):
+        return "the only key is the one in the file, with which the file agrees or not", False
+    return f"Ed25519, with {counted(len(keys), 'public key')}", True
 
 
 def _tasks(fold: _Fold, task: str | None) -> tuple[str, bool]:
-    many = counted(fold.families.tasks, "task")
-    if task is not None:
-        return f"that all of task {task} is here, as {many} in it say", True
-    if fold.partial:
+    many, silent = counted(fold.families.tasks, "task"), counted(fold.silent, "record")
+    if task is None and fold.partial:
         return "a selection: what belongs to its tasks may have been left out", False
-    return f"that what {many} name as theirs is here and nothing else, and that parents exist", True
+    if fold.partial and fold.silent:
+        return (
+            f"{silent} in it say nothing of what belongs to them, which may have been left out",
+            False,
+        )
+    if fold.partial:
+        return f"that all is here which the {many} of task {task} count as theirs", True
+    quiet = f"; {silent} say nothing of theirs" if fold.silent else ""
+    return (
+        f"that what {many} name as theirs is here and nothing else, and that parents exist{quiet}",
+        True,
+    )
 
 
 def _end(fold: _Fold, keys: Sequence[TrustedKey] | None) -> tuple[str, bool]:
-    compared, left = fold.checkpoints.compared, len(fold.checkpoints.left())
-    if compared:
-        unsigned = ", whose signatures were not checked" if keys is None else ""
-        return f"{counted(compared, 'checkpoint')} held against it{unsigned}", True
-    if left:
-        return "a selection that holds no record which a checkpoint names", False
-    return "no checkpoint was given, so that the end was cut off cannot be excluded", False
+    checkpoints, newest = fold.checkpoints, fold.checkpoints.newest
+    if left := fold.out_of_reach():
+        return f"{counted(left, 'checkpoint')} of other records than the selection holds", False
+    if not checkpoints.compared:
+        return "no checkpoint was given, so that the end was cut off cannot be excluded", False
+    unsigned = "" if keys else ", whose signatures were not checked"
+    words = f"{counted(checkpoints.compared, 'checkpoint')} held against it{unsigned}"
+    if newest is None or newest.size == fold.expected:
+        return words, True
+    at = f"{newest.time:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"{words}: up to record {newest.size - 1} at {at}; more may have stood behind the last",
+        False,
+    )

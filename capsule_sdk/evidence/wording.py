@@ -31,11 +31,18 @@ LONGEST = 1000
 _MARKS = {"success": "✓", "failure": "✗", "blocked": "⊘", "partial": "◐", "pending": "…"}
 
 
+#: Hangul fillers, the Braille blank and the like: printable by Unicode, and not to be seen.
+_LOOKS_BLANK = dict.fromkeys(map(ord, "\u115f\u1160\u2800\u3164\uffa0\u034f\u17b4\u17b5"), " ")
+
+
 def one_line(text: str | None) -> str:
-    """Return a text as one line of printable characters, cut to `LONGEST`."""
+    """Return a text as one line of printable characters, cut to `LONGEST`.
+
+    What looks like nothing is a blank: enough of it would wrap a text into lines of its own making.
+    """
     if text is None:
         return ""
-    text = text[:LONGEST]
+    text = text[:LONGEST].translate(_LOOKS_BLANK)
     if not text.isprintable():
         text = "".join(char if char.isprintable() else " " for char in text)
     return " ".join(text.split())

@@ -14,7 +14,7 @@ import pickle
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import IO, Any, Final
 from capsule_sdk.errors import EvidenceError
 
 from .entries import Entry
-from .record import Facts, PublicKey, check_record
+from .record import Facts
 
 __all__ = ["check_records", "cores", "serve"]
 
@@ -42,7 +42,8 @@ serve(sys.stdin.buffer, sys.stdout.buffer)
 """
 
 Group = list[Entry]
-Keys = Sequence[PublicKey] | None
+#: What is done with each entry; it is sent to the workers, so it has to be of this package.
+Check = Callable[[Entry], Facts]
 
 
 def cores() -> int:
@@ -50,27 +51,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def check_records(entries: Iterable[Entry], keys: Keys, processes: int) -> Iterator[Facts]:
+def check_records(entries: Iterable[Entry], check: Check, processes: int) -> Iterator[Facts]:
     """Yield the facts of each entry, in order; memory does not grow with the number of entries.
 
     Args:
         entries: as they are stored.
-        keys: see `check_record`.
+        check: `capsule_sdk.evidence.record.check_record`, but for the entry.
         processes: how many processes to use beside this one; with 0 all is done here.
+
+    Raises:
+        EvidenceError: the entries cannot be read to their end, or a worker has died.
 
     """
     rest = iter(entries)
     for checked, entry in enumerate(rest):
-        yield check_record(entry, keys)
+        yield check(entry)
         if processes and checked == _FEW:
-            yield from _in_processes(rest, keys, processes)
+            yield from _in_processes(rest, check, processes)
 
 
-def _in_processes(entries: Iterator[Entry], keys: Keys, processes: int) -> Iterator[Facts]:
+def _in_processes(entries: Iterator[Entry], check: Check, processes: int) -> Iterator[Facts]:
     with ExitStack() as stack:
         workers: SimpleQueue[_Worker] = SimpleQueue()
         for _ in range(processes):
-            worker = _Worker(keys)
+            worker = _Worker(check)
             stack.callback(worker.close)
             workers.put(worker)
         # A thread waits for each worker. They end first, so that no worker is closed while it answers.
@@ -108,7 +112,7 @@ def _groups(entries: Iterator[Entry]) -> Iterator[Group]:
 class _Worker:
     """The near end of one process."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, check: Check) -> None:
         home = Path(__file__).parents[1]
         # -P: what lies in the directory that somebody stands in is not imported
         self._process = subprocess.Popen(  # noqa: S603 - the Python that runs this
@@ -116,7 +120,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._send(keys)
+        self._send(check)
 
     def check(self, group: Group) -> list[Facts]:
         assert self._process.stdout is not None  # noqa: S101 - a pipe was asked for
@@ -147,10 +151,10 @@ def serve(asked: IO[bytes], answered: IO[Any]) -> None:
     """Be the far end of a worker, until the near one goes away."""
     gc.disable()  # what a record is made of has no cycles; looking for some takes a fifth of the time
     try:
-        keys = pickle.load(asked)  # noqa: S301 - from the process that started this one
+        check: Check = pickle.load(asked)  # noqa: S301 - from the process that started this one
         while True:
             group = pickle.load(asked)  # noqa: S301 - see above
-            facts = [check_record(entry, keys) for entry in group]
+            facts = [check(entry) for entry in group]
             pickle.dump(facts, answered, pickle.HIGHEST_PROTOCOL)
             answered.flush()
     except (EOFError, BrokenPipeError):

@@ -1,5 +1,6 @@
 // The chain: every check that needs no key. Records go in one by one, in the order of the file; findings come out.
 
+import { isClaim, meets } from "./claim.js";
 import { NOWHERE, SENTENCES, finding } from "./findings.js";
 import { integer, section, text } from "./facts.js";
 import { JsonError, byCodePoint, parse } from "./json.js";
@@ -22,6 +23,8 @@ export class Chain {
     this.byId = new Map();
     this.expected = 0;
     this.previous = null; // the record before, in the file
+    this.claim = isClaim(selection) ? selection : null;
+    if (this.claim !== selection) this.find("selection_incomplete", NOWHERE, SENTENCES.noSelection());
   }
 
   /** Check one record against all before it. Return what it parses to; null where it is no object. */
@@ -41,6 +44,7 @@ export class Chain {
     if (entry.repeated !== undefined) this.find("malformed", entry, SENTENCES.twice(entry.repeated));
     const fault = misfit(record);
     if (fault !== null) this.find("malformed", entry, SENTENCES.malformed(fault));
+    if (!meets(this.claim, record)) this.find("selection_incomplete", entry, SENTENCES.notSelected());
     this.hash(entry, record);
     if (entry.sequence !== null) this.place(entry);
     if (entry.children?.holds === false) this.find("children_mismatch", entry, SENTENCES.contradiction());
@@ -57,12 +61,12 @@ export class Chain {
     for (const entry of named) {
       if (!entry.parent) continue;
       if (!this.byId.has(entry.parent)) put(orphans, entry.parent, entry);
-      else if (entry.counted) put(children, entry.parent, entry.id);
+      else if (entry.counted) put(children, entry.parent, entry);
     }
     if (this.selection === null) this.orphans(orphans);
     if (this.selection === null || this.wholeTask() !== null) {
       const tasks = named.filter((entry) => entry.children?.holds);
-      for (const entry of tasks) this.children(entry, new Set(children.get(entry.id)));
+      for (const entry of tasks) this.children(entry, children.get(entry.id) ?? []);
     }
     const task = this.wholeTask();
     const roots = named.filter((entry) => !this.byId.has(entry.parent));
@@ -108,6 +112,9 @@ export class Chain {
     if (!this.bySequence.has(sequence)) this.bySequence.set(sequence, entry);
     const before = this.previous?.sequence === sequence - 1 ? this.previous : null;
     this.link(entry, before);
+    if (entry.signedAt !== null && entry.startedAt !== null && entry.signedAt < entry.startedAt) {
+      this.find("time_backwards", entry, SENTENCES.timeOfStart());
+    }
     if (before !== null && entry.signedAt !== null && before.signedAt !== null && entry.signedAt < before.signedAt) {
       this.find("time_backwards", entry, SENTENCES.time());
     }
@@ -135,21 +142,22 @@ export class Chain {
       this.find("parent_missing", entries[0], SENTENCES.parent(task, entries.length - 1));
   }
 
-  /** Compare the children that are here with what their task says. */
-  children(entry, here) {
+  /** Compare the children that are here with what their task says; those that had ended stand before it. */
+  children(entry, found) {
     const { started, ended, digest } = entry.children;
+    const here = new Set(found.map((child) => child.id));
+    const before = new Set(found.filter((child) => child.index < entry.index).map((child) => child.id));
     const missing = started - here.size;
     if (missing < 0) this.find("children_unannounced", entry, SENTENCES.unannounced(here.size, started));
-    else if (missing > started - ended) this.find("children_missing", entry, SENTENCES.missing(missing, ended));
+    else if (missing > 0 && before.size < ended) this.find("children_missing", entry, SENTENCES.missing(missing, ended));
     else if (missing > 0) this.find("children_open", entry, SENTENCES.notEnded(missing));
     else if (digestOf(here) !== digest) this.find("children_mismatch", entry, SENTENCES.children());
   }
 
   /** The task of which a selection claims to hold all there is. */
   wholeTask() {
-    const given = Object.entries(this.selection ?? {}).filter(([, value]) => value !== null);
-    const [name, task] = given[0] ?? [];
-    return given.length === 1 && name === "task" && typeof task === "string" ? task.toLowerCase() : null;
+    const [[name, task] = [], ...others] = Object.entries(this.claim ?? {});
+    return name === "task" && others.length === 0 ? task.toLowerCase() : null;
   }
 
   find(code, entry, sentence) {
@@ -182,6 +190,7 @@ function readInto(entry, record) {
   entry.postQuantum = text(record.get("signature_pq")) !== "";
   entry.signedBy = text(record.get("signed_by"));
   entry.signedAt = microseconds(text(record.get("signed_at")));
+  entry.startedAt = microseconds(text(section(record, "trigger").get("timestamp")));
   entry.parent = uuid(record.get("parent_id"));
   entry.previous = record.get("previous_hash") ?? null;
   entry.counted = section(section(record, "context"), "environment").get("counted_by_parent") !== false;

@@ -174,19 +174,26 @@ class Slices {
   }
 }
 
+const LARGEST = 64 << 20; // characters that one record may have, as in the command
+const TOO_LARGE = "it holds a record that is too large (more than 64 MiB), or one without end";
+
 /** The lines of a text that was packed with gzip and written as base64. */
 async function* lines(base64) {
   const reader = unpacked(base64).getReader();
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
   let rest = [];
+  let size = 0;
   for (;;) {
     const { done, value } = await reader.read();
     const pieces = decoder.decode(value, { stream: !done }).split("\n");
     for (const piece of pieces.slice(0, -1)) {
       yield rest.join("") + piece;
       rest = [];
+      size = 0;
     }
     if (pieces.at(-1) !== "") rest.push(pieces.at(-1));
+    size += pieces.at(-1).length;
+    if (size > LARGEST) throw new Error(TOO_LARGE);
     if (done) break;
   }
   if (rest.length > 0) throw new Error("the last record has no end");
@@ -195,7 +202,7 @@ async function* lines(base64) {
 const CHUNK = 1 << 16; // characters decoded at a time; a multiple of 4
 
 function unpacked(base64) {
-  const clean = base64.replace(/\s+/g, "");
+  const clean = base64.replace(/[ \t\r\n\f]+/g, "");
   let at = 0;
   const packed = new ReadableStream({
     pull(controller) {

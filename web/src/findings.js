@@ -82,6 +82,9 @@ export const SENTENCES = {
     `The file claims to be task ${task} and all that belongs to it, and holds other capsules, or not that task.`,
   children: () =>
     "As many records as announced belong to this task, but they are other ones: at least one was exchanged.",
+  noSelection: () => "The file claims to be a selection of a kind that there is not.",
+  notSelected: () => "This capsule does not fit what the file claims to have been selected by.",
+  timeOfStart: () => "It says that it was sealed before it began: a clock was set back, or the time of sealing was altered.",
   time: () =>
     "It says that it was sealed earlier than the capsule before it: the clock was set back, or several machines disagree.",
   note: (place) => `Checkpoint ${place} is not a signed note of the expected form, and proves nothing.`,

@@ -6,7 +6,7 @@ import { start } from "./ui/page.js";
 
 if (typeof document === "undefined") serve();
 else {
-  const script = document.currentScript.textContent;
+  const script = document.currentScript;
   // For whoever wants to see, in the browser's console, what exactly is hashed.
   globalThis.capsuledReport = { canonical: (text) => canonical(parse(text)) };
   document.addEventListener("DOMContentLoaded", () => start(script));

@@ -33,10 +33,18 @@ export function fits(signature, message, publicKey) {
   }
 }
 
+const SIGNATURE = /^[ \t\n\v\f\r]*(?:[0-9a-fA-F]{2}[ \t\n\v\f\r]*){64}$/;
+
+/** The bytes of a signature, spelled as Python's `bytes.fromhex` takes it: white space may stand between two bytes. */
+function signatureBytes(text) {
+  return typeof text === "string" && SIGNATURE.test(text) ? hexToBytes(text.replace(/[ \t\n\v\f\r]/g, "")) : null;
+}
+
 /** Return which of the keys made the signature of a record with this seal, or -1. */
 export function signer({ hash, signature, signedBy }, keys) {
-  if (typeof hash !== "string" || typeof signature !== "string" || !/^[0-9a-fA-F]{128}$/.test(signature)) return -1;
-  const [bytes, message] = [hexToBytes(signature), utf8ToBytes(hash)];
+  const bytes = signatureBytes(signature);
+  if (typeof hash !== "string" || bytes === null) return -1;
+  const message = utf8ToBytes(hash);
   // signed_by is not protected by anything: it decides which key is tried first, and nothing else.
   const hinted = keys.findIndex(({ name, public_key }) => name === signedBy || public_key.slice(0, 16) === signedBy);
   const order = keys.map((_, index) => index).sort((a, b) => (b === hinted) - (a === hinted));

@@ -1,7 +1,8 @@
 """Reading a report back: its data alone. None of the page's code is run or believed.
 
-A page that was altered may show what it likes; what counts is what stands between the two pairs of tags, and
-each of these must be there once, so that no two readers can find different data.
+A page whose script was altered may show what it likes; what counts is what stands between the two pairs of
+tags. So that the page's own script finds the same data, nothing else in the file may be an element that it
+could take for one of the two, however it is spelled.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
+import html
 import json
 import re
 import zlib
@@ -16,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final
 
 from capsule_sdk.errors import EvidenceError
+from capsule_sdk.evidence.scanning import TOO_LARGE, is_too_large
 
 from .page import END, FIRST_LINES, MANIFEST, RECORDS
 
@@ -24,10 +27,19 @@ __all__ = ["is_report", "read_report"]
 _CHUNK: Final = 1 << 18  # characters read at a time
 _UNPACKED: Final = 1 << 20  # bytes unpacked at a time: a small file must not fill the memory
 _GZIP: Final = 31
-_LARGEST_PAGE: Final = 16 << 20  # characters before the manifest, or between it and the records
-_LARGEST_MANIFEST: Final = 16 << 20  # characters
-_LARGEST_RECORD: Final = 256 << 20  # bytes
-_SPACE: Final = re.compile(r"\s+")
+_LARGEST_PAGE: Final = (
+    4 << 20
+)  # characters before the manifest, between it and the records, or behind
+_LARGEST_MANIFEST: Final = 4 << 20  # characters
+_LARGEST_RECORD: Final = 64 << 20  # bytes
+_CONTINUING: Final = bytes(range(0x80, 0xC0))  # UTF-8: what does not begin a character
+_SPACE: Final = re.compile(r"[ \t\r\n\f]+")  # what `atob` passes over (WHATWG, Infra)
+#: What makes an element one of the two, and what must not stand in a page: a character that a browser might
+#: pass over where this reader sees it, as the escapes of ISO-2022-JP.
+_NAMES_DATA: Final = re.compile(
+    r"""\bid\s*=\s*["']?\s*(?:manifest|records)\b""", re.IGNORECASE | re.ASCII
+)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
 def is_report(start: bytes) -> bool:
@@ -51,10 +63,10 @@ def read_report(file: IO[str] | IO[bytes]) -> tuple[dict[str, Any], Iterator[str
 
     """
     characters = _Characters(file)
-    if not characters.skip_past(MANIFEST, _LARGEST_PAGE):
+    if not characters.skip_past(MANIFEST):
         raise EvidenceError("this is no report of `capsuled report`: it lacks a manifest")
     manifest = _manifest(characters)
-    if not characters.skip_past(RECORDS, _LARGEST_PAGE):
+    if not characters.skip_past(RECORDS):
         raise EvidenceError(
             "this is no report of `capsuled report`, or it was cut off: it lacks records"
         )
@@ -66,14 +78,20 @@ def _manifest(characters: _Characters) -> dict[str, Any]:
     for piece in characters.up_to(END):
         text += piece
         if len(text) > _LARGEST_MANIFEST:
-            raise EvidenceError("the report is damaged: its manifest has no end")
+            raise EvidenceError("the report is damaged: its manifest is too large, or has no end")
+    if "<" in text:  # it is always escaped; in a browser the element might end elsewhere
+        raise EvidenceError("the report was tampered with: its manifest holds a tag")
     try:
-        manifest = json.loads(text)
+        manifest = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
         raise EvidenceError("the report is damaged: its manifest is no JSON object")
     return manifest
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")  # Python takes it for some, a browser does not
 
 
 def _records(characters: _Characters) -> Iterator[str]:
@@ -82,22 +100,38 @@ def _records(characters: _Characters) -> Iterator[str]:
     for block in _unpacked(_decoded(characters.up_to(END))):
         *whole, rest = block.split(b"\n")
         for line in whole:
-            yield _text(b"".join([*waiting, line]))
+            record = b"".join([*waiting, line])
             waiting, size = [], 0
+            yield _text(record)
         waiting.append(rest)
         size += len(rest)
         if size > _LARGEST_RECORD:
-            raise EvidenceError("the report is damaged: one of its records has no end")
+            raise EvidenceError(
+                f"the report cannot be read: it holds {TOO_LARGE}, or one without end"
+            )
     if size:
         raise EvidenceError("the report is damaged: its last record has no end")
-    characters.refuse_again((MANIFEST, RECORDS))
+    characters.go_to_end()
 
 
 def _text(line: bytes) -> str:
+    # Counted before it is decoded: that alone could take four times the memory.
+    ascii_only = line.isascii()
+    characters = len(line if ascii_only else line.translate(None, _CONTINUING))
+    if is_too_large(characters, ascii_only=ascii_only):
+        raise EvidenceError(f"the report cannot be read: it holds {TOO_LARGE}")
     try:
         return line.decode()
     except UnicodeDecodeError as error:
         raise EvidenceError("the report is damaged: a record is no UTF-8") from error
+
+
+def _refuse_more_data(page: str) -> None:
+    """Refuse a page in which something else could be taken for manifest or records."""
+    if _CONTROL.search(page):
+        raise EvidenceError("the report was tampered with: control characters stand in its page")
+    if _NAMES_DATA.search(html.unescape(page)):
+        raise EvidenceError("the report was tampered with: it holds its data twice")
 
 
 def _decoded(pieces: Iterable[str]) -> Iterator[bytes]:
@@ -144,12 +178,17 @@ class _Characters:
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._text, self._found = "", False
 
-    def skip_past(self, mark: str, limit: int) -> bool:
-        """Go behind a mark; false where there is none within ``limit`` characters."""
+    def skip_past(self, mark: str) -> bool:
+        """Go behind a mark over a part of the page; false where there is none within what a page may have."""
+        passed: list[str] = []
+        size = 0
         for piece in self.up_to(mark, required=False):
-            limit -= len(piece)
-            if limit < 0:
+            passed.append(piece)
+            size += len(piece)
+            if size > _LARGEST_PAGE:
                 return False
+        if self._found:
+            _refuse_more_data("".join(passed))
         return self._found
 
     def up_to(self, mark: str, *, required: bool = True) -> Iterator[str]:
@@ -171,16 +210,15 @@ class _Characters:
         if required:
             raise EvidenceError(f"the report is damaged: it is cut off before its {mark}")
 
-    def refuse_again(self, marks: Iterable[str]) -> None:
-        """Go to the end of the file, where none of these marks may come again."""
-        longest = max(map(len, marks))
-        while True:
-            if any(mark in self._text for mark in marks):
-                raise EvidenceError("the report was tampered with: it holds its data twice")
+    def go_to_end(self) -> None:
+        """Go to the end of the file, over the last part of the page."""
+        while len(self._text) <= _LARGEST_PAGE:
             piece = self._read()
             if not piece:
+                _refuse_more_data(self._text)
                 return
-            self._text = self._text[-longest:] + piece
+            self._text += piece
+        raise EvidenceError("the report was tampered with: too much stands behind its records")
 
     def _read(self) -> str:
         try:

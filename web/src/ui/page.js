@@ -14,15 +14,26 @@ import { preparePrinting } from "./printing.js";
 import { showSummary } from "./summary.js";
 import { prepareTheme } from "./theme.js";
 import { Tree } from "./tree.js";
-import { failure, showChecks, showVerdict, verdictOf } from "./verdict.js";
+import { NOT_AS_WRITTEN, failure, showChecks, showVerdict, verdictOf } from "./verdict.js";
 
-/** @param {string} script the text of the script that this is, for the worker */
+/** @param {HTMLScriptElement} script the one that this is; its text is what the worker runs */
 export function start(script) {
   // What fails must not look like a check that goes on, or that ended well.
   globalThis.addEventListener("error", ({ message }) => showVerdict(failure(message)));
   globalThis.addEventListener("unhandledrejection", ({ reason }) => showVerdict(failure(String(reason))));
-  const page = new Page(manifestOf(byId("manifest").textContent));
-  page.open(script, byId("records"));
+  const [manifest, records] = [script.previousElementSibling, script.nextElementSibling];
+  if (!isOnly(manifest, "manifest", "application/json") || !isOnly(records, "records", "text/plain")) {
+    showVerdict(NOT_AS_WRITTEN);
+    return;
+  }
+  const page = new Page(manifestOf(manifest.textContent));
+  page.open(script.textContent, records);
+}
+
+/** Whether this element is as it was written, and no other could be taken for it. */
+function isOnly(element, id, type) {
+  const others = document.querySelectorAll(`[id="${id}" i]`);
+  return others.length === 1 && others[0] === element && element.localName === "script" && element.type === type;
 }
 
 class Page {

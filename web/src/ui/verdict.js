@@ -17,7 +17,9 @@ export function verdictOf(report, keys) {
   if (doubtful > 0 || isShort) return openVerdict(report, doubtful, isShort);
   return {
     verdict: "whole",
-    title: "Whole: every capsule is as it was sealed",
+    title: isSelection(report)
+      ? "A selection: every capsule in it is as it was sealed"
+      : "Whole: every capsule is as it was sealed",
     text: `${counted(here, "capsule")} ${here === 1 ? "hashes" : "hash"} to what was sealed, ${order(report)}, and ${keysInWords(keys)}.${end(report)}`,
   };
 }
@@ -63,6 +65,13 @@ const isWhole = ({ manifest: { selection } }) => selection === null || Object.ke
 const hasCheckpoint = ({ result }) => result.checkpoints.some((checkpoint) => checkpoint?.compared);
 const keysInWords = (keys) =>
   `every signature fits ${keys.length === 1 ? "the key below" : `one of the ${keys.length} keys below`}`;
+
+/** What to say where it is not certain which data the file holds. */
+export const NOT_AS_WRITTEN = {
+  verdict: "broken",
+  title: "Broken: this file was tampered with",
+  text: "What it holds as its data does not stand where it was written, or stands there twice. Nothing of it is shown, since other programs may find other capsules in this file.",
+};
 
 /** What to say where the page itself failed. */
 export function failure(message) {
@@ -147,6 +156,9 @@ function unchecked(report, keys) {
   if (!hasCheckpoint(report)) {
     lines.push("Whether the end was cut off: without a checkpoint, a chain that was shortened at its end looks whole");
   } else if (!isSelection(report)) lines.push("Whether capsules after the last checkpoint were cut off");
-  lines.push("Whether the content was true when it was sealed, and whether the clock was right");
+  lines.push(
+    "When each capsule was sealed: that time (signed_at) stands outside the hash, and nothing protects it",
+    "Whether the content was true when it was sealed, and whether the clock was right",
+  );
   return lines;
 }
