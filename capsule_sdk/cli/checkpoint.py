@@ -21,12 +21,11 @@ from capsule_sdk.chain.checkpoint_files import path_in, put, read, sizes_in
 from capsule_sdk.chain.keys import read_key
 from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
 from capsule_sdk.chain.reading import Head, read_head
-from capsule_sdk.chain.table import StoredCapsule
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
-from capsule_sdk.evidence.entries import Columns, Entry
 from capsule_sdk.evidence.findings import Finding
 from capsule_sdk.evidence.keys import keys_here
 from capsule_sdk.evidence.record import check_record
+from capsule_sdk.evidence.sources import entry_of
 
 from .options import json_option, print_json, store_option, tenant_option
 
@@ -138,22 +137,13 @@ def _head(db: str | None, tenant: str | None) -> Head:
 def _refuse_forged(head: Head) -> None:
     """Vouch for no capsule that does not hold by itself."""
     keys = [key.for_checking() for key in keys_here()]
-    faults = check_record(_entry(head.capsule), keys).faults
+    faults = check_record(entry_of(head.capsule), keys).faults
     if faults:
         reason, detail = faults[0]
         _fail(
             f"the last capsule does not verify, and nothing was signed: {Finding(reason).sentence}"
             f" [{reason}: {detail or head.capsule.id}]"
         )
-
-
-def _entry(row: StoredCapsule) -> Entry:
-    seal = (row.hash, row.signature, row.signature_pq, row.signed_at, row.signed_by)
-    columns = Columns(row.sequence, row.id, row.type, row.previous_hash, row.session_id)
-    text: object = row.data
-    if not isinstance(text, str):  # SQLite keeps whatever it is given
-        return Entry("", seal, columns, "what is stored is no text")
-    return Entry(text, seal, columns)
 
 
 def _read(path: Path) -> SignedCheckpoint | None:

@@ -7,12 +7,15 @@ counts (CPS 3.5): it goes out again as it came in, and no number is printed anew
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final, NamedTuple
 
-__all__ = ["SEAL_FIELDS", "Columns", "Entry"]
+__all__ = ["SEAL_FIELDS", "UUID", "Columns", "Entry"]
 
 #: What CPS puts beside the content, outside the hash.
 SEAL_FIELDS: Final = ("hash", "signature", "signature_pq", "signed_at", "signed_by")
+#: How an id is spelled.
+UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Columns(NamedTuple):

@@ -19,10 +19,10 @@ from nacl.exceptions import BadSignatureError
 
 from capsule_sdk.index_keys import domain_key, session_key, tenant_key
 
-from .entries import SEAL_FIELDS, Columns, Entry
+from .entries import SEAL_FIELDS, UUID, Columns, Entry
 from .findings import Reason
 from .selection import Selection
-from .shape import UUID, is_hash, misfit
+from .shape import is_hash, misfit
 
 __all__ = ["Facts", "PublicKey", "check_record"]
 

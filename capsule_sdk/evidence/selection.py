@@ -13,8 +13,7 @@ from typing import Any
 
 from capsule_sdk.errors import EvidenceError
 
-from .entries import Entry
-from .shape import UUID
+from .entries import UUID, Entry
 
 __all__ = ["Selection", "moment", "select", "subtree"]
 

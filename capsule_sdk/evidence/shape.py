@@ -10,7 +10,9 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-__all__ = ["UUID", "is_hash", "misfit"]
+from .entries import UUID
+
+__all__ = ["is_hash", "misfit"]
 
 _HEX_64: Final = re.compile(r"[0-9a-f]{64}")
 _SECTIONS: Final = {
@@ -29,7 +31,6 @@ _TOP: Final = {
 }  # fmt: skip
 _TYPES: Final = {"agent", "tool", "system", "kill", "workflow", "chat", "vault", "auth"}
 _TOOL_CALL: Final = {"tool", "arguments", "result", "success", "duration_ms", "error"}
-UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def misfit(document: dict[str, Any]) -> str | None:

@@ -25,7 +25,7 @@ from .entries import Columns, Entry
 from .report import read_report
 from .scanning import scan
 
-__all__ = ["Growing", "Source", "SourceName", "open_source"]
+__all__ = ["Growing", "Source", "SourceName", "entry_of", "open_source"]
 
 #: What names a chain: a path, a URL, or ``None`` for qp-capsule's default database.
 SourceName = str | os.PathLike[str] | None
@@ -219,14 +219,15 @@ def _scanned(file: TextIO) -> Iterator[Entry]:
 
 def _of_rows(rows: Iterator[StoredCapsule]) -> Iterator[Entry]:
     try:
-        yield from map(_of_row, rows)
+        yield from map(entry_of, rows)
     except RowsUnaccounted as error:  # a finding beside the others, not the end of looking
         yield Entry("", fault=str(error))
     except (ChainUnavailable, ConfigurationError) as error:
         raise EvidenceError(str(error)) from error
 
 
-def _of_row(row: StoredCapsule) -> Entry:
+def entry_of(row: StoredCapsule) -> Entry:
+    """Return a row of the table as an entry."""
     seal = (row.hash, row.signature, row.signature_pq, row.signed_at, row.signed_by)
     found_by = (row.sequence, row.id, row.type, row.previous_hash, row.session_id)
     columns = Columns(*found_by, row.domain, row.tenant_id)
