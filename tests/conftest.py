@@ -19,7 +19,7 @@ import pytest
 
 import capsule_sdk
 from capsule_sdk import logs
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.scopes import node
 

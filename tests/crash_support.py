@@ -25,10 +25,10 @@ from chain_support import ROOT, assert_verified
 from recording import assert_tree_is_whole
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.export import read_chain
-from capsule_sdk.evidence.keys import keys_here
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.evidence.sources import open_source
-from capsule_sdk.evidence.verify import verify
+from capsule_sdk.evidence.verifying.keys import keys_here
+from capsule_sdk.evidence.verifying.verify import verify
 
 __all__ = ["CUT_OFF", "Server", "Site", "Told", "frames_of", "told_by"]
 

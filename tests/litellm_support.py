@@ -33,7 +33,7 @@ from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_c
 from provider import Provider
 
 from capsule_sdk.adapters.litellm import CapsuleLogger
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording.recorder import live_recorders
 
 if TYPE_CHECKING:

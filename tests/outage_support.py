@@ -30,7 +30,7 @@ from postgres_support import PASSWORD, database_of, server
 from recording import until
 
 from capsule_sdk.chain import open_chain
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 __all__ = ["Program", "Programs", "Trouble", "capsuled_command", "programs", "recovered", "trouble"]
 

@@ -40,7 +40,7 @@ from chain_support import assert_verified
 from qp_capsule import Capsule
 from qp_capsule.storage_pg import PostgresCapsuleStorage
 
-from capsule_sdk.evidence.export import export_chain, read_chain
+from capsule_sdk.evidence.exporting.export import export_chain, read_chain
 
 __all__ = ["assert_whole", "postgres", "rows", "server"]
 

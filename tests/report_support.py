@@ -20,7 +20,7 @@ from report_example import example_day
 from capsule_sdk.chain import open_chain
 from capsule_sdk.chain.checkpoint import Checkpoint, default_origin, sign
 from capsule_sdk.content import canonical, digest
-from capsule_sdk.evidence.report import write_report
+from capsule_sdk.evidence.formats.report import write_report
 from capsule_sdk.evidence.sources import open_source
 
 Record = dict[str, Any]

@@ -26,7 +26,7 @@ from chain_support import ROOT, assert_verified
 from recording import assert_tree_is_whole
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 __all__ = ["Run", "_running", "run", "script"]
 

@@ -57,11 +57,11 @@ from capsule_sdk import capsule_scope, capsuled, current_task
 from capsule_sdk.chain import open_chain
 from capsule_sdk.chain.checkpoint import Checkpoint, default_origin, parse, sign
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.checkpoints import KnownCheckpoint
-from capsule_sdk.evidence.findings import Reason
-from capsule_sdk.evidence.keys import TrustedKey, given_keys, keys_here
 from capsule_sdk.evidence.sources import open_source
-from capsule_sdk.evidence.verify import Verdict, verify
+from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint
+from capsule_sdk.evidence.verifying.findings import Reason
+from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys, keys_here
+from capsule_sdk.evidence.verifying.verify import Verdict, verify
 
 Record = dict[str, Any]
 Place = tuple[str | int, ...]  # where in a record a value stands

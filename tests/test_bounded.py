@@ -19,7 +19,7 @@ from recording import FaultyChain, assert_tree_is_whole, begin_call, begin_task,
 
 from capsule_sdk import capsule_scope, capsuled, flush
 from capsule_sdk.errors import ChainUnavailable, RecordingError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording import line
 from capsule_sdk.recording.recorder import Recorder
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.bundle import open_bundle, write_bundle
+from capsule_sdk.evidence.formats.bundle import open_bundle, write_bundle
 from capsule_sdk.evidence.sources import open_source
 
 RECORDS = ['{"n": 0}', '{"n": "ü"}']

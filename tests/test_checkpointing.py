@@ -30,7 +30,7 @@ from capsule_sdk.chain.checkpoint import Checkpoint, parse
 from capsule_sdk.chain.sealing import unseal
 from capsule_sdk.chain.writer import ChainWriter
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording import checkpointing
 from capsule_sdk.recording.recorder import Recorder
 

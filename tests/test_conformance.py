@@ -13,13 +13,13 @@ from qp_capsule import Capsule, validate_capsule_dict
 
 from capsule_sdk.chain import open_chain
 from capsule_sdk.content import canonical, digest
-from capsule_sdk.evidence.entries import SEAL_FIELDS, Entry
-from capsule_sdk.evidence.export import read_chain
-from capsule_sdk.evidence.findings import Reason
-from capsule_sdk.evidence.keys import TrustedKey, given_keys
-from capsule_sdk.evidence.record import Facts, check_record
+from capsule_sdk.evidence.exporting.export import read_chain
+from capsule_sdk.evidence.formats.entries import SEAL_FIELDS, Entry
 from capsule_sdk.evidence.sources import open_source
-from capsule_sdk.evidence.verify import verify
+from capsule_sdk.evidence.verifying.findings import Reason
+from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys
+from capsule_sdk.evidence.verifying.record import Facts, check_record
+from capsule_sdk.evidence.verifying.verify import verify
 
 FOLDER = Path(
     os.environ.get("CAPSULE_SDK_CONFORMANCE")

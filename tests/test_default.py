@@ -15,7 +15,7 @@ from recording import in_threads
 import capsule_sdk
 from capsule_sdk import capsule_scope, configure, get_recorder
 from capsule_sdk.errors import ConfigurationError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording.default import recorder_for
 from capsule_sdk.recording.recorder import Recorder
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from capsule_sdk.cli import capsuled
-from capsule_sdk.evidence.findings import Finding, Reason
+from capsule_sdk.evidence.verifying.findings import Finding, Reason
 
 COMMANDS = Path(__file__).parent.parent / "docs" / "commands.md"
 WIDTH = 90

@@ -20,8 +20,8 @@ from qp_capsule import Capsule, Seal, compute_hash
 
 from capsule_sdk.chain import open_chain
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.entries import SEAL_FIELDS
-from capsule_sdk.evidence.export import export_chain, read_chain
+from capsule_sdk.evidence.exporting.export import export_chain, read_chain
+from capsule_sdk.evidence.formats.entries import SEAL_FIELDS
 
 CONFORMANCE = Path(os.environ.get("CAPSULE_SDK_CONFORMANCE") or ROOT.parent / "shared/conformance")
 
@@ -195,7 +195,7 @@ os._exit(0)
 def test_a_database_in_a_directory_that_cannot_be_written_is_exported() -> None:
     code = """
 import io, os, sys
-from capsule_sdk.evidence.export import export_chain
+from capsule_sdk.evidence.exporting.export import export_chain
 if os.getuid() == 0:
     os.setuid(65534)
 assert not os.access(os.path.dirname(sys.argv[1]), os.W_OK)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsule_sdk.evidence import families as module
-from capsule_sdk.evidence.families import Families
-from capsule_sdk.evidence.findings import Finding, Reason
-from capsule_sdk.evidence.record import Commitment, Facts
+from capsule_sdk.evidence.verifying import families as module
+from capsule_sdk.evidence.verifying.families import Families
+from capsule_sdk.evidence.verifying.findings import Finding, Reason
+from capsule_sdk.evidence.verifying.record import Commitment, Facts
 
 IDS = [f"00000000-0000-4000-8000-{number:012x}" for number in range(12)]
 

@@ -26,7 +26,7 @@ from recording import (
 )
 
 from capsule_sdk.errors import ChainUnavailable
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.records.call import Answer, LLMCall
 from capsule_sdk.records.record import Record

@@ -26,7 +26,7 @@ import wrapt
 from litellm_support import LITELLM_NOISE, calls, expect, expect_one, pairs, run, usage, user
 
 from capsule_sdk import CapsuleLogger, capsule_scope
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 pytest_plugins = ["litellm_support"]
 pytestmark = LITELLM_NOISE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from litellm_support import calls, pairs
 
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 if TYPE_CHECKING:
     from litellm_programs import Programs

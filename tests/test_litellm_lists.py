@@ -15,7 +15,7 @@ from qp_capsule import Capsules, CapsuleStorage
 
 import capsule_sdk
 from capsule_sdk import CapsuleLogger, capsule_scope, capsuled
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 pytest_plugins = ["litellm_support"]
 pytestmark = LITELLM_NOISE

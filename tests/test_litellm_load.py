@@ -13,7 +13,7 @@ import pytest
 from litellm_support import LITELLM_NOISE, LLM, calls, pairs, run
 
 from capsule_sdk import capsule_scope
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 if TYPE_CHECKING:
     from litellm_programs import Programs

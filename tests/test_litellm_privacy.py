@@ -187,7 +187,7 @@ def test_a_private_logger_beside_an_open_one_on_another_chain(
 ) -> None:
     from qp_capsule import Capsules, CapsuleStorage
 
-    from capsule_sdk.evidence.export import read_chain
+    from capsule_sdk.evidence.exporting.export import read_chain
 
     other = CapsuleLogger(Capsules(storage=CapsuleStorage(tmp_path / "open.db")))
     llm.logger.turn_off_message_logging = True

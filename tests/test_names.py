@@ -100,7 +100,7 @@ with capsule_scope("last words"):
     pass
 """
     run(code, tmp_path, QUANTUMPIPES_DATA_DIR=str(tmp_path))
-    from capsule_sdk.evidence.export import read_chain
+    from capsule_sdk.evidence.exporting.export import read_chain
 
     (database,) = tmp_path.rglob("*.db")
     assert [capsule["trigger"]["source"] for capsule in read_chain(database)] == ["last words"]

@@ -38,7 +38,7 @@ from outage_support import (
 from postgres_support import assert_whole, postgres, server
 from recording import assert_tree_is_whole, until
 
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 __all__ = ["postgres", "programs", "trouble"]
 

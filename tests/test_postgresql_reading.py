@@ -18,7 +18,7 @@ from capsule_sdk.chain import open_chain
 from capsule_sdk.chain.postgresql import PostgresServer
 from capsule_sdk.cli import main
 from capsule_sdk.errors import ChainUnavailable, EvidenceError
-from capsule_sdk.evidence.export import export_chain, read_chain
+from capsule_sdk.evidence.exporting.export import export_chain, read_chain
 
 __all__ = ["postgres"]
 

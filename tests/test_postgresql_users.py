@@ -27,7 +27,7 @@ import capsule_sdk
 from capsule_sdk import Authority, capsule_scope, capsuled, current_task, flush
 from capsule_sdk.cli import main
 from capsule_sdk.errors import RecordingError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 __all__ = ["postgres", "programs"]
 

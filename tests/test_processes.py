@@ -17,7 +17,7 @@ import pytest
 from chain_support import ROOT, assert_one_unbroken_chain, capsules, finish, rows, start
 
 from capsule_sdk.chain import open_chain, sqlite
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 PROGRAMS = Path(__file__).with_name("process_programs.py")
 

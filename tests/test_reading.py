@@ -21,7 +21,7 @@ from capsule_sdk.chain.sqlite import SQLiteFile
 from capsule_sdk.chain.sqlite_reading import is_database, open_for_reading
 from capsule_sdk.cli import main
 from capsule_sdk.errors import ChainUnavailable, EvidenceError
-from capsule_sdk.evidence.export import export_chain
+from capsule_sdk.evidence.exporting.export import export_chain
 from capsule_sdk.evidence.sources import open_source
 
 __all__ = ["postgres"]

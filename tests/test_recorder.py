@@ -32,7 +32,7 @@ from recording import (
 import capsule_sdk
 from capsule_sdk import capsule_scope, capsuled, logs
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable, EvidenceError, RecordingError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.settings import Settings
 

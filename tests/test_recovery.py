@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from recording import FaultyChain, assert_tree_is_whole, begin_call, begin_task, end, until
 
 from capsule_sdk.errors import ChainUnavailable
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.journal.files import homes
 from capsule_sdk.recording.default import recover
 from capsule_sdk.recording.recorder import Recorder

@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from report_support import Text, missing
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence import scanning
-from capsule_sdk.evidence.report import is_report, read_report, write_report
-from capsule_sdk.evidence.report import reading as reading_module
+from capsule_sdk.evidence.formats import scanning
+from capsule_sdk.evidence.formats.report import is_report, read_report, write_report
+from capsule_sdk.evidence.formats.report import reading as reading_module
 
 WEB = Path(__file__).resolve().parent.parent / "web"
 RECORDS = [
@@ -59,7 +59,7 @@ def with_records(data: bytes) -> str:
 @pytest.fixture(scope="module")
 def asset() -> str:
     return (
-        resources.files("capsule_sdk.evidence.report")
+        resources.files("capsule_sdk.evidence.formats.report")
         .joinpath("page.html")
         .read_text(encoding="utf-8")
     )

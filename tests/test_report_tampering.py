@@ -28,9 +28,9 @@ from report_support import (
 )
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.keys import given_keys
 from capsule_sdk.evidence.sources import open_source
-from capsule_sdk.evidence.verify import verify
+from capsule_sdk.evidence.verifying.keys import given_keys
+from capsule_sdk.evidence.verifying.verify import verify
 
 OTHER = SigningKey(b"o" * 32)
 

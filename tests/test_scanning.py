@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence import scanning
-from capsule_sdk.evidence.scanning import Piece, scan
+from capsule_sdk.evidence.formats import scanning
+from capsule_sdk.evidence.formats.scanning import Piece, scan
 
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30)
 values = st.recursive(

@@ -33,7 +33,7 @@ from capsule_sdk import (
     logs,
 )
 from capsule_sdk.errors import ConfigurationError, RecordingError, TaskClosedError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.records.attribution import NOBODY, Attribution
 from capsule_sdk.records.authority import Authority
 from capsule_sdk.scopes.node import Scope, innermost, parent_of

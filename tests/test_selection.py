@@ -20,7 +20,7 @@ import capsule_sdk
 from capsule_sdk import capsule_scope
 from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
-from capsule_sdk.evidence.entries import Entry
+from capsule_sdk.evidence.formats.entries import Entry
 from capsule_sdk.evidence.selection import Selection, select, subtree
 
 Record = dict[str, Any]

@@ -18,7 +18,7 @@ import httpx
 import pytest
 from chain_support import ROOT, assert_one_unbroken_chain, rows
 
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 GUNICORN = ("gunicorn", "process_programs:wsgi()", "--preload", "--bind", "unix:{socket}")
 UVICORN = ("uvicorn", "process_programs:asgi", "--factory", "--workers=2", "--uds", "{socket}")

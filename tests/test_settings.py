@@ -10,7 +10,7 @@ import pytest
 
 from capsule_sdk import capsule_scope, configure, current_task, flush
 from capsule_sdk.errors import ConfigurationError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.settings import PREFIX, Settings, is_disabled
 
 

@@ -16,7 +16,7 @@ from qp_capsule import Capsule, ContextSection, OutcomeSection, TriggerSection
 
 from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
-from capsule_sdk.evidence.export import export_chain
+from capsule_sdk.evidence.exporting.export import export_chain
 from capsule_sdk.evidence.sources import open_source
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from recording import assert_children_first, assert_tree_is_whole
 from shutdown_programs import FileStorage
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording.recovery import CUT_OFF
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from qp_capsule import AuthoritySection, CapsuleType, ContextSection, OutcomeSec
 
 from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
-from capsule_sdk.evidence.stats import DIMENSIONS, stats_of
-from capsule_sdk.evidence.summary import Summary
+from capsule_sdk.evidence.showing.stats import DIMENSIONS, stats_of
+from capsule_sdk.evidence.showing.summary import Summary
 
 if TYPE_CHECKING:
     from conftest import Chain

@@ -13,7 +13,7 @@ from recording import FaultyChain, begin_call, begin_task, end, until
 
 from capsule_sdk.cli import main
 from capsule_sdk.errors import ChainUnavailable
-from capsule_sdk.evidence.export import read_chain
+from capsule_sdk.evidence.exporting.export import read_chain
 
 
 @pytest.fixture

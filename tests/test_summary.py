@@ -21,7 +21,7 @@ from qp_capsule import (
     TriggerSection,
 )
 
-from capsule_sdk.evidence.summary import FIELDS, Summary, as_json, row, summary_of
+from capsule_sdk.evidence.showing.summary import FIELDS, Summary, as_json, row, summary_of
 
 if TYPE_CHECKING:
     from conftest import Chain

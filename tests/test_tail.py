@@ -23,7 +23,7 @@ from qp_capsule import Capsule, OutcomeSection, TriggerSection
 
 from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
-from capsule_sdk.evidence.export import export_chain
+from capsule_sdk.evidence.exporting.export import export_chain
 
 if TYPE_CHECKING:
     from conftest import Chain

@@ -19,7 +19,7 @@ from qp_capsule import (
     TriggerSection,
 )
 
-from capsule_sdk.evidence.tree import render_tree
+from capsule_sdk.evidence.showing.tree import render_tree
 
 
 def record(number: int, parent: int | None = None, **fields: Any) -> dict[str, Any]:

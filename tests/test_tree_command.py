@@ -19,7 +19,7 @@ from rich.cells import cell_len
 
 from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
-from capsule_sdk.evidence.export import export_chain
+from capsule_sdk.evidence.exporting.export import export_chain
 
 if TYPE_CHECKING:
     from conftest import Chain

@@ -13,7 +13,7 @@ from test_conformance import vectors
 from capsule_sdk import capsule_scope
 from capsule_sdk.cli import main
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.uri import CapsuleURI
+from capsule_sdk.evidence.showing.uri import CapsuleURI
 
 
 @pytest.mark.parametrize("vector", vectors("uri-fixtures.json", "valid"))

@@ -36,9 +36,9 @@ from tampering import (
     without_constraints,
 )
 
-from capsule_sdk.evidence.findings import Finding, Reason, Severity
-from capsule_sdk.evidence.keys import keys_here
-from capsule_sdk.evidence.verify import Verdict
+from capsule_sdk.evidence.verifying.findings import Finding, Reason, Severity
+from capsule_sdk.evidence.verifying.keys import keys_here
+from capsule_sdk.evidence.verifying.verify import Verdict
 
 Use = Callable[[str], Made]
 

@@ -19,7 +19,7 @@ import capsule_sdk
 from capsule_sdk import capsule_scope
 from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
-from capsule_sdk.evidence.findings import Reason
+from capsule_sdk.evidence.verifying.findings import Reason
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def test_control_characters_in_a_chain_never_reach_the_terminal(
 def test_so_many_findings_of_one_code_are_listed_and_all_of_them_counted(
     db: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capsule_sdk.evidence.findings.MOST", 3)
+    monkeypatch.setattr("capsule_sdk.evidence.verifying.findings.MOST", 3)
     chain = open_chain(url=db)
     chain.append(capsules(8))
     chain.close()
@@ -367,7 +367,7 @@ def test_a_selection_without_a_manifest_has_to_be_named_as_one(
 
 
 def test_every_code_has_a_sentence_and_they_are_these() -> None:
-    from capsule_sdk.evidence.findings import CHECKED, Finding
+    from capsule_sdk.evidence.verifying.findings import CHECKED, Finding
 
     assert {str(reason) for reason in Reason} == {
         "malformed", "sequence_gap", "sequence_repeated", "link_broken", "hash_mismatch",

@@ -48,8 +48,8 @@ from tampering import (
     without_constraints,
 )
 
-from capsule_sdk.evidence.findings import Reason
-from capsule_sdk.evidence.keys import keys_here
+from capsule_sdk.evidence.verifying.findings import Reason
+from capsule_sdk.evidence.verifying.keys import keys_here
 
 Use = Callable[[str], Made]
 Finds = frozenset[Reason]

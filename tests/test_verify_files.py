@@ -30,10 +30,10 @@ from tampering import (
 )
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.findings import Reason
-from capsule_sdk.evidence.keys import given_keys, keys_here
 from capsule_sdk.evidence.sources import open_source
-from capsule_sdk.evidence.verify import Verdict
+from capsule_sdk.evidence.verifying.findings import Reason
+from capsule_sdk.evidence.verifying.keys import given_keys, keys_here
+from capsule_sdk.evidence.verifying.verify import Verdict
 
 Use = Callable[[str], Made]
 Spell = Callable[[list[Record]], str | bytes]

@@ -33,11 +33,11 @@ from tampering import (
     use,  # noqa: F401 - a fixture
 )
 
-from capsule_sdk.evidence.entries import Columns, Entry
-from capsule_sdk.evidence.findings import Reason
-from capsule_sdk.evidence.keys import TrustedKey, given_keys
-from capsule_sdk.evidence.record import Facts, check_record
+from capsule_sdk.evidence.formats.entries import Columns, Entry
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.evidence.verifying.findings import Reason
+from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys
+from capsule_sdk.evidence.verifying.record import Facts, check_record
 
 Use = Callable[[str], Made]
 

@@ -27,12 +27,12 @@ from tampering import (
 )
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence import workers
-from capsule_sdk.evidence.entries import Entry
-from capsule_sdk.evidence.findings import Reason
-from capsule_sdk.evidence.keys import keys_here
+from capsule_sdk.evidence.formats.entries import Entry
 from capsule_sdk.evidence.sources import Source, open_source
-from capsule_sdk.evidence.verify import Verdict, verify
+from capsule_sdk.evidence.verifying import workers
+from capsule_sdk.evidence.verifying.findings import Reason
+from capsule_sdk.evidence.verifying.keys import keys_here
+from capsule_sdk.evidence.verifying.verify import Verdict, verify
 
 Use = Callable[[str], Made]
 Damage = Callable[[list[Record], int], object]
@@ -235,7 +235,7 @@ def test_workers_that_are_all_killed_lead_to_no_wrong_verdict_and_no_hang(
 def test_a_verification_that_is_given_up_leaves_no_process_behind(
     use: Use, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("capsule_sdk.evidence.verify._STEP", 50)
+    monkeypatch.setattr("capsule_sdk.evidence.verifying.verify._STEP", 50)
 
     class GivenUpError(Exception):
         pass

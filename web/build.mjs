@@ -1,6 +1,6 @@
 // Build the report's page: one file that holds its style and its script, and allows nothing else to run or load.
 //
-//   npm ci && npm run build             write capsule_sdk/evidence/report/page.html
+//   npm ci && npm run build             write capsule_sdk/evidence/formats/report/page.html
 //   node build.mjs OTHER/page.html      write it elsewhere
 //
 // The same sources and the same versions give the same bytes. The script is not minified, so that it can be read.
@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const ASSET = join(HERE, "..", "capsule_sdk", "evidence", "report", "page.html");
+const ASSET = join(HERE, "..", "capsule_sdk", "evidence", "formats", "report", "page.html");
 const LIBRARIES = ["@noble/curves", "@noble/hashes"];
 
 const read = (...path) => readFileSync(join(HERE, ...path), "utf8");

@@ -15,7 +15,7 @@ import click
 
 from capsule_sdk import __version__
 from capsule_sdk.errors import CapsuleSDKError
-from capsule_sdk.evidence.wording import one_line
+from capsule_sdk.evidence.showing.wording import one_line
 
 from .checkpoint import checkpoint
 from .export import export, report

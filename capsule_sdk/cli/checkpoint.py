@@ -22,10 +22,10 @@ from capsule_sdk.chain.keys import read_key
 from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
 from capsule_sdk.chain.reading import Head, read_head
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
-from capsule_sdk.evidence.findings import Finding
-from capsule_sdk.evidence.keys import keys_here
-from capsule_sdk.evidence.record import check_record
 from capsule_sdk.evidence.sources import entry_of
+from capsule_sdk.evidence.verifying.findings import Finding
+from capsule_sdk.evidence.verifying.keys import keys_here
+from capsule_sdk.evidence.verifying.record import check_record
 
 from .options import json_option, print_json, store_option, tenant_option
 

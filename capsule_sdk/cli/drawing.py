@@ -1,7 +1,7 @@
 """Drawing: lines in colour on a terminal, plain text in a pipe, and a pager where they do not fit.
 
 A line is a sequence of spans, each a text and the name of a style: markup is never parsed, so that none in
-the data takes effect. The texts have to be printable already (`capsule_sdk.evidence.wording.one_line`).
+the data takes effect. The texts have to be printable already (`capsule_sdk.evidence.showing.wording.one_line`).
 ``NO_COLOR``, ``TERM=dumb`` and ``COLUMNS`` are honoured as rich does.
 """
 
@@ -21,8 +21,8 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
 
-from capsule_sdk.evidence import wording
-from capsule_sdk.evidence.summary import Summary
+from capsule_sdk.evidence.showing import wording
+from capsule_sdk.evidence.showing.summary import Summary
 
 __all__ = [
     "NOTHING",

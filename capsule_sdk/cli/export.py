@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from capsule_sdk.evidence.checkpoints import read_checkpoints
-from capsule_sdk.evidence.export import Form
-from capsule_sdk.evidence.export import export as write
-from capsule_sdk.evidence.keys import TrustedKey
-from capsule_sdk.evidence.manifest import BUNDLE, REPORT, manifest_of
-from capsule_sdk.evidence.report import write_report
+from capsule_sdk.evidence.exporting.export import Form
+from capsule_sdk.evidence.exporting.export import export as write
+from capsule_sdk.evidence.exporting.manifest import BUNDLE, REPORT, manifest_of
+from capsule_sdk.evidence.formats.report import write_report
 from capsule_sdk.evidence.selection import Selection, select
 from capsule_sdk.evidence.sources import Source, open_source
+from capsule_sdk.evidence.verifying.checkpoints import read_checkpoints
+from capsule_sdk.evidence.verifying.keys import TrustedKey
 
 from .options import (
     database_option,

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.keys import TrustedKey, given_keys, keys_here
 from capsule_sdk.evidence.selection import Selection, moment
+from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys, keys_here
 
 __all__ = [
     "condition_options",

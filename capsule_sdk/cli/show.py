@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.text import Text
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.entries import SEAL_FIELDS, Entry
-from capsule_sdk.evidence.lookup import Kin, field_of, find, kin_of
+from capsule_sdk.evidence.formats.entries import SEAL_FIELDS, Entry
+from capsule_sdk.evidence.showing.lookup import Kin, field_of, find, kin_of
+from capsule_sdk.evidence.showing.summary import Summary, summary_of
+from capsule_sdk.evidence.showing.uri import SCHEME
+from capsule_sdk.evidence.showing.wording import authority, one_line
 from capsule_sdk.evidence.sources import open_source
-from capsule_sdk.evidence.summary import Summary, summary_of
-from capsule_sdk.evidence.uri import SCHEME
-from capsule_sdk.evidence.wording import authority, one_line
 
 from .drawing import (
     NOT_VERIFIED,

@@ -15,12 +15,12 @@ import click
 
 from capsule_sdk.chain.location import is_postgresql, sqlite_path
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.entries import Entry
+from capsule_sdk.evidence.formats.entries import Entry
 from capsule_sdk.evidence.selection import Selection
+from capsule_sdk.evidence.showing.summary import Summary, summary_of
+from capsule_sdk.evidence.showing.summary import as_json as fields_of
+from capsule_sdk.evidence.showing.wording import one_line, parts
 from capsule_sdk.evidence.sources import Growing, Source, open_source
-from capsule_sdk.evidence.summary import Summary, summary_of
-from capsule_sdk.evidence.summary import as_json as fields_of
-from capsule_sdk.evidence.wording import one_line, parts
 
 from .drawing import Paper, Span, columns, cut, figures, mark_span, name_spans, words_spans
 from .options import condition_options, database_option, json_option, selection_of, tenant_option

@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from capsule_sdk.evidence.selection import select
+from capsule_sdk.evidence.showing.summary import Summary
+from capsule_sdk.evidence.showing.summary import as_json as fields_of
+from capsule_sdk.evidence.showing.tree import Line, Node, node_of, tree_lines, tree_of, walk
+from capsule_sdk.evidence.showing.wording import decimal_places, one_line
 from capsule_sdk.evidence.sources import open_source
-from capsule_sdk.evidence.summary import Summary
-from capsule_sdk.evidence.summary import as_json as fields_of
-from capsule_sdk.evidence.tree import Line, Node, node_of, tree_lines, tree_of, walk
-from capsule_sdk.evidence.wording import decimal_places, one_line
 
 from .drawing import (
     NOT_VERIFIED,

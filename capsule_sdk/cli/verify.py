@@ -12,15 +12,15 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from capsule_sdk.evidence.checkpoints import KnownCheckpoint, read_checkpoints
-from capsule_sdk.evidence.findings import MOST, Finding, Severity
-from capsule_sdk.evidence.keys import IN_THE_FILE, TrustedKey
-from capsule_sdk.evidence.manifest import checkpoints_in, keys_in
+from capsule_sdk.evidence.exporting.manifest import checkpoints_in, keys_in
+from capsule_sdk.evidence.showing.wording import counted, one_line
 from capsule_sdk.evidence.sources import Source, open_source
-from capsule_sdk.evidence.verify import Check, Outcome, Verdict
-from capsule_sdk.evidence.verify import verify as judge
-from capsule_sdk.evidence.wording import counted, one_line
-from capsule_sdk.evidence.workers import cores
+from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint, read_checkpoints
+from capsule_sdk.evidence.verifying.findings import MOST, Finding, Severity
+from capsule_sdk.evidence.verifying.keys import IN_THE_FILE, TrustedKey
+from capsule_sdk.evidence.verifying.verify import Check, Outcome, Verdict
+from capsule_sdk.evidence.verifying.verify import verify as judge
+from capsule_sdk.evidence.verifying.workers import cores
 
 from .drawing import Paper, Span
 from .options import (

@@ -13,7 +13,7 @@ from typing import Any
 
 from capsule_sdk.errors import EvidenceError
 
-from .entries import UUID, Entry
+from .formats.entries import UUID, Entry
 
 __all__ = ["Selection", "moment", "select", "subtree"]
 

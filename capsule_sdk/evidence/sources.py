@@ -20,10 +20,10 @@ from capsule_sdk.chain.sqlite_reading import is_database
 from capsule_sdk.chain.table import StoredCapsule
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
 
-from .bundle import open_bundle
-from .entries import Columns, Entry
-from .report import read_report
-from .scanning import scan
+from .formats.bundle import open_bundle
+from .formats.entries import Columns, Entry
+from .formats.report import read_report
+from .formats.scanning import scan
 
 __all__ = ["Growing", "Source", "SourceName", "entry_of", "open_source"]
 

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol, TextIO
 
-from capsule_sdk.evidence.replacing import as_text, replacing
+from capsule_sdk.evidence.formats.replacing import as_text, replacing
 
 from .page import page
 
@@ -25,7 +25,7 @@ _HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 
 
 class HasRecordText(Protocol):
-    """One record, as `capsule_sdk.evidence.entries.Entry` is one."""
+    """One record, as `capsule_sdk.evidence.formats.entries.Entry` is one."""
 
     def record_text(self) -> str:
         """Return content and seal as one JSON object, spelled as it is stored."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any, Final
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.scanning import TOO_LARGE, is_too_large
+from capsule_sdk.evidence.formats.scanning import TOO_LARGE, is_too_large
 
 from .page import END, FIRST_LINES, MANIFEST, RECORDS
 

@@ -14,12 +14,12 @@ from typing import Any, TextIO
 
 from capsule_sdk.errors import EvidenceError
 
-from .bundle import write_bundle
-from .entries import Entry
-from .replacing import as_text, replacing
-from .selection import Selection, select
-from .sources import Source, SourceName, open_source
-from .summary import FIELDS, row, summary_of
+from ..formats.bundle import write_bundle
+from ..formats.entries import Entry
+from ..formats.replacing import as_text, replacing
+from ..selection import Selection, select
+from ..showing.summary import FIELDS, row, summary_of
+from ..sources import Source, SourceName, open_source
 
 __all__ = ["Form", "export", "export_chain", "intact", "read_chain"]
 
@@ -89,7 +89,7 @@ def export(
         out: as for `export_chain`.
         form: what to write; a bundle goes to a path only.
         selection: which records; all of them unless given.
-        manifest: what a bundle says of itself; see `capsule_sdk.evidence.manifest`.
+        manifest: what a bundle says of itself; see `capsule_sdk.evidence.exporting.manifest`.
 
     Raises:
         EvidenceError: there is no chain, it cannot be read, or ``out`` cannot be written.

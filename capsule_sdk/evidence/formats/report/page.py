@@ -32,7 +32,7 @@ class Page(NamedTuple):
 def page() -> Page:
     """Read the page that was built from ``web/``."""
     text = (
-        resources.files("capsule_sdk.evidence.report")
+        resources.files("capsule_sdk.evidence.formats.report")
         .joinpath("page.html")
         .read_text(encoding="utf-8")
     )

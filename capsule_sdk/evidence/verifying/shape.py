@@ -10,7 +10,7 @@ import re
 from datetime import datetime
 from typing import Any, Final
 
-from .entries import UUID
+from ..formats.entries import UUID
 
 __all__ = ["is_hash", "misfit"]
 

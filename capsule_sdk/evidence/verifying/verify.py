@@ -1,8 +1,8 @@
 """Verify: a chain judged with nothing but the chain, public keys and checkpoints. Reads, never writes.
 
-All findings are given, not the first; and what was *not* checked is said as plainly as what was. What is looked
-at in one record by itself is in `capsule_sdk.evidence.record`, what its tasks say of their children in
-`capsule_sdk.evidence.families`; here are the order of the records and the verdict.
+All findings are given, not the first; and what was *not* checked is said as plainly as what was. One record by
+itself is looked at in `capsule_sdk.evidence.verifying.record`, tasks and their children in
+`capsule_sdk.evidence.verifying.families`; here are the order of the records and the verdict.
 
 It does not handle: whether what a record says was true, whether a clock was right, signatures of the second,
 post-quantum kind.
@@ -20,14 +20,14 @@ from typing import Any
 
 from capsule_sdk.errors import EvidenceError
 
+from ..selection import Selection
+from ..showing.wording import counted
+from ..sources import Source
 from .checkpoints import Checkpoints, KnownCheckpoint
 from .families import Families
 from .findings import CHECKED, Finding, Findings, Reason, Severity
 from .keys import IN_THE_FILE, TrustedKey
 from .record import Facts, check_record
-from .selection import Selection
-from .sources import Source
-from .wording import counted
 from .workers import check_records
 
 __all__ = ["Check", "Outcome", "Verdict", "verify"]
@@ -77,7 +77,7 @@ class Verdict:
         records: how many records it holds.
         head: the hash of the last of them; ``None`` where there is none.
         findings: what is wrong, in the order of the chain: all of it, or of one code the first
-            `capsule_sdk.evidence.findings.MOST`.
+            `capsule_sdk.evidence.verifying.findings.MOST`.
         counts: how many findings there are of each code.
         checks: what was checked, and what was not.
         signers: how many signatures fit which public key.

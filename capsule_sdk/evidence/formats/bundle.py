@@ -1,7 +1,7 @@
 """A bundle: records and what it takes to check them, in one ZIP file that any system opens.
 
 ``chain.json`` holds the records in the form that `capsule verify` reads, ``manifest.json`` says what they are
-(`capsule_sdk.evidence.manifest`), ``README.txt`` how to check them.
+(`capsule_sdk.evidence.exporting.manifest`), ``README.txt`` how to check them.
 
 A ZIP file can be built so that two programs find different contents in it. Such a one is refused: a bundle
 holds these members and nothing else, each once, without gaps from its first byte to its last.

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from capsule_sdk.errors import EvidenceError
 
-from .entries import Entry
-from .sources import Source
+from ..formats.entries import Entry
+from ..sources import Source
 from .summary import Summary, summary_of
 from .uri import SCHEME, CapsuleURI
 from .wording import one_line

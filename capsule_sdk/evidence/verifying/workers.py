@@ -23,7 +23,7 @@ from typing import IO, Any, Final
 
 from capsule_sdk.errors import EvidenceError
 
-from .entries import Entry
+from ..formats.entries import Entry
 from .record import Facts
 
 __all__ = ["check_records", "cores", "serve"]
@@ -37,7 +37,7 @@ import signal, sys, types
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's, who then ends this process
 package = sys.modules["capsule_sdk"] = types.ModuleType("capsule_sdk")
 package.__path__ = [sys.argv[1]]
-from capsule_sdk.evidence.workers import serve
+from capsule_sdk.evidence.verifying.workers import serve
 serve(sys.stdin.buffer, sys.stdout.buffer)
 """
 
@@ -56,7 +56,7 @@ def check_records(entries: Iterable[Entry], check: Check, processes: int) -> Ite
 
     Args:
         entries: as they are stored.
-        check: `capsule_sdk.evidence.record.check_record`, but for the entry.
+        check: `capsule_sdk.evidence.verifying.record.check_record`, but for the entry.
         processes: how many processes to use beside this one; with 0 all is done here.
 
     Raises:
@@ -113,7 +113,7 @@ class _Worker:
     """The near end of one process."""
 
     def __init__(self, check: Check) -> None:
-        home = Path(__file__).parents[1]
+        home = Path(__file__).parents[2]
         # -P: what lies in the directory that somebody stands in is not imported
         self._process = subprocess.Popen(  # noqa: S603 - the Python that runs this
             [sys.executable, "-P", "-c", _START, str(home)],

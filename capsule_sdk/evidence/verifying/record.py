@@ -19,9 +19,9 @@ from nacl.exceptions import BadSignatureError
 
 from capsule_sdk.index_keys import domain_key, session_key, tenant_key
 
-from .entries import SEAL_FIELDS, UUID, Columns, Entry
+from ..formats.entries import SEAL_FIELDS, UUID, Columns, Entry
+from ..selection import Selection
 from .findings import Reason
-from .selection import Selection
 from .shape import is_hash, misfit
 
 __all__ = ["Facts", "PublicKey", "check_record"]

@@ -16,9 +16,9 @@ from capsule_sdk.chain.checkpoint import parse
 from capsule_sdk.chain.location import is_postgresql
 from capsule_sdk.errors import EvidenceError
 
-from .checkpoints import KnownCheckpoint
-from .keys import IN_THE_FILE, TrustedKey, given_keys
-from .selection import Selection
+from ..selection import Selection
+from ..verifying.checkpoints import KnownCheckpoint
+from ..verifying.keys import IN_THE_FILE, TrustedKey, given_keys
 
 __all__ = ["BUNDLE", "REPORT", "checkpoints_in", "keys_in", "manifest_of"]
 

@@ -1,0 +1,1 @@
+"""Formats: how records lie in files, as they are stored. Read and written, never judged."""

@@ -1,0 +1,1 @@
+"""Verifying: records, chains, tasks and checkpoints judged, and what was found."""
