@@ -323,8 +323,24 @@ def test_a_terminal_gets_colours_unless_it_says_that_it_wants_none(db: Path) -> 
     assert "\x1b[" not in on_a_terminal("verify", NO_COLOR="1").replace("\x1b[?25h", "")
 
 
-def on_a_terminal(*arguments: str, **environment: str) -> str:
-    """Return what the command writes to a pseudo-terminal."""
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(db: Path) -> None:
+    chain = open_chain(url=db)
+    chain.append(capsules(1500))
+    chain.close()
+    assert "1502/1502" in on_a_terminal("verify", errors=True)
+    piped = subprocess.run(
+        [sys.executable, "-m", "capsule_sdk.cli", "verify"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert piped.stderr == ""
+    assert "1502/1502" not in piped.stdout
+
+
+def on_a_terminal(*arguments: str, errors: bool = False, **environment: str) -> str:
+    """Return what the command writes to a pseudo-terminal, and to standard error if that is one too."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "capsule_sdk.cli", *arguments],
@@ -337,7 +353,7 @@ def on_a_terminal(*arguments: str, **environment: str) -> str:
         },
         stdin=theirs,
         stdout=theirs,
-        stderr=subprocess.DEVNULL,
+        stderr=theirs if errors else subprocess.DEVNULL,
     )
     os.close(theirs)
     printed = b""
