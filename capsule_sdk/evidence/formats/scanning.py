@@ -102,7 +102,7 @@ class _Window:
     def value(self) -> Piece:
         """Take the value that begins here."""
         while True:
-            fault = None
+            fault, end = None, self.at
             try:
                 _, end = _decode(self.text, self.at)
                 goes_on = end >= len(self.text) - _TAIL  # a number may go on
