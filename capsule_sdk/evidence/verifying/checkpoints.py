@@ -105,6 +105,9 @@ class Checkpoints:
             else:
                 self._ahead[one.note.checkpoint.size - 1].append(one)
 
+    def __bool__(self) -> bool:
+        return bool(self._ahead)
+
     def compare(self, facts: Facts, position: int) -> Iterator[Finding]:
         """Compare those that were made when this record was the last one."""
         if facts.sequence is None:

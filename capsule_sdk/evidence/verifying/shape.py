@@ -48,10 +48,11 @@ def misfit(document: dict[str, Any]) -> str | None:
 
 
 def _has_the_usual_shape(document: dict[str, Any]) -> bool:
-    if document.keys() != _TOP or any(
-        document[name].keys() != keys for name, keys in _SECTIONS.items()
-    ):
+    if document.keys() != _TOP:
         return False
+    for name, keys in _SECTIONS.items():
+        if document[name].keys() != keys:
+            return False
     trigger, execution = document["trigger"], document["execution"]
     sequence, previous = document["sequence"], document["previous_hash"]
     moment = datetime.fromisoformat(trigger["timestamp"])

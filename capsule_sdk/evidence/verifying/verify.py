@@ -242,10 +242,11 @@ class _Fold:
         faults = [*facts.faults, *self._misplaced(facts)]
         if facts.lost:
             faults.append((Reason.RECORDS_LOST, f"{facts.lost} in all"))
-        self.findings.add(
-            Finding(reason, facts.sequence, facts.id, position, detail) for reason, detail in faults
-        )
-        self.findings.add(self.checkpoints.compare(facts, position))
+        if faults:
+            where = facts.sequence, facts.id, position
+            self.findings.add(Finding(reason, *where, detail) for reason, detail in faults)
+        if self.checkpoints:
+            self.findings.add(self.checkpoints.compare(facts, position))
         self.families.add(facts, position)
         self.approvals += facts.approval
         self.post_quantum += facts.post_quantum
