@@ -114,24 +114,23 @@ def check_record(
         selection: what it is said to have been selected for.
 
     """
-    document, why = _read(entry)
+    document, fault = _read(entry)
     if document is None:
-        return Facts(faults=((Reason.MALFORMED, why),))
-    faults: list[Fault] = []
-    names = len(document)
+        return Facts(faults=((Reason.MALFORMED, fault),))
+    faults: list[Fault] = [(Reason.MALFORMED, fault)] if fault else []
     seal: dict[str, Any] = (
         {name: document.pop(name, None) for name in SEAL_FIELDS}
         if entry.seal is None
         else dict(zip(SEAL_FIELDS, entry.seal, strict=True))
     )
-    if fault := misfit(document) or _unreadable_seal(seal):
-        faults.append((Reason.MALFORMED, fault))
+    if misfits := misfit(document) or _unreadable_seal(seal):
+        faults.append((Reason.MALFORMED, misfits))
     if entry.columns is not None:
         faults += _astray(document, entry.columns)
     if selection is not None and not selection.matches(document):
         faults.append((Reason.SELECTION_INCOMPLETE, ""))
     claimed = seal["hash"] if isinstance(seal["hash"], str) else ""
-    faults += _content_faults(document, claimed, entry.text, names - len(document))
+    faults += _content_faults(document, claimed)
     signer = None
     if keys is not None:
         signer, fault_of_signature = _signer(seal, claimed, keys)
@@ -140,79 +139,53 @@ def check_record(
 
 
 def _read(entry: Entry) -> tuple[dict[str, Any] | None, str]:
-    """Return the object that an entry holds, or why there is none."""
+    """Return the object that an entry holds, and what is wrong with it as JSON; nothing, if it is empty."""
     if entry.fault is not None:
         return None, entry.fault
+    fault = ""
     try:
-        value = json.loads(entry.text)
+        try:
+            value = _decode(entry.text)
+        except _Repeated as repeated:
+            fault = f"the name {str(repeated)[:80]!r} stands twice in one object, of which readers take one"
+            value = json.loads(entry.text)
     except RecursionError:
         return None, "nested too deeply"
     except ValueError as error:
         return None, f"no JSON: {error}"
     if not isinstance(value, dict):
         return None, f"no JSON object but {type(value).__name__}"
-    return value, ""
+    return value, fault
+
+
+class _Repeated(Exception):  # noqa: N818 - caught where it is raised
+    """A name that stands twice in one object (RFC 8259, 4)."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise _Repeated(counts.most_common(1)[0][0])
+    return found
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_unique).decode
 
 
 # -- is it what was sealed ------------------------------------------------------------------------
 
 
-def _content_faults(document: dict[str, Any], claimed: str, text: str, others: int) -> list[Fault]:
-    """Compare a document with its hash, and with the text that it was read from.
-
-    Args:
-        document: the content alone.
-        claimed: the hash that it carries.
-        text: what the document was read from.
-        others: how many names the text holds beside those of the content.
-
-    """
+def _content_faults(document: dict[str, Any], claimed: str) -> list[Fault]:
     try:
-        canonical = _canonical(document)
-        found = hashlib.sha3_256(canonical.encode()).hexdigest()
+        found = hashlib.sha3_256(_canonical(document).encode()).hexdigest()
     except UnicodeEncodeError:
         return [(Reason.MALFORMED, "it holds half a character, which has no bytes to hash")]
     except (ValueError, RecursionError) as error:  # NaN, which is no JSON; nested too deeply
         return [(Reason.MALFORMED, f"it cannot be hashed: {error}")]
-    faults: list[Fault] = []
-    if not _has_as_many_names(text, canonical, others) and (name := _repeated(text)) is not None:
-        words = f"the name {name[:80]!r} stands twice in one object, of which readers take one"
-        faults.append((Reason.MALFORMED, words))
-    if found != claimed:
-        faults.append((Reason.HASH_MISMATCH, f"sealed {claimed or 'nothing'}, found {found}"))
-    return faults
-
-
-def _has_as_many_names(text: str, canonical: str, others: int) -> bool:
-    """Tell, fast, that no name of the text was lost in reading it; false where that cannot be told so.
-
-    Where no white space stands before a colon and no name ends in a backslash, each name ends in a quote and a
-    colon, and whatever else looks like that has a backslash before it. In the canonical text a name is counted
-    at most once. So the text cannot have more names than it seems to, nor the canonical one fewer.
-    """
-    if any(mark in text for mark in _UNUSUAL):
-        return False
-    return _names(text) == _names(canonical) + others
-
-
-def _names(text: str) -> int:
-    return text.count('":') - text.count('\\":')
-
-
-#: White space before a colon; a backslash that ends a name.
-_UNUSUAL: Final = (" :", "\t:", "\r:", "\n:", '\\\\":')
-
-
-def _repeated(text: str) -> str | None:
-    """Return a name that stands twice in one object (RFC 8259, 4), if there is one."""
-    found: list[str] = []
-
-    def look(pairs: list[tuple[str, Any]]) -> None:
-        counts = Counter(name for name, _ in pairs)
-        found.extend(name for name, count in counts.items() if count > 1)
-
-    json.loads(text, object_pairs_hook=look)
-    return found[0] if found else None
+    if found == claimed:
+        return []
+    return [(Reason.HASH_MISMATCH, f"sealed {claimed or 'nothing'}, found {found}")]
 
 
 # -- who sealed it --------------------------------------------------------------------------------
@@ -230,14 +203,16 @@ def _signer(
         return None, [(Reason.SIGNATURE_INVALID, "it is not hexadecimal")]
     if len(signature) != _SIGNATURE_BYTES:
         return None, [(Reason.SIGNATURE_INVALID, f"it has not {_SIGNATURE_BYTES} bytes")]
-    name = seal["signed_by"]
+    name, signed = seal["signed_by"], signature + message
     named = [place for place, key in enumerate(keys) if name in key.names]
     for place in (*named, *range(len(keys))):
-        with suppress(BadSignatureError, ValueError):
-            crypto_sign_open(signature + message, keys[place].raw)
-            if place in named or (not named and keys[place].unnamed):
-                return place, []
-            return place, [(Reason.SIGNER_MISMATCH, f"it names {_shown(name)}")]
+        try:
+            crypto_sign_open(signed, keys[place].raw)
+        except (BadSignatureError, ValueError):
+            continue
+        if place in named or (not named and keys[place].unnamed):
+            return place, []
+        return place, [(Reason.SIGNER_MISMATCH, f"it names {_shown(name)}")]
     reason = Reason.SIGNATURE_INVALID if named or not name else Reason.KEY_UNKNOWN
     return None, [(reason, f"it names {_shown(name)}")]
 
