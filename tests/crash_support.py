@@ -35,6 +35,10 @@ __all__ = ["CUT_OFF", "Server", "Site", "Told", "frames_of", "told_by"]
 CUT_OFF = "process ended before completion"
 
 
+#: What is said of a database whose maker was killed before its first commit.
+_NO_CHAIN_YET = "no such table|file is empty|in the middle of a transaction"
+
+
 class Server:
     """Runs programs (`crash_programs`), each in a process of its own."""
 
@@ -201,7 +205,7 @@ class Site:
         try:
             return list(read_chain(database))
         except EvidenceError as error:
-            if not database.exists() or re.search("no such table|file is empty", str(error)):
+            if not database.exists() or re.search(_NO_CHAIN_YET, str(error)):
                 return []  # killed before there was a chain
             raise
 

@@ -168,7 +168,8 @@ def test_hostile_records_are_shown_as_text_and_run_nothing(show: Show, tmp_path:
     says = manifest(public_key(key), source=HOSTILE[0], selection={"agent": HOSTILE[1]})
     says["keys"][0].update(name=HOSTILE[0], origin=HOSTILE[5])
     shown = show(report(tmp_path / "r.html", records, says))
-    assert shown.verdict == "whole"
+    assert shown.verdict == "broken"  # they are not of the one agent that the file claims
+    assert {code for code, _ in shown.findings()} == {"selection_incomplete"}
     assert HOSTILE[0] in shown.page.inner_text("h1")
     shown.page.click("#expand")
     for record, text in zip(records, HOSTILE, strict=False):
