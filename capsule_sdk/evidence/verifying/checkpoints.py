@@ -18,6 +18,7 @@ from capsule_sdk.chain.checkpoint import (
     default_origin,
     parse,
 )
+from capsule_sdk.chain.checkpoint_files import SUFFIX
 from capsule_sdk.errors import EvidenceError
 
 from .findings import Finding, Reason
@@ -26,7 +27,6 @@ from .record import Facts
 
 __all__ = ["Checkpoints", "KnownCheckpoint", "read_checkpoints"]
 
-_SUFFIX = ".checkpoint"
 _PREFIX = default_origin("0" * 64).rstrip("0")
 
 
@@ -60,11 +60,9 @@ def read_checkpoints(paths: Iterable[Path]) -> list[KnownCheckpoint]:
         if not path.is_dir():
             known.append(_read(path))
             continue
-        files = [file for file in sorted(path.rglob(f"*{_SUFFIX}")) if file.is_file()]
+        files = [file for file in sorted(path.rglob(f"*{SUFFIX}")) if file.is_file()]
         if not files:
-            raise EvidenceError(
-                f"there is no checkpoint in {path}: no file in it ends in {_SUFFIX}"
-            )
+            raise EvidenceError(f"there is no checkpoint in {path}: no file in it ends in {SUFFIX}")
         known += [replace(_read(file), among_others=True) for file in files]
     return known
 
