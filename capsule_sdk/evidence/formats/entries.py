@@ -15,7 +15,7 @@ __all__ = ["SEAL_FIELDS", "UUID", "Columns", "Entry"]
 #: What CPS puts beside the content, outside the hash.
 SEAL_FIELDS: Final = ("hash", "signature", "signature_pq", "signed_at", "signed_by")
 #: How an id is spelled.
-UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Columns(NamedTuple):

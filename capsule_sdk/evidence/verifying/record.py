@@ -6,11 +6,7 @@ The document that is stored is hashed, never a model of it that was written out 
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeGuard
 
@@ -21,6 +17,7 @@ from capsule_sdk.index_keys import domain_key, session_key, tenant_key
 
 from ..formats.entries import SEAL_FIELDS, UUID, Columns, Entry
 from ..selection import Selection
+from .document import Repeated, content_hash, decode, decode_repeated
 from .findings import Reason
 from .shape import is_hash, misfit
 
@@ -29,13 +26,6 @@ __all__ = ["Facts", "PublicKey", "check_record"]
 #: A fault: its code, and what exactly was found.
 Fault = tuple[Reason, str]
 
-_canonical = json.JSONEncoder(
-    sort_keys=True,
-    separators=(",", ":"),
-    ensure_ascii=False,
-    allow_nan=False,
-    check_circular=False,  # what was parsed has no circles
-).encode
 _SIGNATURE_BYTES: Final = 64  # RFC 8032
 _MOST: Final = 2**63  # what a database can count to
 
@@ -54,6 +44,21 @@ class PublicKey(NamedTuple):
     raw: bytes
     names: tuple[str, ...]
     unnamed: bool = True
+
+
+class _Seal(NamedTuple):
+    """What CPS puts beside the content; anything may stand in it."""
+
+    hash: Any
+    signature: Any
+    signature_pq: Any
+    signed_at: Any
+    signed_by: Any
+
+    @property
+    def claimed(self) -> str:
+        """The hash that it carries; empty where it carries none."""
+        return self.hash if isinstance(self.hash, str) else ""
 
 
 class Commitment(NamedTuple):
@@ -118,24 +123,20 @@ def check_record(
     if document is None:
         return Facts(faults=((Reason.MALFORMED, fault),))
     faults: list[Fault] = [(Reason.MALFORMED, fault)] if fault else []
-    seal: dict[str, Any] = (
-        {name: document.pop(name, None) for name in SEAL_FIELDS}
-        if entry.seal is None
-        else dict(zip(SEAL_FIELDS, entry.seal, strict=True))
-    )
-    if misfits := misfit(document) or _unreadable_seal(seal):
+    seal = _Seal(*(entry.seal or [document.pop(name, None) for name in SEAL_FIELDS]))
+    signed_at = _moment(seal.signed_at)
+    if misfits := misfit(document) or _unreadable_seal(seal, signed_at):
         faults.append((Reason.MALFORMED, misfits))
     if entry.columns is not None:
         faults += _astray(document, entry.columns)
     if selection is not None and not selection.matches(document):
         faults.append((Reason.SELECTION_INCOMPLETE, ""))
-    claimed = seal["hash"] if isinstance(seal["hash"], str) else ""
-    faults += _content_faults(document, claimed)
+    faults += _content_faults(document, seal.claimed)
     signer = None
     if keys is not None:
-        signer, fault_of_signature = _signer(seal, claimed, keys)
+        signer, fault_of_signature = _signer(seal, keys)
         faults += fault_of_signature
-    return _facts(document, seal, claimed, signer, faults)
+    return _facts(document, seal, signed_at, signer, faults)
 
 
 def _read(entry: Entry) -> tuple[dict[str, Any] | None, str]:
@@ -145,10 +146,10 @@ def _read(entry: Entry) -> tuple[dict[str, Any] | None, str]:
     fault = ""
     try:
         try:
-            value = _decode(entry.text)
-        except _Repeated as repeated:
+            value = decode(entry.text)
+        except Repeated as repeated:
             fault = f"the name {str(repeated)[:80]!r} stands twice in one object, of which readers take one"
-            value = json.loads(entry.text)
+            value = decode_repeated(entry.text)
     except RecursionError:
         return None, "nested too deeply"
     except ValueError as error:
@@ -158,27 +159,12 @@ def _read(entry: Entry) -> tuple[dict[str, Any] | None, str]:
     return value, fault
 
 
-class _Repeated(Exception):  # noqa: N818 - caught where it is raised
-    """A name that stands twice in one object (RFC 8259, 4)."""
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        raise _Repeated(counts.most_common(1)[0][0])
-    return found
-
-
-_decode = json.JSONDecoder(object_pairs_hook=_unique).decode
-
-
 # -- is it what was sealed ------------------------------------------------------------------------
 
 
 def _content_faults(document: dict[str, Any], claimed: str) -> list[Fault]:
     try:
-        found = hashlib.sha3_256(_canonical(document).encode()).hexdigest()
+        found = content_hash(document, claimed)
     except UnicodeEncodeError:
         return [(Reason.MALFORMED, "it holds half a character, which has no bytes to hash")]
     except (ValueError, RecursionError) as error:  # NaN, which is no JSON; nested too deeply
@@ -191,19 +177,17 @@ def _content_faults(document: dict[str, Any], claimed: str) -> list[Fault]:
 # -- who sealed it --------------------------------------------------------------------------------
 
 
-def _signer(
-    seal: dict[str, Any], claimed: str, keys: Sequence[PublicKey]
-) -> tuple[int | None, list[Fault]]:
+def _signer(seal: _Seal, keys: Sequence[PublicKey]) -> tuple[int | None, list[Fault]]:
     """Return which key the signature fits; the record's own word on it is only where to begin."""
-    if not seal["signature"]:
+    if not seal.signature:
         return None, [(Reason.SIGNATURE_MISSING, "")]
     try:
-        signature, message = bytes.fromhex(seal["signature"]), claimed.encode()
+        signature, message = bytes.fromhex(seal.signature), seal.claimed.encode()
     except (TypeError, ValueError):
         return None, [(Reason.SIGNATURE_INVALID, "it is not hexadecimal")]
     if len(signature) != _SIGNATURE_BYTES:
         return None, [(Reason.SIGNATURE_INVALID, f"it has not {_SIGNATURE_BYTES} bytes")]
-    name, signed = seal["signed_by"], signature + message
+    name, signed = seal.signed_by, signature + message
     named = [place for place, key in enumerate(keys) if name in key.names]
     for place in (*named, *range(len(keys))):
         try:
@@ -217,11 +201,11 @@ def _signer(
     return None, [(reason, f"it names {_shown(name)}")]
 
 
-def _unreadable_seal(seal: dict[str, Any]) -> str | None:
-    for name, value in seal.items():
+def _unreadable_seal(seal: _Seal, signed_at: float | None) -> str | None:
+    for name, value in zip(SEAL_FIELDS, seal, strict=True):
         if value is not None and not (isinstance(value, str) and _is_unicode(value)):
             return f"its {name} is no text"
-    if seal["signed_at"] and _moment(seal["signed_at"]) is None:
+    if seal.signed_at and signed_at is None:
         return "its signed_at is no date and time"
     return None
 
@@ -265,8 +249,8 @@ def _compared(document: dict[str, Any], columns: Columns) -> Iterator[Fault]:
 
 def _facts(
     document: dict[str, Any],
-    seal: dict[str, Any],
-    claimed: str,
+    seal: _Seal,
+    signed_at: float | None,
     signer: int | None,
     faults: list[Fault],
 ) -> Facts:
@@ -281,17 +265,17 @@ def _facts(
         sequence=sequence if _is_count(sequence) else None,
         id=_id(document.get("id")),
         previous_hash=previous if previous is None or isinstance(previous, str) else "?",
-        hash=claimed,
+        hash=seal.claimed,
         parent_id=_id(document.get("parent_id")),
         counted=_section(context, "environment").get("counted_by_parent") is not False,
         children=children,
         silent="children" not in metrics and trigger.get("source") != "litellm",
         started_at=_moment(trigger.get("timestamp")),
-        signed_at=_moment(seal["signed_at"]),
+        signed_at=signed_at,
         signer=signer,
         lost=lost if _is_count(lost) else 0,
         approval=_section(document, "authority").get("type") == "human_approved",
-        post_quantum=bool(seal["signature_pq"]),
+        post_quantum=bool(seal.signature_pq),
         faults=tuple(faults),
     )
 
@@ -315,7 +299,9 @@ def _is_commitment(value: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _id(value: object) -> str | None:
-    key = value.lower() if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return None
+    key = value.lower()
     return key if UUID.fullmatch(key) else None
 
 
@@ -332,11 +318,9 @@ def _moment(value: object) -> float | None:
     """Return seconds since 1970; a time without a zone is meant as UTC."""
     try:
         moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    with suppress(OverflowError):
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return None
+    except (OverflowError, TypeError, ValueError):
+        return None
 
 
 def _shown(value: object) -> str:

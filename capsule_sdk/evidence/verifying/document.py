@@ -1,0 +1,82 @@
+"""A stored document: its text read as JSON, and hashed as CPS 2 has it. Pure.
+
+CPS hashes the JSON that Python's `json.dumps` writes with sorted keys. orjson writes the same bytes in a
+quarter of the time, but for numbers that it spells otherwise or cannot hold. Those are read as a type of
+their own, which it refuses; what it refuses, and whatever does not have the hash that it should have, is
+judged by what `json` writes. So a document is never called whole on the word of orjson's spelling.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from functools import partial
+from typing import Any
+
+import orjson
+
+__all__ = ["Repeated", "content_hash", "decode", "decode_repeated"]
+
+
+class Repeated(Exception):  # noqa: N818 - caught where it is raised
+    """A name that stands twice in one object, of which readers take one or the other (RFC 8259, 4)."""
+
+
+class _OwnSpelling(float):
+    """A number that JSON libraries spell in several ways, such as ``1e+16``, or not at all, such as NaN."""
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    spelled = repr(value)
+    return _OwnSpelling(value) if "e" in spelled or "n" in spelled else value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        counts = Counter(name for name, _ in pairs)
+        raise Repeated(counts.most_common(1)[0][0])
+    return found
+
+
+_decoder = partial(json.JSONDecoder, parse_float=_number, parse_constant=_number)
+_encode = json.JSONEncoder(
+    sort_keys=True,
+    separators=(",", ":"),
+    ensure_ascii=False,
+    allow_nan=False,
+    check_circular=False,  # what was parsed has no circles
+).encode
+
+#: Return what a text holds; raises `Repeated`, ``ValueError`` where it is no JSON, ``RecursionError``.
+decode = _decoder(object_pairs_hook=_unique).decode
+#: The same, but of names that stand twice the later one counts, as in Python and in qp-capsule.
+decode_repeated = _decoder().decode
+
+
+def content_hash(document: dict[str, Any], claimed: str) -> str:
+    """Return the SHA3-256 of a document's canonical JSON, in hexadecimal (CPS 2).
+
+    Args:
+        document: as `decode` has returned it.
+        claimed: what it is said to be, which is found faster than anything else.
+
+    Raises:
+        UnicodeEncodeError: it holds half a character, which has no bytes to hash.
+        ValueError: it holds a number that JSON has no way to write.
+        RecursionError: it is nested too deeply.
+
+    """
+    try:
+        found = _sha3(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
+    except (
+        TypeError
+    ):  # orjson's own errors are one: a number, half a character, or nested very deeply
+        found = ""
+    return found if found and found == claimed else _sha3(_encode(document).encode())
+
+
+def _sha3(content: bytes) -> str:
+    return hashlib.sha3_256(content).hexdigest()
