@@ -4,7 +4,7 @@ The page itself, ``page.html``, is built from the sources in ``web/`` and holds 
 What it is filled with can be read back without running any of it.
 """
 
-from .reading import is_report, read_report
+from .reading import read_report
 from .writing import write_report
 
-__all__ = ["is_report", "read_report", "write_report"]
+__all__ = ["read_report", "write_report"]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from importlib import resources
 from typing import Final, NamedTuple
 
-__all__ = ["END", "FIRST_LINES", "MANIFEST", "RECORDS", "Page", "page"]
+__all__ = ["END", "MANIFEST", "RECORDS", "Page", "page"]
 
-#: How every report begins.
-FIRST_LINES: Final = "<!doctype html>\n<!-- capsuled report 1 -->\n"
 MANIFEST: Final = '<script type="application/json" id="manifest">'
 RECORDS: Final = '<script type="text/plain" id="records">'
 END: Final = "</script>"

@@ -20,9 +20,9 @@ from typing import IO, Any, Final
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.formats.scanning import TOO_LARGE, is_too_large
 
-from .page import END, FIRST_LINES, MANIFEST, RECORDS
+from .page import END, MANIFEST, RECORDS
 
-__all__ = ["is_report", "read_report"]
+__all__ = ["read_report"]
 
 _CHUNK: Final = 1 << 18  # characters read at a time
 _UNPACKED: Final = 1 << 20  # bytes unpacked at a time: a small file must not fill the memory
@@ -40,12 +40,6 @@ _NAMES_DATA: Final = re.compile(
     r"""\bid\s*=\s*["']?\s*(?:manifest|records)\b""", re.IGNORECASE | re.ASCII
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
-
-
-def is_report(start: bytes) -> bool:
-    """Tell from the first 64 bytes of a file whether it is a report."""
-    text = start.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
-    return text.startswith(FIRST_LINES.encode())
 
 
 def read_report(file: IO[str] | IO[bytes]) -> tuple[dict[str, Any], Iterator[str]]:
