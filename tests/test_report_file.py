@@ -24,7 +24,7 @@ from report_support import Text, missing
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.formats import scanning
-from capsule_sdk.evidence.formats.report import is_report, read_report, write_report
+from capsule_sdk.evidence.formats.report import read_report, write_report
 from capsule_sdk.evidence.formats.report import reading as reading_module
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -115,13 +115,6 @@ def test_memory_stays_flat_in_writing_and_reading(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 12_000_000
     finally:
         tracemalloc.stop()
-
-
-def test_a_report_is_known_by_its_beginning() -> None:
-    assert is_report(written([]).encode()[:64])
-    assert is_report(b"\xef\xbb\xbf" + written([]).encode()[:64])
-    assert not is_report(b"<!doctype html>\n<html>")
-    assert not is_report(b"")
 
 
 # ── damage ────────────────────────────────────────────────────────────────────────────────────────
