@@ -1,4 +1,4 @@
-"""Every error this package raises. A leaf: it imports nothing of the rest.
+"""Every error that this package raises to its users. A leaf: it imports nothing of the rest.
 
     CapsuleSDKError
     ├── ConfigurationError   (also ValueError)    a setting or an option is wrong
@@ -10,7 +10,7 @@
     ├── ChainUnavailable     (also OSError)       the store cannot be reached or locked just now
     └── EvidenceError        (also ValueError)    a chain cannot be read, or evidence written out
 
-Only decoration, configuration and use of a closed task raise in the user's face. What goes wrong while
+Of what records, only decoration, configuration and use of a closed task raise. What goes wrong while
 recording is logged and counted instead, unless strictness was asked for with ``swallow_errors=False``.
 """
 

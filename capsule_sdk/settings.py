@@ -28,7 +28,7 @@ class Settings:
             database.
         agent_id: agent of records made outside every scope that names one.
         domain: likewise for the domain.
-        content: ``"full"`` seals texts, ``"digest"`` their SHA3-256, ``"omit"`` neither.
+        content: ``"full"`` seals texts, ``"digest"`` their SHA3-256, ``"omit"`` neither text nor digest.
         redact: called with every text of the content before it is sealed; returns what may be sealed.
         max_text: bytes (UTF-8) of one text that are sealed; the rest is proven by its digest.
         swallow_errors: ``False`` makes the end of the outermost task wait for the commit and raise
@@ -40,7 +40,7 @@ class Settings:
         checkpoint: directory that signed checkpoints of the chain are written to, best on another machine's
             disk; ``None``: none are written.
         checkpoint_capsules: capsules after which the next one is written.
-        checkpoint_seconds: seconds that a capsule waits at most for one.
+        checkpoint_seconds: longest time in seconds before a capsule is covered by one.
 
     """
 

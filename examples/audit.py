@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from capsule_sdk.evidence.exporting.export import export_chain
-from capsule_sdk.evidence.showing.tree import render_tree
+from capsule_sdk.evidence import export_chain, render_tree
 
 PROGRAMS = Path(sys.executable).parent  # where pip put `capsule` and `capsuled`
 _VERDICTS = ("WHOLE", "BROKEN", "PASS", "FAIL")

@@ -1,4 +1,4 @@
-"""Texts, numbers and moments that every language hashes alike (DESIGN section 8)."""
+"""Texts, numbers and moments that every language hashes alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be sealed of any value: limits, modes, secrets, other languages (DESIGN section 8)."""
+"""What may be sealed of any value: limits, modes, secrets, other languages."""
 
 from __future__ import annotations
 

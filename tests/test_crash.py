@@ -1,4 +1,4 @@
-"""Promise P4, by killing processes at random moments and counting what is in the chain afterwards.
+"""Nothing is lost with the process: some are killed at random moments, and what is in the chain is counted.
 
 ``CRASH_SEED`` and ``CRASH_KILLS`` repeat a run that has failed, or make a longer one.
 """

@@ -1,5 +1,5 @@
 """Hold-back: a task is sealed after what was started under it, or ``settle_timeout`` after its end; sums and
-commitment (P8) are right in each case.
+commitment are right in each case.
 """
 
 from __future__ import annotations

@@ -53,10 +53,19 @@ def test_the_public_names_are_these() -> None:
         _ = capsule_sdk.nothing
 
 
+def test_the_names_of_evidence_are_there_and_nothing_else() -> None:
+    from capsule_sdk import evidence
+
+    assert set(evidence.__all__) == set(evidence._HOMES) <= set(dir(evidence))
+    for name in evidence.__all__:
+        assert getattr(evidence, name).__doc__, name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = evidence.nothing
+
+
 def test_importing_the_package_imports_nothing_heavy_starts_no_thread_and_touches_no_file(
     tmp_path: Path,
 ) -> None:
-    """P9."""
     code = """
 import sys, threading
 import structlog, anyio, anyio.to_thread, wrapt  # what is imported anyway

@@ -1,4 +1,4 @@
-"""How a value of each kind is read, however hostile (DESIGN section 8)."""
+"""How a value of each kind is read, however hostile."""
 
 from __future__ import annotations
 

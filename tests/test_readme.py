@@ -9,6 +9,7 @@ from typing import Any
 
 import litellm
 import pytest
+from recording import begin_task, end
 
 from capsule_sdk.settings import Settings
 
@@ -22,11 +23,13 @@ def test_every_python_snippet_runs(
     chain: Any, snippet: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(litellm, "callbacks", [])
+    end(chain.recorder, begin_task(chain.recorder))  # so that there is a chain to look at
+    chain.capsules()
     exec(compile(snippet, "README.md", "exec"), {"__name__": "readme"})
 
 
 def test_the_snippet_about_tasks_leaves_the_tree_it_describes(chain: Any) -> None:
-    exec(compile(SNIPPETS[1], "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(SNIPPETS[2], "README.md", "exec"), {"__name__": "readme"})
     tool, facts, plan = chain.capsules()
     assert [one["trigger"]["source"] for one in (tool, facts, plan)] == [
         "look_up",

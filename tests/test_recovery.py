@@ -24,7 +24,7 @@ from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.journal.files import homes
 from capsule_sdk.recording.default import recover
 from capsule_sdk.recording.recorder import Recorder
-from capsule_sdk.recording.recovery import CUT_OFF, Found
+from capsule_sdk.recording.recovery import Found
 from capsule_sdk.records.attribution import Attribution
 from capsule_sdk.records.authority import Authority
 from capsule_sdk.records.call import Answer, LLMCall
@@ -32,6 +32,7 @@ from capsule_sdk.records.capsules import capsule_of
 from capsule_sdk.records.record import Record
 from capsule_sdk.records.state import beginning, ending, note, restored, state
 from capsule_sdk.records.task import Task
+from capsule_sdk.vocabulary import CUT_OFF
 
 WHO = Attribution(
     agent_id="planner",

@@ -1,4 +1,4 @@
-"""Which names name a secret, and which only resemble one (DESIGN section 8)."""
+"""Which names name a secret, and which only resemble one."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_a_time_that_is_none_is_a_wrong_command_line(
     records: list[Record], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", "some.json", "--since", "yesterday"]) == 2
-    assert "'yesterday' is no time; write 2026-11-26" in capsys.readouterr().err
+    assert "'yesterday' is not a time: write 2026-11-26" in capsys.readouterr().err
 
 
 def test_since_is_included_and_until_is_not() -> None:

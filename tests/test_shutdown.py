@@ -25,7 +25,7 @@ from shutdown_programs import FileStorage
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.exporting.export import read_chain
-from capsule_sdk.recording.recovery import CUT_OFF
+from capsule_sdk.vocabulary import CUT_OFF
 
 if TYPE_CHECKING:
     from litellm_programs import Programs

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from looking import EVIL
 from recording import FaultyChain, begin_call, begin_task, end, until
 
 from capsule_sdk.cli import main
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.evidence.exporting.export import read_chain
+from capsule_sdk.vocabulary import CUT_OFF
 
 
 @pytest.fixture
@@ -135,6 +137,33 @@ def test_losses_and_damaged_journals_are_trouble(
     assert "3 records were lost" in run(capsys, "status", "--db", str(dead))[1]
 
 
+def test_what_somebody_only_says_of_the_end_of_a_process_is_not_taken_for_it(
+    chain: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end(chain.recorder, begin_task(chain.recorder, CUT_OFF))
+    chain.capsules()
+    assert json.loads(run(capsys, "status", "--db", str(chain.url), "--json")[1])["cut_off"] == 0
+
+
+@pytest.mark.parametrize("value", [EVIL, 7, EVIL.encode()])
+def test_what_stands_in_a_database_steers_no_terminal(
+    chain: Any, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end(chain.recorder, begin_task(chain.recorder))
+    chain.capsules()
+    with sqlite3.connect(chain.url) as connection:
+        connection.execute("UPDATE capsules SET hash = ?", [value])
+    assert main(["checkpoint", "--db", str(chain.url)]) == 1
+    with sqlite3.connect(chain.url) as connection:
+        connection.execute("UPDATE capsules SET signed_at = ?", [value])
+    assert main(["status", "--db", str(chain.url)]) == 0
+    assert main(["status", "--db", str(chain.url), "--json"]) == 0
+    said = capsys.readouterr()
+    assert "the last sealed" in said.out
+    assert "the last capsule does not verify" in said.err
+    assert all(line.isprintable() for line in (said.out + said.err).splitlines())
+
+
 def test_journals_where_they_were_chosen(
     dead: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,4 +186,4 @@ def test_what_waits_for_long_is_trouble(
     assert run(capsys, "status", "--db", str(dead))[0] == 0
     monkeypatch.setattr(status, "PATIENCE", -1.0)
     code, out = run(capsys, "status", "--db", str(dead))
-    assert (code, "2 records wait for the store" in out) == (1, True)
+    assert (code, "2 records have been waiting for the store" in out) == (1, True)

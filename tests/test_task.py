@@ -1,4 +1,4 @@
-"""Task: what the user writes into one, how it ends, and how it commits to its children (P8)."""
+"""Task: what the user writes into one, how it ends, and how it commits to its children."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_what_is_written_after_a_task_has_ended_is_refused(chain: Chain, write: 
     assert chain.one("ended") == before
 
 
-# -- the commitment to children (P8) ---------------------------------------------------------------
+# -- the commitment to children --------------------------------------------------------------------
 
 
 def commitments(capsules: list[Capsule]) -> dict[str, dict[str, Any]]:

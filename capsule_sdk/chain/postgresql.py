@@ -109,9 +109,8 @@ class PostgresServer:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         _abandoned.append(self._engine)
-        self._engine = _engine(
-            self._url
-        )  # a thread of the parent may have held locks of the old one
+        # A thread of the parent may have held locks of the old one.
+        self._engine = _engine(self._url)
         connection, self._connection = self._connection, None
         if connection is not None:
             _abandon(connection, self._raw)

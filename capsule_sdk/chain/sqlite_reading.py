@@ -74,9 +74,8 @@ def _open_read_only(path: Path, options: str) -> sa.Connection:
             check_same_thread=False,
         )
         raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LARGEST_VALUE)
-        pragma(
-            raw, "trusted_schema=OFF"
-        )  # nothing in the file may call functions with side effects
+        # Nothing in the file may call functions with side effects.
+        pragma(raw, "trusted_schema=OFF")
         return raw
 
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)

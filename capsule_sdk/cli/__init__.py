@@ -15,10 +15,10 @@ import click
 
 from capsule_sdk import __version__
 from capsule_sdk.errors import CapsuleSDKError
-from capsule_sdk.evidence.showing.wording import one_line
 
 from .checkpoint import checkpoint
 from .export import export, report
+from .options import complain
 from .show import show
 from .stats import stats
 from .tail import tail
@@ -81,6 +81,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _failed(why: str) -> int:
-    """Say why it could not be done; what a file or a database has put into the reason steers no terminal."""
-    sys.stderr.write(f"capsuled: {one_line(why)}\n")
+    complain(why)
     return FAILED

@@ -22,12 +22,13 @@ from capsule_sdk.chain.keys import read_key
 from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
 from capsule_sdk.chain.reading import Head, read_head
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
+from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.sources import entry_of
 from capsule_sdk.evidence.verifying.findings import Finding
 from capsule_sdk.evidence.verifying.keys import keys_here
 from capsule_sdk.evidence.verifying.record import check_record
 
-from .options import json_option, print_json, store_option, tenant_option
+from .options import complain, json_option, print_json, store_option, tenant_option
 
 __all__ = ["checkpoint"]
 
@@ -105,8 +106,8 @@ def _key() -> SigningKey:
         return read_key(path)
     except FileNotFoundError:
         raise EvidenceError(
-            f"there is no signing key at {path}: set QUANTUMPIPES_DATA_DIR as the program has it that"
-            " seals the chain"
+            f"there is no signing key at {path}: set QUANTUMPIPES_DATA_DIR to what it is for the"
+            " program that seals the chain"
         ) from None
     except ConfigurationError as error:
         raise EvidenceError(f"the signing key cannot be used: {error}") from error
@@ -191,10 +192,9 @@ def _tell(
     elif path is None:
         click.echo(note.encode(), nl=False)  # a note is UTF-8, whatever the terminal is
     else:
-        capsules = "capsule" if made.size == 1 else "capsules"
-        click.echo(f"{made.size} {capsules}, the last {made.head} -> {path}")
+        click.echo(f"{counted(made.size, 'capsule')}, the last {made.head} -> {path}")
 
 
 def _fail(message: str) -> NoReturn:
-    click.echo(f"capsuled: {message}", err=True)
+    complain(message)
     click.get_current_context().exit(1)

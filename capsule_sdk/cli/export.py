@@ -15,6 +15,7 @@ from capsule_sdk.evidence.exporting.export import export as write
 from capsule_sdk.evidence.exporting.manifest import BUNDLE, REPORT, manifest_of
 from capsule_sdk.evidence.formats.report import write_report
 from capsule_sdk.evidence.selection import Selection, select
+from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.sources import Source, open_source
 from capsule_sdk.evidence.verifying.checkpoints import read_checkpoints
 from capsule_sdk.evidence.verifying.keys import TrustedKey
@@ -30,7 +31,7 @@ from .options import (
 
 __all__ = ["export", "report"]
 
-_against = click.option(
+_checkpoint_option = click.option(
     "--checkpoint", "checkpoints", multiple=True, metavar="FILE", type=click.Path(path_type=Path, exists=True),
     help="Put this checkpoint of the chain in, or those of a directory; may be given several times.",
 )  # fmt: skip
@@ -51,7 +52,7 @@ _against = click.option(
 )
 @selection_options
 @key_options
-@_against
+@_checkpoint_option
 def export(
     *,
     out: str, source: str | None, tenant: str | None, form: str | None,
@@ -65,13 +66,13 @@ def export(
     checkpoints with it: check it with `capsuled verify OUT.zip`.
     """
     opened, selection = open_source(source, tenant=tenant), selection_of(chosen)
-    written = _form(form, out)
+    chosen_form = _form(form, out)
     manifest = None
-    if written is Form.BUNDLE:
+    if chosen_form is Form.BUNDLE:
         keys = trusted_keys(pubkeys, pubkey_files)
         manifest = _manifest(BUNDLE, opened, selection, keys, checkpoints)
     target = sys.stdout if out == "-" else out
-    count = write(opened, target, form=written, selection=selection, manifest=manifest)
+    count = write(opened, target, form=chosen_form, selection=selection, manifest=manifest)
     if out != "-":
         _tell(count, out)
 
@@ -82,7 +83,7 @@ def export(
 @tenant_option
 @selection_options
 @key_options
-@_against
+@_checkpoint_option
 def report(
     *,
     out: Path, source: str | None, tenant: str | None,
@@ -124,4 +125,4 @@ def _manifest(
 
 
 def _tell(count: int, out: str | Path) -> None:
-    click.echo(f"{count} capsule{'' if count == 1 else 's'} -> {out}")
+    click.echo(f"{counted(count, 'capsule')} -> {out}")

@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 import click
 
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence.selection import Selection, moment
+from capsule_sdk.evidence.formats.entries import moment
+from capsule_sdk.evidence.selection import Selection
+from capsule_sdk.evidence.showing.wording import one_line
 from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys, keys_here
 
 __all__ = [
+    "complain",
     "condition_options",
     "database_option",
     "journal_option",
@@ -65,7 +68,7 @@ def _moment(text: str) -> datetime:
         return moment(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no time; write 2026-11-26 or 2026-11-26T10:40:00+01:00"
+            f"{text!r} is not a time: write 2026-11-26 or 2026-11-26T10:40:00+01:00"
         ) from None
 
 
@@ -87,7 +90,7 @@ _CONDITIONS = (
 )
 _KEYS = (
     click.option("--pubkey", "pubkeys", multiple=True, metavar="HEX",
-                 help="The public key of who sealed the records; may be given several times.  [default: the"
+                 help="The public key of whoever sealed the records; may be given several times.  [default: the"
                  " keys that qp-capsule keeps on this machine]"),
     click.option("--pubkey-file", "pubkey_files", multiple=True, metavar="FILE",
                  type=click.Path(path_type=Path), help="A file that holds such a key."),
@@ -134,6 +137,11 @@ def trusted_keys(pubkeys: Iterable[str], files: Iterable[Path]) -> list[TrustedK
 def print_json(value: object) -> None:
     """Print one JSON value on a line of its own."""
     sys.stdout.write(f"{json.dumps(value, default=_plain)}\n")
+
+
+def complain(message: str) -> None:
+    """Print one line on standard error; what a file or a database has put into it steers no terminal."""
+    sys.stderr.write(f"capsuled: {one_line(message)}\n")
 
 
 def _plain(value: object) -> object:

@@ -23,7 +23,14 @@ from capsule_sdk.evidence.showing.wording import one_line, parts
 from capsule_sdk.evidence.sources import Growing, Source, open_source
 
 from .drawing import Paper, Span, columns, cut, figures, mark_span, name_spans, words_spans
-from .options import condition_options, database_option, json_option, selection_of, tenant_option
+from .options import (
+    complain,
+    condition_options,
+    database_option,
+    json_option,
+    selection_of,
+    tenant_option,
+)
 
 __all__ = ["tail"]
 
@@ -52,7 +59,7 @@ Draw = Callable[[Entry], str]
     "-f",
     "--follow",
     is_flag=True,
-    help="Go on as the chain grows, until Ctrl-C; what is not there yet is waited for.",
+    help="Go on as the chain grows, until Ctrl-C; waits for a database that does not exist yet.",
 )
 @condition_options
 @json_option
@@ -152,7 +159,7 @@ class _Notes:
     def write(self, note: str) -> None:
         if note != self._last:
             self._last = note
-            click.echo(f"capsuled: {note}", err=True)
+            complain(note)
 
     def forget(self) -> None:
         self._last = ""

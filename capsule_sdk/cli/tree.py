@@ -13,7 +13,7 @@ from capsule_sdk.evidence.selection import select
 from capsule_sdk.evidence.showing.summary import Summary
 from capsule_sdk.evidence.showing.summary import as_json as fields_of
 from capsule_sdk.evidence.showing.tree import Line, Node, node_of, tree_lines, tree_of, walk
-from capsule_sdk.evidence.showing.wording import decimal_places, one_line
+from capsule_sdk.evidence.showing.wording import counted, decimal_places, one_line
 from capsule_sdk.evidence.sources import open_source
 
 from .drawing import (
@@ -89,7 +89,7 @@ def _drawn(roots: Sequence[Node], paper: Paper) -> Iterator[str]:
             spans = cut([*_head(line), (shown, ""), *words_spans(summary)], room)
         yield paper.line(spans)
     yield ""
-    yield paper.line([(f"{count:,} capsule{'' if count == 1 else 's'}, {NOT_VERIFIED}", "dim")])
+    yield paper.line([(f"{counted(count, 'capsule')}, {NOT_VERIFIED}", "dim")])
 
 
 def _measured(roots: Sequence[Node]) -> tuple[int, tuple[int, ...]]:

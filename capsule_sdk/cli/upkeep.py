@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from capsule_sdk.evidence.showing.wording import counted, one_line
 from capsule_sdk.evidence.status import Status, status_of
 from capsule_sdk.recording.default import recover as bring_in
 from capsule_sdk.recording.default import store_and_journals
@@ -62,18 +63,18 @@ def status(source: str | None, journal: str | None, as_json: bool) -> int:
 
 
 def _lines(found: Status, journals: str) -> list[str]:
-    held = f"{found.capsules} capsules" if found.reachable else "cannot be read"
-    sealed = f", the last sealed {found.last_sealed}" if found.last_sealed else ""
+    held = counted(found.capsules, "capsule") if found.reachable else "cannot be read"
+    sealed = f", the last sealed {one_line(found.last_sealed)}" if found.last_sealed else ""
     return [
         f"store      {found.store}: {held}{sealed}",
         f"journals   {journals}",
         *(
-            f"  {one.name}  {'living' if one.alive else 'DEAD'}, {one.size} bytes, {one.open} open,"
+            f"  {one_line(one.name)}  {'living' if one.alive else 'DEAD'}, {one.size} bytes, {one.open} open,"
             f" {one.waiting} waiting, lag {one.lag} s"
             for one in found.journals
         ),
         f"lost       {found.lost}",
         f"cut off    {found.cut_off} (their process ended before they did)",
-        *(f"TROUBLE    {trouble}" for trouble in found.trouble),
+        *(f"TROUBLE    {one_line(trouble)}" for trouble in found.trouble),
         *([] if found.trouble else ["all is well"]),
     ]

@@ -12,10 +12,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from capsule_sdk.evidence.exporting.manifest import checkpoints_in, keys_in
 from capsule_sdk.evidence.showing.wording import counted, one_line
 from capsule_sdk.evidence.sources import Source, open_source
 from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint, read_checkpoints
+from capsule_sdk.evidence.verifying.embedded import checkpoints_in, keys_in
 from capsule_sdk.evidence.verifying.findings import MOST, Finding, Severity
 from capsule_sdk.evidence.verifying.keys import IN_THE_FILE, TrustedKey
 from capsule_sdk.evidence.verifying.verify import Check, Outcome, Verdict
@@ -66,7 +66,7 @@ _QUOTED = 80
 @click.option(
     "--strict",
     is_flag=True,
-    help="Exit with 1 for what is doubtful too: for a chain that nobody writes to any more.",
+    help="Exit with 1 on doubtful findings too; meant for a chain that nobody writes to any more.",
 )
 @click.option(
     "--processes",
@@ -90,7 +90,7 @@ def verify(
     be checked is said too.
 
     Exit code 0: whole, or a selection that holds what it claims to. 1: broken. 2: it could not be checked, for
-    one because no public key is known here but the one that the file brings with it.
+    example because the only public key known here is the one that the file brings with it.
 
     A signature proves who sealed a record and that nothing was changed since. It does not prove that what it
     says was true, that the clock was right, or that any law is met.
@@ -220,7 +220,7 @@ def _verdict(verdict: Verdict) -> Span:
         Outcome.BROKEN: (f"BROKEN: {counted(broken, 'finding')}", "bold red"),
         Outcome.NOT_CHECKED: (f"NOT CHECKED: {one_line(verdict.obstacle)}", "bold yellow"),
         Outcome.SELECTION: (
-            "SELECTION: nothing contradicts these records; that they are all there are is not said",
+            "SELECTION: nothing contradicts these records; whether there are others was not checked",
             "bold green",
         ),
         Outcome.WHOLE: ("WHOLE: nothing contradicts what the chain claims to be", "bold green"),

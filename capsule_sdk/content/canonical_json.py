@@ -10,7 +10,7 @@ functions here let through only what does not:
 - moments are ISO 8601 in UTC with `+00:00`.
 
 A leaf: standard library only. Nothing here knows about containers, limits of a whole value,
-redaction or secrets; that is `content.py`.
+redaction or secrets; that is `capsule_sdk.content.policy`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Any Python value as JSON that every language hashes alike (DESIGN section 8).
+"""Any Python value as JSON that every language hashes alike.
 
 Invariants, for every value a user's code can hand over:
 
@@ -8,8 +8,8 @@ Invariants, for every value a user's code can hand over:
 - what is left out says so, by a marker where it stood;
 - a value under the name of a secret is in no mode part of the result.
 
-Not handled here: how a value of each kind is taken apart (`readers.py`), and which field of a
-capsule it belongs in (`records.py`). It runs on the caller's thread, hence the short ways for
+Not handled here: how a value of each kind is taken apart (`capsule_sdk.content.readers`), and which field of a
+capsule it belongs in (`capsule_sdk.records.capsules`). It runs on the caller's thread, hence the short ways for
 plain values.
 """
 
@@ -25,28 +25,13 @@ from .canonical_json import (
     JSON,
     SAFE_INTEGER,
     canonical,
-    decimal_text,
-    digest,
     fit,
-    utc,
     weigh,
 )
 from .readers import Marker, type_name
 from .secret_names import names_secret
 
-__all__ = [
-    "JSON",
-    "SECRET",
-    "ContentPolicy",
-    "Limits",
-    "Mode",
-    "canonical",
-    "decimal_text",
-    "digest",
-    "label",
-    "safe",
-    "utc",
-]
+__all__ = ["SECRET", "ContentPolicy", "Limits", "Mode", "label", "safe"]
 
 Mode = Literal["full", "digest", "omit"]
 

@@ -3,7 +3,7 @@
 A reader takes a value apart by one level and no further: into a plain JSON leaf, another value to
 read in its stead, or a bounded list of entries. It calls the base class's own methods where a
 subclass could lie, never advances an iterator, and may raise whatever the user's object raises:
-`content.py` catches that, walks on, and knows about limits, cycles, redaction and secrets.
+`capsule_sdk.content.policy` catches that, walks on, and knows about limits, cycles, redaction and secrets.
 
 A leaf but for `canonical` (numbers, moments) and `secret_names`.
 """

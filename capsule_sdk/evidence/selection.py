@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from capsule_sdk.errors import EvidenceError
 
-from .formats.entries import UUID, Entry
+from .formats.entries import UUID, Entry, moment, section
 
-__all__ = ["Selection", "moment", "select", "subtree"]
+__all__ = ["Selection", "select", "subtree"]
 
 _ANY_ID = "00000000-0000-0000-0000-000000000000"
 
@@ -55,13 +55,13 @@ class Selection:
         """
         known = {field.name for field in fields(cls)}
         if not claim.keys() <= known or not all(isinstance(value, str) for value in claim.values()):
-            raise EvidenceError("it claims to be a selection of a kind that there is not")
+            raise EvidenceError("it claims to be a selection of a kind that does not exist")
         if not UUID.fullmatch(claim.get("task", _ANY_ID).lower()):
-            raise EvidenceError("it claims to be a task, and names none")
+            raise EvidenceError("its task is not an id")
         try:
             times = {name: moment(claim[name]) for name in ("since", "until") if name in claim}
         except ValueError:
-            raise EvidenceError("it claims to be of a time, and names none") from None
+            raise EvidenceError("its since or until is not a date") from None
         return cls(**{**claim, **times})
 
     def __bool__(self) -> bool:
@@ -75,7 +75,7 @@ class Selection:
     def matches(self, record: Mapping[str, Any]) -> bool:
         """Tell whether a record meets all conditions but that of the task; see `subtree`."""
         context, trigger, outcome = (
-            _section(record, name) for name in ("context", "trigger", "outcome")
+            section(record, name) for name in ("context", "trigger", "outcome")
         )
         wanted = (
             (self.agent, context.get("agent_id")),
@@ -98,18 +98,6 @@ class Selection:
         return (self.since is None or began >= self.since) and (
             self.until is None or began < self.until
         )
-
-
-def moment(text: Any) -> datetime:
-    """Read a date, or a date and time, as ISO 8601 has it; UTC unless it names another zone.
-
-    Raises:
-        TypeError: that is no text.
-        ValueError: that is no time.
-
-    """
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def select(entries: Callable[[], Iterable[Entry]], selection: Selection) -> Iterator[Entry]:
@@ -173,8 +161,3 @@ def subtree(task: str, parents: Iterable[tuple[str, str | None]]) -> set[str]:
             ids.add(key)
             waiting += children.get(key, ())
     return ids
-
-
-def _section(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = record.get(name)
-    return value if isinstance(value, Mapping) else {}

@@ -20,13 +20,12 @@ from ..chain.reading import Glance
 from ..errors import ChainUnavailable
 from ..journal.files import homes, is_alive, set_aside_in, size_of
 from ..journal.leftovers import Contents, Known
+from ..vocabulary import CUT_OFF, RECORDS_LOST
 
 __all__ = ["JournalStatus", "Status", "status_of"]
 
 #: Seconds that a record may wait for the chain before that is called trouble.
 PATIENCE = 60.0
-#: What stands in capsules that speak of losses, and of records whose process ended before they did.
-LOST, CUT_OFF = "records_lost", "process ended before completion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +94,10 @@ def status_of(source: str | os.PathLike[str] | None, store: str, journals: Path)
     glance = None if isinstance(place, Path) and not place.exists() else Glance(place)
     try:
         if glance is not None:
-            capsules, last_sealed = glance.count()
-            lost = sum(_records_lost(text) for text in glance.containing(LOST, "system"))
-            cut_off = len(glance.containing(CUT_OFF))
+            capsules, last = glance.count()
+            last_sealed = None if last is None else str(last)  # SQLite keeps whatever it is given
+            lost = sum(map(_records_lost, glance.containing(RECORDS_LOST, "system")))
+            cut_off = sum(map(_is_cut_off, glance.containing(CUT_OFF)))
     except ChainUnavailable as error:
         trouble.append(f"the store cannot be read: {error}")
         reachable = False
@@ -122,7 +122,8 @@ def _troubles(
         if not journal.alive:
             yield f"{journal.name} waits for recovery: capsuled recover"
         elif journal.lag > PATIENCE:
-            yield f"{journal.name}: {journal.waiting} records wait for the store since {journal.lag:.0f} s"
+            waiting = f"{journal.waiting} records have been waiting for the store"
+            yield f"{journal.name}: {waiting} for {journal.lag:.0f} s"
     for path in damaged:
         yield f"a damaged journal is kept: {path}"
 
@@ -158,6 +159,14 @@ def _end_of(known: Known) -> float | None:
 
 def _records_lost(text: str) -> int:
     try:
-        return int(json.loads(text)["outcome"]["metrics"][LOST])
-    except (LookupError, TypeError, ValueError):
+        return int(json.loads(text)["outcome"]["metrics"][RECORDS_LOST])
+    except (LookupError, RecursionError, TypeError, ValueError):
         return 0
+
+
+def _is_cut_off(text: str) -> bool:
+    """Tell what a capsule says of itself from what a user or a model may have said in it."""
+    try:
+        return bool(json.loads(text)["outcome"]["error"] == CUT_OFF)
+    except (LookupError, RecursionError, TypeError, ValueError):
+        return False

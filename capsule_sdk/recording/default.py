@@ -83,7 +83,7 @@ def configure(
         checkpoint: directory, which has to be there, for signed checkpoints of the chain; without it
             none are written. Not with a custom storage, whose chain is not linked here.
         checkpoint_capsules: capsules after which a checkpoint is written; 1000 by default.
-        checkpoint_seconds: seconds that a capsule waits at most for one; 60 by default.
+        checkpoint_seconds: longest time in seconds before a capsule is covered by one; 60 by default.
 
     Returns:
         The recorder, which is now the default one.

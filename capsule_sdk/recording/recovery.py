@@ -27,15 +27,14 @@ from ..records.capsules import capsule_of, loss
 from ..records.record import Record
 from ..records.state import restored
 from ..records.task import Task
+from ..vocabulary import CUT_OFF
 from .holding import Holding
 
-__all__ = ["CUT_OFF", "Found", "journals_of", "recover"]
+__all__ = ["Found", "journals_of", "recover"]
 
 #: Commits capsules, and returns how many were not in the chain yet; ``None`` if that is not possible now.
 Deliver = Callable[[Sequence[Capsule]], int | None]
 
-#: The error of a record whose process ended before it did.
-CUT_OFF = "process ended before completion"
 _GROUP = 512
 
 

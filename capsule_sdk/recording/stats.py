@@ -21,7 +21,7 @@ class Stats:
         recovered: capsules brought into the chain that processes before this one had left behind.
         errors: internal errors in this process, in whatever recorder.
         commit_lag: seconds from the end of the last committed record to its commit.
-        store_away: seconds since the store is away; ``None`` while it takes what it is given.
+        store_away: for how many seconds the store has been away; ``None`` while it takes what it is given.
         store_trouble: why it is away.
         times_away: how often it went away.
         journal_size: bytes of this process's journal, with all that waits there for the store.

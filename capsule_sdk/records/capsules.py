@@ -22,6 +22,7 @@ from qp_capsule import (
 )
 
 from ..content import JSON, canonical, decimal_text, label, safe
+from ..vocabulary import RECORDS_LOST
 from .attribution import Attribution
 from .call import LLMCall
 from .record import Record
@@ -56,7 +57,7 @@ def stand_in(record: Record, reason: str) -> Capsule:
     """
     return _lost(
         reason,
-        {"records_lost": 1, "status_of_lost": record.status},
+        {RECORDS_LOST: 1, "status_of_lost": record.status},
         Capsule(
             id=record.id,
             parent_id=record.parent_id,
@@ -69,17 +70,17 @@ def stand_in(record: Record, reason: str) -> Capsule:
 
 def stand_in_for(capsule: Capsule, reason: str) -> Capsule:
     """Do as `stand_in` for a capsule that is made but cannot be stored."""
-    facts = {"records_lost": 1, "status_of_lost": capsule.outcome.status}
+    facts = {RECORDS_LOST: 1, "status_of_lost": capsule.outcome.status}
     return _lost(reason, facts, capsule)
 
 
 def loss(count: int, reason: str) -> Capsule:
     """Return a capsule of type ``system`` that says how many records are lost without a trace of their own."""
-    return _lost(reason, {"records_lost": count}, Capsule())
+    return _lost(reason, {RECORDS_LOST: count}, Capsule())
 
 
 def _lost(reason: str, metrics: dict[str, Any], lost: Capsule) -> Capsule:
-    count = metrics["records_lost"]
+    count = metrics[RECORDS_LOST]
     environment = lost.context.environment
     tenant = _named(environment.get("tenant_id"))
     return Capsule(

@@ -30,15 +30,10 @@ _LARGEST_MANIFEST: Final = 4 << 20  # bytes
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED: Final = 0x1 | 0x40 | 0x2000  # flag bits (APPNOTE 4.4.4)
 _DESCRIBED_BEHIND: Final = 0x8
-_LOCAL_HEADER: Final = struct.Struct(
-    "<4s4xH16xHH"
-)  # signature, method, lengths of name and of extra
-_DESCRIPTORS: Final = (
-    12,
-    16,
-    20,
-    24,
-)  # bytes: with a signature or without, with 32-bit sizes or 64-bit ones
+# Signature, method, lengths of name and of extra.
+_LOCAL_HEADER: Final = struct.Struct("<4s4xH16xHH")
+# Bytes: with a signature or without, with 32-bit sizes or 64-bit ones.
+_DESCRIPTORS: Final = (12, 16, 20, 24)
 _END_RECORD: Final = struct.Struct("<4s16xH")  # signature, length of a comment
 _END_SIZE: Final = 22
 # What `zipfile` raises of itself; the third is met where a name is none in the encoding it claims.

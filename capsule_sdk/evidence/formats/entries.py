@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-__all__ = ["SEAL_FIELDS", "UUID", "Columns", "Entry"]
+__all__ = ["SEAL_FIELDS", "UUID", "Columns", "Entry", "moment", "section"]
 
 #: What CPS puts beside the content, outside the hash.
 SEAL_FIELDS: Final = ("hash", "signature", "signature_pq", "signed_at", "signed_by")
@@ -78,3 +80,22 @@ class Entry(NamedTuple):
             name: str(value) if value else (None if name == "signed_at" else "")
             for name, value in zip(SEAL_FIELDS, self.seal, strict=True)
         }
+
+
+def section(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object that stands in another one; an empty one where there is none."""
+    value = record.get(name)
+    # what JSON gives is told faster than what an abstract class is asked for
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
+
+
+def moment(text: Any) -> datetime:
+    """Read a date, or a date and time, as ISO 8601 has it; UTC unless it names another zone.
+
+    Raises:
+        TypeError: that is no text.
+        ValueError: that is no time.
+
+    """
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

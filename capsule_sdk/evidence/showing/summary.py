@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, NamedTuple
 
-__all__ = ["FIELDS", "Summary", "as_json", "row", "section", "summary_of"]
+from ..formats.entries import moment, section
+
+__all__ = ["FIELDS", "Summary", "as_json", "row", "summary_of"]
 
 _MOST: Final = 2**63  # what databases count to; larger numbers are no figures but attacks
 _DIGITS: Final = 30  # before and behind the point of an amount that can be added up exactly
@@ -141,13 +143,6 @@ def row(summary: Summary) -> tuple[str, ...]:
     return tuple(map(_written, summary))
 
 
-def section(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return an object that stands in another one; an empty one where there is none."""
-    value = record.get(name)
-    # what JSON gives is told faster than what an abstract class is asked for
-    return value if type(value) is dict or isinstance(value, Mapping) else {}
-
-
 def _written(value: object) -> str:
     if value is None:
         return ""
@@ -224,10 +219,7 @@ def _amount(value: object) -> Decimal | None:
 
 
 def _moment(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
     try:
-        moment = datetime.fromisoformat(value)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
+        return moment(value).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         return None

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..formats.entries import section
 from . import wording
-from .summary import Summary, section, summary_of
+from .summary import Summary, summary_of
 
 __all__ = ["Line", "Node", "node_of", "render_tree", "tree_lines", "tree_of", "walk"]
 

@@ -12,11 +12,12 @@ from typing import Final
 
 from capsule_sdk.errors import EvidenceError
 
+from ..formats.entries import UUID
+
 __all__ = ["SCHEME", "CapsuleURI"]
 
 SCHEME: Final = "capsule://"
 _HASH: Final = re.compile(r"sha3_([0-9a-f]{64})")
-_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CHAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SEQUENCE: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 _STEP: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -62,7 +63,7 @@ class CapsuleURI:
             return cls(chain or None, hash=match[1], fragment=found)
         if slash and _SEQUENCE.fullmatch(reference):
             return cls(chain, sequence=int(reference), fragment=found)
-        if not slash and _ID.fullmatch(reference):
+        if not slash and UUID.fullmatch(reference):
             return cls(id=reference, fragment=found)
         raise EvidenceError(
             f"{text!r} names no capsule: give sha3_ and 64 hexadecimal digits, an id, or chain/sequence"

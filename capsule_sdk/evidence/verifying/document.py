@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -69,13 +70,12 @@ def content_hash(document: dict[str, Any], claimed: str) -> str:
         RecursionError: it is nested too deeply.
 
     """
-    try:
-        found = _sha3(orjson.dumps(document, option=orjson.OPT_SORT_KEYS))
-    except (
+    with suppress(
         TypeError
-    ):  # orjson's own errors are one: a number, half a character, or nested very deeply
-        found = ""
-    return found if found and found == claimed else _sha3(_encode(document).encode())
+    ):  # orjson's errors are one: a number, half a character, nested very deeply
+        if _sha3(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)) == claimed:
+            return claimed
+    return _sha3(_encode(document).encode())
 
 
 def _sha3(content: bytes) -> str:

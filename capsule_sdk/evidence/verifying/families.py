@@ -1,4 +1,4 @@
-"""Families: which records belong to which tasks, and whether each task has the children that it names (P8).
+"""Families: which records belong to which tasks, and whether each task has the children that it names.
 
 A child may stand before its task or after it, anywhere in the chain. So ids are kept aside until the end, in
 a private temporary database that moves to disk as it grows: memory stays flat, and nothing is left behind.
@@ -52,9 +52,8 @@ class Families:
     """All ids of one chain, and what its tasks say of their children."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect(
-            "", isolation_level=None
-        )  # a file of its own, without a name
+        # A file of its own, without a name.
+        self._database = sqlite3.connect("", isolation_level=None)
         for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIBIBYTES}"):
             self._database.execute(f"PRAGMA {pragma}")
         self._database.executescript(_TABLES)
@@ -102,7 +101,7 @@ class Families:
             present = {child: before for *_, child, before in group if child is not None}
             reason = _compare(present, started, ended, digest)
             if reason is not None:
-                detail = f"it names {started}, of which {ended} had ended; here are {len(present)}"
+                detail = f"it names {started}, of which {ended} had ended; {len(present)} found"
                 yield Finding(reason, sequence, key, position, detail)
 
     def roots(self) -> list[str]:

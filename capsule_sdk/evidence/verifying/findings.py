@@ -20,10 +20,10 @@ MOST: Final = 100_000
 class Severity(StrEnum):
     """What a finding says about the chain."""
 
-    BROKEN = "broken"  #: the chain contradicts itself, a key or a checkpoint
-    DOUBTFUL = (
-        "doubtful"  #: something is open, or out of the ordinary, that has harmless causes too
-    )
+    #: The chain contradicts itself, a key or a checkpoint.
+    BROKEN = "broken"
+    #: Something is open, or out of the ordinary, that has harmless causes too.
+    DOUBTFUL = "doubtful"
 
 
 class Reason(StrEnum):
@@ -105,8 +105,8 @@ _SENTENCES: Final = {
     " they are still running, or were cut off.",
     Reason.CHILDREN_UNANNOUNCED: "More records hang under this task than it names: some were put in.",
     Reason.CHILDREN_MISMATCH: "The records under this task are not those that it names: some were replaced.",
-    Reason.TIME_BACKWARDS: "By its own account this record was sealed before the one it follows: a clock was"
-    " set back, two clocks differ, or the time was altered.",
+    Reason.TIME_BACKWARDS: "By its own account this record was sealed before it began, or before the one that"
+    " it follows: a clock was set back, two clocks differ, or the time was altered.",
     Reason.RECORDS_LOST: "The program itself says here that it could not record everything.",
     Reason.CHECKPOINT_INVALID: "The signature of this checkpoint fits none of the keys given, so it proves"
     " nothing about the chain.",

@@ -7,15 +7,15 @@ The document that is stored is hashed, never a model of it that was written out 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, TypeGuard
 
 from nacl.bindings import crypto_sign_open
 from nacl.exceptions import BadSignatureError
 
 from capsule_sdk.index_keys import domain_key, session_key, tenant_key
+from capsule_sdk.vocabulary import RECORDS_LOST
 
-from ..formats.entries import SEAL_FIELDS, UUID, Columns, Entry
+from ..formats.entries import SEAL_FIELDS, UUID, Columns, Entry, moment, section
 from ..selection import Selection
 from .document import Repeated, content_hash, decode, decode_repeated
 from .findings import Reason
@@ -216,15 +216,15 @@ def _unreadable_seal(seal: _Seal, signed_at: float | None) -> str | None:
 def _astray(document: dict[str, Any], columns: Columns) -> list[Fault]:
     """Compare what the row is found by with what was sealed."""
     sealed = [document.get(name) for name in ("sequence", "id", "type", "previous_hash")]
-    session = _section(document, "context").get("session_id")
+    session = section(document, "context").get("session_id")
     if session is None and list(columns) == [*sealed, None, None, None]:  # all that most rows have
         return []
     return list(_compared(document, columns))
 
 
 def _compared(document: dict[str, Any], columns: Columns) -> Iterator[Fault]:
-    environment = _section(_section(document, "context"), "environment")
-    session = _section(document, "context").get("session_id")
+    environment = section(section(document, "context"), "environment")
+    session = section(document, "context").get("session_id")
     domain, tenant = document.get("domain"), environment.get("tenant_id")
     pairs = (
         ("sequence", columns.sequence, (document.get("sequence"),)),
@@ -255,9 +255,9 @@ def _facts(
     faults: list[Fault],
 ) -> Facts:
     sequence, previous = document.get("sequence"), document.get("previous_hash")
-    context, trigger = _section(document, "context"), _section(document, "trigger")
-    metrics = _section(_section(document, "outcome"), "metrics")
-    lost = metrics.get("records_lost") if document.get("type") == "system" else None
+    context, trigger = section(document, "context"), section(document, "trigger")
+    metrics = section(section(document, "outcome"), "metrics")
+    lost = metrics.get(RECORDS_LOST) if document.get("type") == "system" else None
     children = _commitment(metrics.get("children"))
     if children is None and _is_commitment(metrics.get("children")):
         faults.append((Reason.CHILDREN_MISMATCH, "what it says of them contradicts itself"))
@@ -267,22 +267,17 @@ def _facts(
         previous_hash=previous if previous is None or isinstance(previous, str) else "?",
         hash=seal.claimed,
         parent_id=_id(document.get("parent_id")),
-        counted=_section(context, "environment").get("counted_by_parent") is not False,
+        counted=section(context, "environment").get("counted_by_parent") is not False,
         children=children,
         silent="children" not in metrics and trigger.get("source") != "litellm",
         started_at=_moment(trigger.get("timestamp")),
         signed_at=signed_at,
         signer=signer,
         lost=lost if _is_count(lost) else 0,
-        approval=_section(document, "authority").get("type") == "human_approved",
+        approval=section(document, "authority").get("type") == "human_approved",
         post_quantum=bool(seal.signature_pq),
         faults=tuple(faults),
     )
-
-
-def _section(document: dict[str, Any], name: str) -> dict[str, Any]:
-    value = document.get(name)
-    return value if isinstance(value, dict) else {}
 
 
 def _commitment(value: object) -> Commitment | None:
@@ -317,8 +312,7 @@ def _is_count(value: object) -> TypeGuard[int]:
 def _moment(value: object) -> float | None:
     """Return seconds since 1970; a time without a zone is meant as UTC."""
     try:
-        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        return moment(value).timestamp()
     except (OverflowError, TypeError, ValueError):
         return None
 

@@ -41,12 +41,14 @@ _PATIENCE = 10_000
 class Outcome(StrEnum):
     """A verdict in one word."""
 
-    WHOLE = "whole"  #: nothing contradicts what the chain claims to be
-    SELECTION = (
-        "selection"  #: nothing contradicts its records; that they are all there are is not claimed
-    )
-    BROKEN = "broken"  #: something does
-    NOT_CHECKED = "not checked"  #: it could not be read to its end, or nobody's key is known
+    #: Nothing contradicts what the chain claims to be.
+    WHOLE = "whole"
+    #: Nothing contradicts its records; that they are all there are is not claimed.
+    SELECTION = "selection"
+    #: Something does.
+    BROKEN = "broken"
+    #: It could not be read to its end, or nobody's key is known.
+    NOT_CHECKED = "not checked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +380,7 @@ def _end(fold: _Fold, keys: Sequence[TrustedKey] | None) -> tuple[str, bool]:
     if left := fold.out_of_reach():
         return f"{counted(left, 'checkpoint')} of other records than the selection holds", False
     if not checkpoints.compared:
-        return "no checkpoint was given, so that the end was cut off cannot be excluded", False
+        return "no checkpoint was given: records may have been removed from the end", False
     unsigned = "" if keys else ", whose signatures were not checked"
     words = f"{counted(checkpoints.compared, 'checkpoint')} held against it{unsigned}"
     if newest is None or newest.size == fold.expected:

@@ -27,9 +27,8 @@ __all__ = ["read_report"]
 _CHUNK: Final = 1 << 18  # characters read at a time
 _UNPACKED: Final = 1 << 20  # bytes unpacked at a time: a small file must not fill the memory
 _GZIP: Final = 31
-_LARGEST_PAGE: Final = (
-    4 << 20
-)  # characters before the manifest, between it and the records, or behind
+#: Characters before the manifest, between it and the records, or behind.
+_LARGEST_PAGE: Final = 4 << 20
 _LARGEST_MANIFEST: Final = 4 << 20  # characters
 _LARGEST_RECORD: Final = 64 << 20  # bytes
 _CONTINUING: Final = bytes(range(0x80, 0xC0))  # UTF-8: what does not begin a character
