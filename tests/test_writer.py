@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import threading
 import time
@@ -127,7 +126,7 @@ JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.floats()
+    | st.floats(allow_nan=False)
     | st.text(st.characters(codec="utf-8"), max_size=8),
     lambda inner: (
         st.lists(inner, max_size=3)
@@ -146,9 +145,8 @@ def test_any_json_content_verifies_after_it_was_read_back(
     one.context.environment = content
     writer.append([one])
     (read,) = read_with_qp_capsule(db)[-1:]
-    assert "NaN" in json.dumps(content) or content_for_hash(read) is not None
-    sealer = Seal(db.with_name("key"))
-    assert "NaN" in json.dumps(content) or sealer.verify(read)
+    assert content_for_hash(read) is not None
+    assert Seal(db.with_name("key")).verify(read)
 
 
 # -- once and only once ---------------------------------------------------------------------------
