@@ -51,4 +51,5 @@ def _index_key(value: object, width: int, namespace: uuid.UUID) -> str | None:
         return None
     text = str(value)
     fits = len(text) <= width and "\0" not in text  # PostgreSQL takes no NUL
-    return text if fits else str(uuid.uuid5(namespace, text))
+    # Half a character has no bytes: no store of ours holds one, but a file that was altered may.
+    return text if fits else str(uuid.uuid5(namespace, text.encode(errors="replace").decode()))

@@ -96,6 +96,32 @@ def test_a_name_that_stands_twice_is_told_and_the_later_one_counts(text: str) ->
     assert content_hash(decode_repeated(text), "") == as_cps_has_it(text)
 
 
-def test_what_is_nested_too_deeply_for_orjson_is_hashed_all_the_same() -> None:
-    text = '{"a": ' + "[" * 400 + "]" * 400 + "}"
-    assert content_hash(decode(text), as_cps_has_it(text)) == as_cps_has_it(text)
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"x": ', "}")])
+def test_what_is_nested_too_deeply_is_not_hashed(begin: str, end: str) -> None:
+    for levels, fits in ((document.DEEPEST, True), (document.DEEPEST + 1, False)):
+        text = f'{{"a": {begin * (levels - 1)}1{end * (levels - 1)}}}'
+        for claimed in (as_cps_has_it(text), ""):
+            found = outcome(content_hash, decode(text), claimed)
+            assert found == (as_cps_has_it(text) if fits else RecursionError)
+
+
+class _AnEarlierOrjson:
+    """3.10.17 wrote a vertical tab as backslash and u, without the four digits."""
+
+    OPT_SORT_KEYS = orjson.OPT_SORT_KEYS
+
+    @staticmethod
+    def dumps(value: object, option: int | None = None) -> bytes:
+        return orjson.dumps(value, option=option).replace(rb"\u000b", rb"\u")
+
+
+def test_an_orjson_that_writes_two_texts_alike_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert document.spells_as_json_does()
+    sealed, altered = ({"text": text} for text in ("log \x1b[31mred", "log \x0b001b[31mred"))
+    monkeypatch.setattr(document, "orjson", _AnEarlierOrjson)
+    assert _AnEarlierOrjson.dumps(sealed) == _AnEarlierOrjson.dumps(altered)
+    assert not document.spells_as_json_does()
+    monkeypatch.setattr(document, "_orjson_can", document.spells_as_json_does())
+    claimed = as_cps_has_it(json.dumps(sealed))
+    assert content_hash(sealed, claimed) == claimed
+    assert content_hash(altered, claimed) == as_cps_has_it(json.dumps(altered)) != claimed

@@ -35,6 +35,7 @@ from tampering import (
 
 from capsule_sdk.evidence.formats.entries import Columns, Entry
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.evidence.verifying import record as record_module
 from capsule_sdk.evidence.verifying.findings import Reason
 from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys
 from capsule_sdk.evidence.verifying.record import Facts, check_record
@@ -509,3 +510,50 @@ def test_the_shape_that_is_known_here_is_one_that_qp_capsule_knows(use: Use) -> 
         for one in use(name).records():
             assert validate_capsule_dict({**ADDED_CONTENT_DEFAULTS, **content_of(one)}).ok
             assert not qp_capsule_refuses(content_of(one))
+
+
+@pytest.mark.parametrize("name", ["session_id", "tenant_id", "domain"])
+def test_half_a_character_in_what_a_row_is_found_by_is_one_fault_among_others(name: str) -> None:
+    value = "\ud800" + "x" * 60
+    found = plain()
+    if name == "domain":
+        found["domain"] = value
+    elif name == "session_id":
+        found["context"]["session_id"] = value
+    else:
+        found["context"]["environment"]["tenant_id"] = value
+    columns = Columns(7, found["id"], found["type"], found["previous_hash"], "s", "d", "t")
+    entry = Entry(json.dumps(content_of(found)), tuple(found[one] for one in SEAL), columns)
+    said = {reason for reason, _ in check_record(entry, KEYS).faults}
+    assert {Reason.MALFORMED, Reason.COLUMN_MISMATCH} <= said
+
+
+def test_a_record_that_nobody_has_foreseen_is_malformed_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("something new")
+
+    monkeypatch.setattr(record_module, "misfit", fail)
+    ((reason, detail),) = checked(plain()).faults
+    assert (reason, detail) == (
+        Reason.MALFORMED,
+        "it cannot be judged (ZeroDivisionError: something new)",
+    )
+
+
+@pytest.mark.parametrize("place", ["hash", "type", "id"])
+def test_what_is_said_of_a_large_record_is_short(place: str) -> None:
+    large = plain() | {place: "x" * 100_000}
+    assert checked(large).faults
+    assert sum(len(detail) for _, detail in checked(large).faults) < 5_000
+
+
+@given(depth=st.sampled_from([100, 200, 240, 260, 300, 400, 600, 900]))
+def test_nothing_is_whole_that_qp_capsule_finds_nested_too_deeply(depth: int) -> None:
+    found = plain()
+    found["outcome"]["result"] = json.loads("[" * depth + "]" * depth)
+    seal_anew(found, KEY)
+    whole = not checked(found).faults
+    assert whole == (depth < 254)
+    assert not (whole and qp_capsule_refuses(found))

@@ -266,5 +266,6 @@ def test_a_source_that_fails_in_the_middle_is_unread_from_there(use: Use) -> Non
     for count in (0, 2):
         verdict = verify(slowed(made.db, fail), keys_here(), processes=count)
         assert verdict.obstacle == "the disk is gone"
+        assert verdict.records == 250  # all that came before has been checked
         assert not verdict.whole
         assert reasons(verdict) == set()

@@ -1,9 +1,11 @@
 """A stored document: its text read as JSON, and hashed as CPS 2 has it. Pure.
 
 CPS hashes the JSON that Python's `json.dumps` writes with sorted keys. orjson writes the same bytes in a
-quarter of the time, but for numbers that it spells otherwise or cannot hold. Those are read as a type of
-their own, which it refuses; what it refuses, and whatever does not have the hash that it should have, is
-judged by what `json` writes. So a document is never called whole on the word of orjson's spelling.
+quarter of the time, but two documents that it wrote alike would pass for one another. So:
+
+- numbers that it spells otherwise, or cannot hold, are read as a type of their own, which it refuses;
+- an orjson that does not write each character as `json` does is not used (3.10.17 does not);
+- what it refuses, and whatever does not have the hash that it claims, is judged by what `json` writes.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Repeated", "content_hash", "decode", "decode_repeated"]
+__all__ = ["Repeated", "content_hash", "decode", "decode_repeated", "spells_as_json_does"]
 
 
 class Repeated(Exception):  # noqa: N818 - caught where it is raised
@@ -57,6 +59,20 @@ decode = _decoder(object_pairs_hook=_unique).decode
 decode_repeated = _decoder().decode
 
 
+def spells_as_json_does() -> bool:
+    """Tell whether orjson writes whatever is escaped, or might be, as `json` does, wherever it stands."""
+    # It looks at up to 64 bytes at a time.
+    texts = [f"{'x' * place}{chr(code)}001b" for place in range(66) for code in _ESCAPED]
+    return orjson.dumps(texts) == _encode(texts).encode()
+
+
+#: How deep a capsule may be nested: orjson writes that, qp-capsule compares some 300 levels (CPS has no rule).
+DEEPEST = 254
+#: What JSON escapes, or some JSON library does.
+_ESCAPED = (*range(0x20), *b"\"/\\<>&'", 0x7F, 0x85, 0x2028, 0x2029, 0xFEFF, 0xFFFF, 0x1F600)
+_orjson_can = spells_as_json_does()
+
+
 def content_hash(document: dict[str, Any], claimed: str) -> str:
     """Return the SHA3-256 of a document's canonical JSON, in hexadecimal (CPS 2).
 
@@ -70,12 +86,28 @@ def content_hash(document: dict[str, Any], claimed: str) -> str:
         RecursionError: it is nested too deeply.
 
     """
-    with suppress(
-        TypeError
-    ):  # orjson's errors are one: a number, half a character, nested very deeply
-        if _sha3(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)) == claimed:
+    # orjson's errors are TypeErrors: a number, half a character, nested too deeply.
+    with suppress(TypeError):
+        if _orjson_can and _sha3(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)) == claimed:
             return claimed
+    if is_deeper(document, DEEPEST):
+        raise RecursionError(f"nested more than {DEEPEST} deep")
     return _sha3(_encode(document).encode())
+
+
+def is_deeper(value: object, levels: int) -> bool:
+    """Tell whether objects and lists stand in each other more than so many deep."""
+    inner: list[object] = [value]
+    for _ in range(levels + 1):
+        containers = [one for one in inner if isinstance(one, dict | list)]
+        if not containers:
+            return False
+        inner = [
+            value
+            for one in containers
+            for value in (one.values() if isinstance(one, dict) else one)
+        ]
+    return True
 
 
 def _sha3(content: bytes) -> str:

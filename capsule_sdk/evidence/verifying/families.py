@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from .findings import Finding, Reason
 from .record import Facts
@@ -29,6 +31,7 @@ _TABLES = """
 _INDEXES = """
     CREATE INDEX by_id ON records (id, position);
     CREATE INDEX by_parent ON records (parent, id) WHERE parent IS NOT NULL;
+    CREATE INDEX tasks_by_id ON tasks (id, position);
 """
 _REPEATED = """
     SELECT id, sequence, position FROM records AS record
@@ -41,11 +44,14 @@ _ORPHANS = """
     GROUP BY parent ORDER BY min(position)
 """
 _CHILDREN = """
-    SELECT task.position, task.id, task.sequence, started, ended, digest, child.id,
-        min(child.position) < task.position
-    FROM tasks AS task LEFT JOIN records AS child ON child.parent = task.id AND child.counted
-    GROUP BY task.position, child.id ORDER BY task.position, child.id
+    SELECT task.id, child.id, min(child.position)
+    FROM (SELECT DISTINCT id FROM tasks) AS task
+        LEFT JOIN records AS child ON child.parent = task.id AND child.counted
+    GROUP BY task.id, child.id ORDER BY task.id, child.id
 """
+_TASKS = (
+    "SELECT started, ended, digest, sequence, position FROM tasks WHERE id = ? ORDER BY position"
+)
 
 
 class Families:
@@ -95,14 +101,16 @@ class Families:
     def children(self) -> Iterator[Finding]:
         """Yield the tasks whose children are not those that they name."""
         rows: Iterable[tuple[Any, ...]] = self._database.execute(_CHILDREN)
-        for (position, key, sequence, started, ended, digest), group in groupby(
-            rows, itemgetter(0, 1, 2, 3, 4, 5)
-        ):
-            present = {child: before for *_, child, before in group if child is not None}
-            reason = _compare(present, started, ended, digest)
-            if reason is not None:
-                detail = f"it names {started}, of which {ended} had ended; {len(present)} found"
-                yield Finding(reason, sequence, key, position, detail)
+        for key, group in groupby(rows, itemgetter(0)):
+            children = _Children.of((child, position) for _, child, position in group if child)
+            # Copies of a task have the same children: each copy is compared, and they are read once.
+            for *said, sequence, position in self._database.execute(_TASKS, [key]):
+                started, ended, digest = said
+                reason = children.compare(started, ended, digest, position)
+                if reason is not None:
+                    here = len(children.positions)
+                    detail = f"it names {started}, of which {ended} had ended; {here} found"
+                    yield Finding(reason, sequence, key, position, detail)
 
     def roots(self) -> list[str]:
         """Return the ids of the records whose task is not there, or who belong to none; 2 at most."""
@@ -121,22 +129,35 @@ class Families:
         self._records.clear()
 
 
-def _compare(present: dict[str, int], started: int, ended: int, digest: str) -> Reason | None:
-    """Compare the children that are here with what their task says.
+class _Children(NamedTuple):
+    """The children of a task that are here: what a task says of their ids, and where each stands, in order."""
 
-    Args:
-        present: their ids in order, and whether each stands before its task, as those do that had ended.
-        started: how many it names.
-        ended: how many of these had ended when it was sealed.
-        digest: what it says of their ids.
+    digest: str
+    positions: Sequence[int]
 
-    """
-    missing = started - len(present)
-    if missing < 0:
-        return Reason.CHILDREN_UNANNOUNCED
-    if missing:
-        all_ended_are_here = sum(present.values()) >= ended
-        return Reason.CHILDREN_OPEN if all_ended_are_here else Reason.CHILDREN_MISSING
-    lines = "".join(f"{child}\n" for child in present)
-    found = hashlib.sha3_256(lines.encode()).hexdigest()
-    return None if found == digest else Reason.CHILDREN_MISMATCH
+    @classmethod
+    def of(cls, found: Iterable[tuple[str, int]]) -> _Children:
+        """Take in ids, in their order, and positions; memory does not hold the ids."""
+        digest, positions = hashlib.sha3_256(), array("q")
+        for child, position in found:
+            digest.update(f"{child}\n".encode())
+            positions.append(position)
+        return cls(digest.hexdigest(), array("q", sorted(positions)))
+
+    def compare(self, started: int, ended: int, digest: str, position: int) -> Reason | None:
+        """Compare them with what their task says.
+
+        Args:
+            started: how many it names.
+            ended: how many of these had ended when it was sealed; those stand before it.
+            digest: what it says of their ids.
+            position: where it stands.
+
+        """
+        missing = started - len(self.positions)
+        if missing < 0:
+            return Reason.CHILDREN_UNANNOUNCED
+        if missing:
+            all_ended_are_here = bisect_left(self.positions, position) >= ended
+            return Reason.CHILDREN_OPEN if all_ended_are_here else Reason.CHILDREN_MISSING
+        return None if self.digest == digest else Reason.CHILDREN_MISMATCH

@@ -28,6 +28,9 @@ Fault = tuple[Reason, str]
 
 _SIGNATURE_BYTES: Final = 64  # RFC 8032
 _MOST: Final = 2**63  # what a database can count to
+_LONGEST_DETAIL: Final = (
+    500  # characters: what is wrong with many large records shall not fill the memory
+)
 
 
 class PublicKey(NamedTuple):
@@ -113,15 +116,24 @@ def check_record(
 ) -> Facts:
     """Return what a record says and what is wrong with it. Never raises, whatever the entry holds.
 
+    One record that nobody has foreseen MUST NOT hide what is wrong with all others.
+
     Args:
         entry: as it is stored.
         keys: public keys to check its signature with; ``None`` leaves the signature unchecked.
         selection: what it is said to have been selected for.
 
     """
+    try:
+        return _checked(entry, keys, selection)
+    except Exception as error:  # noqa: BLE001 - see above
+        return _unjudged(f"it cannot be judged ({type(error).__name__}: {error})")
+
+
+def _checked(entry: Entry, keys: Sequence[PublicKey] | None, selection: Selection | None) -> Facts:
     document, fault = _read(entry)
     if document is None:
-        return Facts(faults=((Reason.MALFORMED, fault),))
+        return _unjudged(fault)
     faults: list[Fault] = [(Reason.MALFORMED, fault)] if fault else []
     seal = _Seal(*(entry.seal or [document.pop(name, None) for name in SEAL_FIELDS]))
     signed_at = _moment(seal.signed_at)
@@ -137,6 +149,10 @@ def check_record(
         signer, fault_of_signature = _signer(seal, keys)
         faults += fault_of_signature
     return _facts(document, seal, signed_at, signer, faults)
+
+
+def _unjudged(why: str) -> Facts:
+    return Facts(faults=((Reason.MALFORMED, why[:_LONGEST_DETAIL]),))
 
 
 def _read(entry: Entry) -> tuple[dict[str, Any] | None, str]:
@@ -276,7 +292,7 @@ def _facts(
         lost=lost if _is_count(lost) else 0,
         approval=section(document, "authority").get("type") == "human_approved",
         post_quantum=bool(seal.signature_pq),
-        faults=tuple(faults),
+        faults=tuple((reason, detail[:_LONGEST_DETAIL]) for reason, detail in faults),
     )
 
 

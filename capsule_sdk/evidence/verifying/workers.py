@@ -92,25 +92,39 @@ def _in_processes(entries: Iterator[Entry], check: Check, processes: int) -> Ite
             finally:
                 workers.put(worker)
 
-        for group in _groups(entries):
+        groups, unread = _groups(entries), None
+        while True:
+            try:
+                group = next(groups, None)
+            except EvidenceError as error:
+                unread, group = error, None
+            if group is None:
+                break
             answers.append(pool.submit(ask, group))
             if len(answers) > (_AT_ONCE + 1) * processes:
                 yield from answers.popleft().result()
         for answer in answers:
             yield from answer.result()
+        if unread is not None:  # only now: all that could be read has been checked
+            raise unread
 
 
 def _groups(entries: Iterator[Entry]) -> Iterator[Group]:
     group: Group = []
-    characters = 0
-    for entry in entries:
-        group.append(entry)
-        characters += len(entry.text)
-        if len(group) >= _GROUP or characters >= _GROUP_CHARACTERS:
-            yield group
-            group, characters = [], 0
+    characters, unread = 0, None
+    try:
+        for entry in entries:
+            group.append(entry)
+            characters += len(entry.text)
+            if len(group) >= _GROUP or characters >= _GROUP_CHARACTERS:
+                yield group
+                group, characters = [], 0
+    except EvidenceError as error:
+        unread = error
     if group:
         yield group
+    if unread is not None:
+        raise unread
 
 
 class _Worker:
