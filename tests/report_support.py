@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest import mock
 
 import pytest
 from nacl.signing import SigningKey
@@ -18,10 +22,15 @@ from qp_capsule import Capsule
 from report_example import example_day
 
 from capsule_sdk.chain import open_chain
-from capsule_sdk.chain.checkpoint import Checkpoint, default_origin, sign
+from capsule_sdk.chain.checkpoint import Checkpoint, default_origin, parse, sign
+from capsule_sdk.cli import main
 from capsule_sdk.content import canonical, digest
+from capsule_sdk.evidence.exporting.manifest import REPORT, manifest_of
 from capsule_sdk.evidence.formats.report import write_report
+from capsule_sdk.evidence.selection import Selection
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint
+from capsule_sdk.evidence.verifying.keys import given_keys
 
 Record = dict[str, Any]
 SEAL = ("hash", "signature", "signature_pq", "signed_at", "signed_by")
@@ -115,10 +124,12 @@ def rechain(records: list[Record], key: SigningKey) -> None:
         previous = record["hash"]
 
 
-def checkpoint(records: list[Record], size: int, key: SigningKey) -> str:
-    """A note by the owner of the key that the chain once had this size."""
+def checkpoint(
+    records: list[Record], size: int, key: SigningKey, *, first: str | None = None
+) -> str:
+    """A note by the owner of the key that the chain once had this size; ``first`` is what it began with."""
     time = datetime(2026, 3, 2, 18, tzinfo=UTC)
-    origin = default_origin(records[0]["hash"])
+    origin = default_origin(first or records[0]["hash"])
     return sign(Checkpoint(origin, size, records[size - 1]["hash"], time), key)
 
 
@@ -129,21 +140,21 @@ def children_digest(ids: Iterable[str]) -> str:
 # ── reports ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def manifest(*keys: str, **fields: Any) -> dict[str, Any]:
-    """What a report says of itself."""
-    origin = "keyring, epoch 0"
-    return {
-        "format": "capsuled report 1",
-        "made_at": "2026-03-02T18:00:00+00:00",
-        "made_by": "capsuled 0.1.0",
-        "source": "capsules.db",
-        "selection": None,
-        "keys": [
-            {"public_key": key, "name": f"qp_key_{key[:4]}", "origin": origin} for key in keys
-        ],
-        "checkpoints": [],
-        **fields,
-    }
+def manifest(
+    *keys: str,
+    source: str = "capsules.db",
+    selection: Mapping[str, str] | None = None,
+    checkpoints: Iterable[str] = (),
+) -> dict[str, Any]:
+    """What `capsuled report` writes of what is in the report."""
+    return manifest_of(
+        REPORT,
+        source=source,
+        made_at=datetime(2026, 3, 2, 18, tzinfo=UTC),
+        selection=Selection.from_claim(selection or {}),
+        keys=given_keys(keys),
+        checkpoints=[KnownCheckpoint(parse(note), "a file", note) for note in checkpoints],
+    )
 
 
 def report(path: Path, records: Iterable[Record | str], says: Mapping[str, Any]) -> Path:
@@ -151,6 +162,30 @@ def report(path: Path, records: Iterable[Record | str], says: Mapping[str, Any])
     texts = (record if isinstance(record, str) else json.dumps(record) for record in records)
     write_report(map(Text, texts), path, manifest=says)
     return path
+
+
+#: How the page calls what the command's verdicts are.
+VERDICTS = {"whole": "whole", "selection": "whole", "broken": "broken", "not checked": "open"}
+
+
+def command(*arguments: str) -> Any:
+    """What a command prints as JSON on a machine that has no keys of its own."""
+    out = io.StringIO()
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        mock.patch.dict(os.environ, QUANTUMPIPES_DATA_DIR=empty),
+        contextlib.redirect_stdout(out),
+    ):
+        main([*arguments, "--json"])
+    return json.loads(out.getvalue())
+
+
+def judged(path: Path, *keys: str) -> tuple[str, set[tuple[str, int | None]]]:
+    """What `capsuled verify` says of a report, in the page's words: the verdict, and the findings."""
+    given = [part for key in keys for part in ("--pubkey", key)]
+    found = command("verify", str(path), "--processes", "0", *given)
+    findings = {(one["reason"], one["sequence"]) for one in found["findings"]}
+    return VERDICTS[found["verdict"]], findings
 
 
 @dataclass
@@ -180,8 +215,17 @@ class Shown:
         )
         return {(code, int(sequence) if sequence else None) for code, sequence in found}
 
-    def use_key(self, key: str) -> Shown:
-        self.page.fill("#key", key)
+    def judgement(self) -> tuple[str, set[tuple[str, int | None]]]:
+        """Return the verdict and the findings, as `judged` has those of the command."""
+        return self.verdict, self.findings()
+
+    @property
+    def title(self) -> str:
+        return str(self.page.inner_text("#verdict-title"))
+
+    def use_key(self, *keys: str) -> Shown:
+        """Paste keys, and wait until all checks are done with them."""
+        self.page.fill("#key", " ".join(keys))
         self.page.click("#keys form button[type=submit]")
         return self.finished()
 

@@ -16,8 +16,10 @@ from report_support import (
     Record,
     Show,
     browser,  # noqa: F401 - a fixture
+    checkpoint,
     children_digest,
     day,
+    judged,
     manifest,
     public_key,
     rechain,
@@ -29,8 +31,6 @@ from report_support import (
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.sources import open_source
-from capsule_sdk.evidence.verifying.keys import given_keys
-from capsule_sdk.evidence.verifying.verify import verify
 
 OTHER = SigningKey(b"o" * 32)
 
@@ -169,16 +169,6 @@ TAMPERINGS: dict[Tampering, set[tuple[str, int | None]]] = {
 DOUBTS = {put_the_clock_back, say_what_was_lost}
 
 
-def judged(path: Path, key: SigningKey) -> set[tuple[str, int | None]]:
-    """What the command finds in a report."""
-    verdict = verify(open_source(path), given_keys([public_key(key)]))
-    # It takes a record's word on which key it names: that it is not a trusted one, or another than fits. The
-    # page goes by what fits alone.
-    same = {"key_unknown": "signature_invalid", "signer_mismatch": None}
-    found = {(same.get(one.reason, str(one.reason)), one.sequence) for one in verdict.findings}
-    return {(code, sequence) for code, sequence in found if code is not None}
-
-
 @pytest.mark.parametrize("tamper", TAMPERINGS, ids=lambda tamper: tamper.__name__)
 def test_tampering_is_found_where_it_was_done_as_the_command_finds_it(
     tamper: Tampering, show: Show, tmp_path: Path
@@ -188,20 +178,65 @@ def test_tampering_is_found_where_it_was_done_as_the_command_finds_it(
     tamper(records, key)
     path = report(tmp_path / "r.html", records, manifest(public_key(key)))
     shown = show(path)
-    assert shown.findings() == TAMPERINGS[tamper]
-    assert shown.verdict == ("open" if tamper in DOUBTS else "broken")
+    expected = TAMPERINGS[tamper]
+    unsure, sure = ("open", "whole") if tamper in DOUBTS else ("broken", "broken")
+    assert shown.judgement() == judged(path) == (unsure, expected)
+    assert shown.use_key(public_key(key)).judgement() == (sure, expected)
+    assert judged(path, public_key(key)) == (sure, expected)
 
-    assert judged(path, key) == TAMPERINGS[tamper]
+
+OURS = "qp_key_{}".format
+SIGNERS: dict[str, tuple[str, str, Any, str | None]] = {
+    # how it is sealed, with which keys it is checked, whom it names, and what is found
+    "another trusted key": ("mine", "mine other", lambda _, other: OURS(other[:4]), "signer_mismatch"),
+    "sealed with another": ("other", "mine other", lambda mine, _: OURS(mine[:4]), "signer_mismatch"),
+    "more digits of another": ("mine", "other mine", lambda _, other: other[:16], "signer_mismatch"),
+    "as it is": ("other", "mine other", lambda _, other: OURS(other[:4]), None),
+    "with more digits": ("mine", "other mine", lambda mine, _: mine[:16], None),
+    "nobody's name": ("mine", "other mine", lambda *_: "somebody", None),
+    "no name": ("other", "mine other", lambda *_: "", None),
+    "not trusted": ("other", "mine", lambda _, other: OURS(other[:4]), "key_unknown"),
+    "nobody's name, not trusted": ("other", "mine", lambda *_: "somebody", "key_unknown"),
+    "no name, not trusted": ("other", "mine", lambda *_: "", "signature_invalid"),
+    "none, not trusted": ("other", "mine", lambda *_: None, "signature_invalid"),
+    "the trusted one's, not trusted": ("other", "mine", lambda mine, _: mine[:16], "signature_invalid"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SIGNERS.values(), ids=SIGNERS)
+def test_who_a_capsule_says_has_sealed_it_is_judged_as_the_command_judges_it(
+    case: tuple[str, str, Any, str | None], show: Show, tmp_path: Path
+) -> None:
+    sealed_with, checked_with, says, code = case
+    records = day(tmp_path)
+    keys = {"mine": signing_key(tmp_path), "other": OTHER}
+    public = {name: public_key(key) for name, key in keys.items()}
+    reseal(records[4], keys[sealed_with])
+    records[4]["signed_by"] = says(*public.values())
+    trusted = [public[name] for name in checked_with.split()]
+    path = report(tmp_path / "r.html", records, manifest(*trusted))
+    shown = show(path)
+    found = {(code, 4)} if code else set()
+    assert shown.judgement() == judged(path) == ("broken" if code else "open", found)
+    assert shown.use_key(*trusted).judgement() == ("broken" if code else "whole", found)
+    assert judged(path, *trusted) == ("broken" if code else "whole", found)
+    shown.page.locator("#row-4").click()
+    shown.page.wait_for_selector("#detail h3")
+    said = shown.page.inner_text("#detail .checks")
+    assert ("but it names another key" in said) == (code == "signer_mismatch")
+    assert ("Signed by qp_key_" in said) == (code in {None, "signer_mismatch"})
 
 
 ZEROS = "0" * 64
 ODD: dict[str, list[Any]] = {
     "id": [None, "x", "A" * 8 + "-0000-4000-8000-" + "A" * 12],
+    "signature_pq": [None, 5, "zz"],
     "parent_id": [None, 5, "", "00000000-0000-4000-8000-000000000000"],
     "sequence": [0, 3, -1, 1.0, "4", None],
     "previous_hash": [None, 5, ZEROS],
     "hash": [None, "", 5, ZEROS],
-    "signature": [None, "", 5, "zz", ZEROS * 2],
+    "signature": [None, "", 5, 0, False, [], {}, [""], "zz", ZEROS * 2],
+    "signed_by": [None, "", 5, False, "qp_key_0000", public_key(OTHER)[:16]],
     "signed_at": [
         None,
         "",
@@ -239,22 +274,27 @@ def damage(records: list[Record], key: SigningKey, chance: random.Random) -> Non
     else:
         record[kind] = chance.choice([*ODD[kind], records[other][kind]])
     if chance.random() < 0.3:
-        reseal(record, key)
+        reseal(record, chance.choice([key, key, OTHER]))
     elif chance.random() < 0.2:
         rechain(records, key)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(30))
 def test_random_damage_is_judged_by_the_page_as_by_the_command(
     seed: int, show: Show, tmp_path: Path
 ) -> None:
     chance = random.Random(seed)
     records, key = day(tmp_path), signing_key(tmp_path)
+    note = checkpoint(records, chance.randint(1, len(records)), key)
     for _ in range(chance.randint(1, 3)):
         damage(records, key, chance)
     selection = chance.choice([None, None, {"agent": "trading-bot"}])
-    path = report(tmp_path / "r.html", records, manifest(public_key(key), selection=selection))
-    assert show(path).findings() == judged(path, key)
+    keys = [public_key(key), *chance.choice([[], [public_key(OTHER)]])]
+    says = manifest(*keys, selection=selection, checkpoints=chance.choice([[], [note]]))
+    path = report(tmp_path / "r.html", records, says)
+    shown = show(path)
+    assert shown.judgement() == judged(path)
+    assert shown.use_key(*keys).judgement() == judged(path, *keys)
 
 
 @pytest.mark.parametrize(
@@ -274,9 +314,9 @@ def test_a_signature_is_spelled_as_the_command_takes_it(
     records, key = day(tmp_path), signing_key(tmp_path)
     records[4]["signature"] = spelled(records[4]["signature"])
     path = report(tmp_path / "r.html", records, manifest(public_key(key)))
-    shown = show(path)
+    shown = show(path).use_key(public_key(key))
     assert shown.verdict == verdict
-    assert shown.findings() == judged(path, key)
+    assert shown.judgement() == judged(path, public_key(key))
 
 
 TWICE = {
@@ -328,8 +368,9 @@ def test_children_that_had_not_ended_are_open_and_others_missing(
     del records[4]
     rechain(records, key)
     shown = show(report(tmp_path / "r.html", records, manifest(public_key(key))))
-    expected = {1: ("open", {("children_open", 4)}), 2: ("broken", {("children_missing", 4)})}
-    assert (shown.verdict, shown.findings()) == expected[ended]
+    shown.use_key(public_key(key))
+    expected = {1: ("whole", {("children_open", 4)}), 2: ("broken", {("children_missing", 4)})}
+    assert shown.judgement() == expected[ended]
 
 
 def test_a_finding_says_which_capsule_and_leads_to_it(show: Show, tmp_path: Path) -> None:
@@ -353,11 +394,11 @@ def test_the_page_says_of_a_selection_that_it_is_one_and_of_times_that_nothing_p
     show: Show, tmp_path: Path
 ) -> None:
     records, key = day(tmp_path), public_key(signing_key(tmp_path))
-    whole = show(report(tmp_path / "w.html", records, manifest(key)))
-    assert whole.page.inner_text("#verdict-title").startswith("Whole")
+    whole = show(report(tmp_path / "w.html", records, manifest(key))).use_key(key)
+    assert whole.title.startswith("Whole")
     some = [record for record in records if record["context"]["agent_id"] == "trading-bot"]
     says = manifest(key, selection={"agent": "trading-bot"})
-    shown = show(report(tmp_path / "s.html", some, says))
-    assert shown.page.inner_text("#verdict-title").startswith("A selection")
+    shown = show(report(tmp_path / "s.html", some, says)).use_key(key)
+    assert shown.title.startswith("A selection")
     for one in (whole, shown):
         assert "signed_at" in one.page.inner_text("#checks .unchecked")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ from nacl.signing import SigningKey
 from report_support import (
     Show,
     browser,  # noqa: F401 - a fixture
+    command,
     day,
     manifest,
     public_key,
@@ -56,6 +58,15 @@ def open_day(show: Show, tmp_path: Path) -> Callable[..., Any]:
 # ── what it shows ─────────────────────────────────────────────────────────────────────────────────
 
 
+def figures_of(shown: Any) -> dict[str, str]:
+    """Return the figures of the summary, and what is noted on one under its name and `?`."""
+    found = {}
+    for figure in shown.page.locator(".figures > div").all():
+        name, value = figure.locator("dt").inner_text(), figure.locator(".value").inner_text()
+        found[name], found[f"{name}?"] = value, "".join(figure.locator(".note").all_inner_texts())
+    return found
+
+
 def test_the_summary_adds_up_calls_exactly_and_no_task_twice(show: Show, tmp_path: Path) -> None:
     records = day(tmp_path, 12)
     calls = [record["outcome"]["metrics"] for record in records if record["type"] == "chat"]
@@ -65,13 +76,7 @@ def test_the_summary_adds_up_calls_exactly_and_no_task_twice(show: Show, tmp_pat
         1e3,
     )  # as others spell it
     shown = show(report(tmp_path / "r.html", records, manifest(public_key(signing_key(tmp_path)))))
-    figures = dict(
-        zip(
-            shown.page.locator(".figures dt").all_inner_texts(),
-            shown.page.locator(".figures .value").all_inner_texts(),
-            strict=True,
-        )
-    )
+    figures = figures_of(shown)
     assert figures["Capsules"] == str(len(records))
     assert figures["LLM calls"] == str(len(calls))
     assert figures["Tokens in"] == f"{sum(call['tokens_in'] or 0 for call in calls):,}"
@@ -86,6 +91,104 @@ def test_the_summary_adds_up_calls_exactly_and_no_task_twice(show: Show, tmp_pat
     ]
     assert any("Human approved" in text for text in words)
     assert any("gpt-4o-mini" in text for text in words)
+
+
+# What the sections of a record may hold, in the corners where two readers could differ.
+TOKENS = [None, 0, 7, -1, 1.0, True, "7", [7], 2**53 + 1, 2**63 - 1, 2**63, 10**400]
+COSTS: list[Any] = [
+    None, 0, 3, 0.1, 2.5e-05, 1e16, True, [], 2**63 - 1, 2**63, float("nan"), float("inf"), "0.000000250",
+    "1e3", " 0.1\x1f", "1_0", ".5", "5.", "+1", "-2.25", "\u0663.\u0665", "", "x", "NaN", "1e29", "1e30",
+    "1e-30", "1e-31", "0e30", "0x1", "1,5", "\ufeff1",
+]  # fmt: skip
+NAMES: list[Any] = [
+    None,
+    "",
+    "litellm",
+    "litellm.completion",
+    "m",
+    "my-client",
+    5,
+    5.0,
+    True,
+    [],
+    10**19,
+]
+CORNERS: dict[str, list[Any]] = {
+    "type": ["chat", "agent", "system", "tool", None],
+    "trigger.source": NAMES,
+    "reasoning.model": [None, "", "m", "m", "n", 5, True, []],
+    "execution.tool_calls": [None, [], [5], [{"tool": "litellm.x"}], [{"tool": "other"}], [{"tool": 5}], {}],
+    "execution.resources_used": [None, {}, [], {"tokens_in": 5}, {"cost": "0.5"}],
+    "outcome.metrics": [None, {}, [], {"tokens_out": 5}],
+    "outcome.status": [None, "failure", "success", 5],
+}  # fmt: skip
+USED = {"tokens_in": TOKENS, "tokens_out": TOKENS, "cost_usd": COSTS, "cost": COSTS}
+
+
+def cornered(record: Any, chance: random.Random) -> None:
+    """Put odd things where a reader finds what was called and what it used."""
+    for section in ("trigger", "reasoning", "execution", "outcome"):
+        record[section] = dict(record[section])
+    for name, values in CORNERS.items():
+        section, _, key = name.rpartition(".")
+        if chance.random() < 0.5:
+            (record[section] if section else record)[key] = chance.choice(values)
+    for section, key in (("execution", "resources_used"), ("outcome", "metrics")):
+        if chance.random() < 0.7:
+            names = [name for name in USED if chance.random() < 0.6]
+            record[section][key] = {name: chance.choice(USED[name]) for name in names}
+    if chance.random() < 0.3 and isinstance(record["outcome"]["metrics"], dict):
+        record["outcome"]["metrics"]["children"] = chance.choice([None, {}, {"started": 1}, [], 0])
+
+
+def figures_as_stats(found: Any) -> dict[str, str]:
+    """What the page shows where `capsuled stats --json` says this."""
+    total = found["total"]
+
+    def unknown(calls: int) -> str:
+        return f"unknown for {calls} call{'' if calls == 1 else 's'}" if calls else ""
+
+    return {
+        "Capsules": f"{total['capsules']:,}",
+        "Tasks": f"{total['tasks']:,}",
+        "LLM calls": f"{total['llm_calls']:,}",
+        "Failures": f"{total['failures']:,}",
+        "Tokens in": f"{total['tokens_in']:,}",
+        "Tokens in?": unknown(total["tokens_unknown"]),
+        "Tokens out": f"{total['tokens_out']:,}",
+        "Cost?": unknown(total["cost_unknown"]) or "exact sum",
+    }
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_a_call_is_and_what_it_used_is_what_the_command_says(
+    seed: int, show: Show, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    records = day(tmp_path, 3)
+    for record in records:
+        cornered(record, chance)
+    path = report(tmp_path / "r.html", records, manifest(public_key(signing_key(tmp_path))))
+    stats = command("stats", "--db", str(path))
+    shown = show(path)
+    figures = figures_of(shown)
+    expected = figures_as_stats(stats)
+    assert {name: figures[name] for name in expected} == expected
+    assert Decimal(figures["Cost"].removeprefix("$")) == Decimal(stats["total"]["cost"])
+    models = {
+        one["model"] or "(no model named)": (f"{one['llm_calls']:,}", Decimal(one["cost"]))
+        for one in stats["by"]["model"]
+        if one["llm_calls"]
+    }
+    rows = shown.page.locator(".models tbody tr").all()
+    found = {
+        row.locator("th").inner_text(): [cell.inner_text() for cell in row.locator("td").all()]
+        for row in rows
+    }
+    assert found.keys() == models.keys()
+    for name, (calls, _, _, cost, *_) in found.items():
+        amount = Decimal(0) if cost == "unknown" else Decimal(cost.removeprefix("$"))
+        assert (calls, amount) == models[name]
 
 
 def test_filters_and_search_show_matches_with_the_tasks_around_them(open_day: Any) -> None:
@@ -112,7 +215,7 @@ def test_a_capsule_is_shown_with_its_sections_seal_and_exact_text(
     records: list[Any] = day(tmp_path)
     records[0] = text = json.dumps(records[0]).replace('"confidence": 0.0', '"confidence":   0.0')
     shown = show(report(tmp_path / "r.html", records, manifest(public_key(signing_key(tmp_path)))))
-    assert shown.verdict == "whole", "numbers and spaces are as they were stored"
+    assert shown.findings() == set(), "numbers and spaces are as they were stored"
     shown.page.locator("#row-0").click()
     shown.page.wait_for_selector("#detail h3")
     heads = shown.page.locator("#detail h4").all_inner_texts()
@@ -165,8 +268,8 @@ def test_hostile_records_are_shown_as_text_and_run_nothing(show: Show, tmp_path:
     records[8]["outcome"]["metrics"]["nested"] = nested
     key = signing_key(tmp_path)
     rechain(records, key)
-    says = manifest(public_key(key), source=HOSTILE[0], selection={"agent": HOSTILE[1]})
-    says["keys"][0].update(name=HOSTILE[0], origin=HOSTILE[5])
+    says = manifest(public_key(key), selection={"agent": HOSTILE[1]})
+    says["source"] = says["keys"][0]["name"] = HOSTILE[0]
     shown = show(report(tmp_path / "r.html", records, says))
     assert shown.verdict == "broken"  # they are not of the one agent that the file claims
     assert {code for code, _ in shown.findings()} == {"selection_incomplete"}
@@ -282,8 +385,11 @@ def test_the_print_holds_the_tree_up_to_a_bound_and_says_what_is_left_out(open_d
 
 def test_the_print_holds_the_findings_up_to_a_bound_too(show: Show, tmp_path: Path) -> None:
     records = day(tmp_path, 8)
-    shown = show(report(tmp_path / "r.html", records, manifest("0" * 63 + "3")))
-    assert shown.verdict == "open", "a key that is no point on the curve is left aside"
+    says = manifest("0" * 63 + "3")
+    says["keys"].append({"public_key": "not a key"})
+    shown = show(report(tmp_path / "r.html", records, says))
+    assert shown.verdict == "broken", "a key that is not a point on the curve fits nothing"
+    assert "1 key of the file, which no signature can" in shown.page.inner_text("#checks")
     shown = show(report(tmp_path / "r.html", records, manifest(public_key(SigningKey(b"o" * 32)))))
     assert shown.page.locator("li.finding").count() == 5
     shown.page.pdf(format="A4")
@@ -296,7 +402,7 @@ def test_the_print_holds_the_findings_up_to_a_bound_too(show: Show, tmp_path: Pa
 
 def test_a_browser_without_workers_checks_beside_the_page(open_day: Any) -> None:
     shown = open_day(script=NO_WORKER)
-    assert shown.verdict == "whole"
+    assert shown.judgement() == ("open", set())
     assert not any(url.startswith("blob:") for url in shown.requests)
     assert shown.search("norddeutsche").startswith("9 of")
 
@@ -304,7 +410,7 @@ def test_a_browser_without_workers_checks_beside_the_page(open_day: Any) -> None
 @pytest.mark.load
 def test_ten_thousand_capsules_stay_usable(open_day: Any) -> None:
     shown = open_day(1_110, script=LONG_TASKS)
-    assert shown.verdict == "whole"
+    assert shown.judgement() == ("open", set())
     assert shown.page.inner_text("#count").startswith("10,0")
     assert shown.page.evaluate(SEARCH, "argue against the proposal for solent water") < 1_000
     assert " of 10,0" in shown.page.inner_text("#count")

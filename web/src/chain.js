@@ -2,8 +2,8 @@
 
 import { isClaim, meets } from "./claim.js";
 import { NOWHERE, SENTENCES, finding } from "./findings.js";
-import { integer, section, text } from "./facts.js";
-import { JsonError, byCodePoint, parse } from "./json.js";
+import { count, integer, section } from "./facts.js";
+import { JsonError, byCodePoint, isNothing, parse } from "./json.js";
 import { microseconds } from "./moments.js";
 import { contentHash, isHash, sha3 } from "./seals.js";
 import { isUuid, misfit } from "./shape.js";
@@ -27,7 +27,7 @@ export class Chain {
     if (this.claim !== selection) this.find("selection_incomplete", NOWHERE, SENTENCES.noSelection());
   }
 
-  /** Check one record against all before it. Return what it parses to; null where it is no object. */
+  /** Check one record against all before it. Return what it parses to; null where it is not an object. */
   add(recordText) {
     const entry = {
       index: this.entries.length,
@@ -79,7 +79,7 @@ export class Chain {
     try {
       const record = parse(recordText, (name) => (entry.repeated = name));
       if (record instanceof Map) return record;
-      throw new JsonError("it is no JSON object");
+      throw new JsonError("it is not a JSON object");
     } catch (error) {
       if (!(error instanceof JsonError)) throw error;
       this.find("malformed", entry, SENTENCES.malformed(error.message));
@@ -123,7 +123,6 @@ export class Chain {
   /** Compare what a record continues with the record before it; where that is not here, which was said, nothing can be. */
   link(entry, before) {
     if (entry.sequence === 0) entry.linked = entry.previous === null ? HOLDS : BROKEN;
-    else if (entry.previous === null) entry.linked = BROKEN;
     else if (before !== null) entry.linked = entry.previous === before.hash ? HOLDS : BROKEN;
     if (entry.linked !== BROKEN) return;
     const named = entry.previous === null ? SENTENCES.noLink() : SENTENCES.link(entry.sequence - 1);
@@ -185,18 +184,21 @@ function readInto(entry, record) {
   const metrics = section(section(record, "outcome"), "metrics");
   entry.id = uuid(record.get("id"));
   entry.sequence = counter(record.get("sequence"));
-  entry.hash = record.get("hash");
-  entry.signature = record.get("signature") ?? "";
-  entry.postQuantum = text(record.get("signature_pq")) !== "";
-  entry.signedBy = text(record.get("signed_by"));
-  entry.signedAt = microseconds(text(record.get("signed_at")));
-  entry.startedAt = microseconds(text(section(record, "trigger").get("timestamp")));
+  entry.hash = textIn(record, "hash");
+  entry.signature = record.get("signature") ?? null;
+  entry.postQuantum = !isNothing(record.get("signature_pq"));
+  entry.signedBy = record.get("signed_by") ?? null;
+  entry.signedAt = microseconds(record.get("signed_at"));
+  entry.startedAt = microseconds(section(record, "trigger").get("timestamp"));
   entry.parent = uuid(record.get("parent_id"));
   entry.previous = record.get("previous_hash") ?? null;
   entry.counted = section(section(record, "context"), "environment").get("counted_by_parent") !== false;
   entry.children = commitment(section(metrics, "children"));
-  entry.lost = record.get("type") === "system" ? counter(metrics.get("records_lost")) : 0;
+  entry.lost = record.get("type") === "system" ? Number(count(metrics.get("records_lost"))) : 0;
 }
+
+/** A text, or "" for whatever else stands there. */
+const textIn = (record, name) => (typeof record.get(name) === "string" ? record.get(name) : "");
 
 /** An id as others may spell it, or "". */
 const uuid = (value) => (typeof value === "string" && isUuid(value.toLowerCase()) ? value.toLowerCase() : "");

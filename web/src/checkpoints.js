@@ -1,33 +1,44 @@
 // Checkpoints: signed notes (C2SP signed-note, tlog-checkpoint) that say how long a chain was, and what its last hash was.
 
+import { microseconds } from "./moments.js";
 import { bytesToHex, fits, noteKeyId, utf8ToBytes } from "./seals.js";
 
+const SIZE = /^[1-9][0-9]{0,17}$/;
+const TIME = /^time [0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{6})?Z$/;
 const SIGNATURE = /^— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/;
 const KEY_ID_BYTES = 4;
+const LARGEST = 1 << 20; // bytes of a note
+const ORIGIN = "capsule-chain/"; // and the hash of the first record
 
 /**
- * Take a signed note apart.
+ * Take a signed note apart, as strictly as `capsule_sdk/chain/checkpoint.py` does.
  *
- * @returns {{origin: string, size: number, hash: string, time: string|null, body: string, signatures: object[]} | null}
- *   `body` is what is signed; null where the text is no checkpoint.
+ * @returns {{origin: string, size: number, hash: string, time: string, body: string, signatures: object[]} | null}
+ *   `body` is what is signed; null where the text is not a checkpoint.
  */
 export function parseCheckpoint(note) {
-  if (typeof note !== "string") return null;
   const blank = note.lastIndexOf("\n\n");
-  if (blank < 0) return null;
-  const body = note.slice(0, blank + 1);
-  const [origin, size, head, ...extensions] = body.split("\n");
-  const hash = decoded(head ?? "");
+  if (blank < 0 || !note.endsWith("\n") || !isText(note)) return null;
   const signatures = note
-    .slice(blank + 2)
+    .slice(blank + 2, -1)
     .split("\n")
-    .filter(Boolean)
     .map(parseSignature);
-  if (!origin || !/^(0|[1-9][0-9]{0,15})$/.test(size) || hash?.length !== 32) return null;
-  if (signatures.length === 0 || signatures.includes(null)) return null;
-  const time = extensions.find((line) => line.startsWith("time "))?.slice(5) ?? null;
-  return { origin, size: Number(size), hash: bytesToHex(hash), time, body, signatures };
+  const lines = note.slice(0, blank).split("\n");
+  const [origin, size, head, ...extensions] = lines;
+  const hash = decoded(head ?? "");
+  const times = extensions.filter((line) => line.startsWith("time "));
+  if (lines.includes("") || !SIZE.test(size) || hash?.length !== 32 || signatures.includes(null)) return null;
+  if (times.length !== 1 || !TIME.test(times[0]) || microseconds(times[0].slice(5)) === null) return null;
+  const body = note.slice(0, blank + 1);
+  return { origin, size: Number(size), hash: bytesToHex(hash), time: times[0].slice(5), body, signatures };
 }
+
+/** The hash of the first record of the chain that an origin names; null where it does not hold one. */
+export function firstHash(origin) {
+  return origin.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : null;
+}
+
+const isText = (note) => note.isWellFormed() && !/[\0-\t\v-\x1f]/.test(note) && utf8ToBytes(note).length <= LARGEST;
 
 /**
  * Return which of the keys signed the note under the name of its chain, or -1.
@@ -54,9 +65,11 @@ function parseSignature(line) {
   return { name: match[1], id: bytesToHex(bytes.subarray(0, KEY_ID_BYTES)), signature: bytes.subarray(KEY_ID_BYTES) };
 }
 
+/** Decode what is written in the one way that an encoder writes it (RFC 4648, 3.5 and 4); null for all else. */
 function decoded(base64) {
   try {
-    return Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+    const raw = atob(base64);
+    return btoa(raw) === base64 ? Uint8Array.from(raw, (char) => char.charCodeAt(0)) : null;
   } catch {
     return null;
   }

@@ -1,6 +1,6 @@
 // What a file says that its records were selected for. Nobody has signed it; whether each record fits can be checked.
 
-import { section, text } from "./facts.js";
+import { section } from "./facts.js";
 import { microseconds } from "./moments.js";
 import { isUuid } from "./shape.js";
 
@@ -13,7 +13,7 @@ const FIELDS = {
 };
 const TIMES = ["since", "until"];
 
-/** Whether this is a selection that there is: known conditions, each a text, times that are some, a task with an id. */
+/** Whether this is a selection that can be made: known conditions, each a text, times that are times, a task's id. */
 export function isClaim(selection) {
   if (selection === null) return true;
   return Object.entries(selection).every(([name, value]) => {
@@ -28,7 +28,7 @@ export function meets(selection, record) {
   return Object.entries(selection ?? {}).every(([name, value]) => {
     if (Object.hasOwn(FIELDS, name)) return FIELDS[name](record) === value;
     if (!TIMES.includes(name)) return true;
-    const began = microseconds(text(section(record, "trigger").get("timestamp")));
+    const began = microseconds(section(record, "trigger").get("timestamp"));
     if (began === null) return false;
     return name === "since" ? began >= microseconds(value) : began < microseconds(value);
   });

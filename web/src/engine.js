@@ -2,7 +2,7 @@
 // a worker; where a browser grants none it runs beside the page, in slices that leave room for it.
 
 import { Chain } from "./chain.js";
-import { noteSigner, parseCheckpoint } from "./checkpoints.js";
+import { firstHash, noteSigner, parseCheckpoint } from "./checkpoints.js";
 import { factsOf, searchable } from "./facts.js";
 import { NOWHERE, SENTENCES, finding } from "./findings.js";
 import { signer } from "./seals.js";
@@ -22,6 +22,7 @@ export class Engine {
     this.slice = slice;
     this.texts = [];
     this.searchTexts = [];
+    this.read = 0; // how much of the data was unpacked, from 0 to 1
     this.run = 0;
   }
 
@@ -33,10 +34,10 @@ export class Engine {
     let rows = [];
     let damage = null;
     try {
-      for await (const line of lines(data)) {
+      for await (const line of lines(data, (part) => (this.read = part))) {
         rows.push(this.take(line));
         if (clock.isOver()) {
-          this.post({ op: "rows", rows });
+          this.post({ op: "rows", rows, read: this.read });
           rows = [];
           await clock.pause();
         }
@@ -44,7 +45,7 @@ export class Engine {
     } catch (error) {
       damage = error;
     }
-    this.post({ op: "rows", rows });
+    this.post({ op: "rows", rows, read: this.read });
     this.chain.end();
     if (damage !== null) {
       this.chain.findings.push(finding("malformed", NOWHERE, SENTENCES.damaged(damage.message, this.texts.length)));
@@ -63,28 +64,31 @@ export class Engine {
   async verify({ keys }) {
     const run = (this.run += 1);
     const signers = new Int16Array(this.texts.length).fill(NOT_CHECKED);
-    this.report(signers, keys, keys.length === 0);
+    const faults = [];
+    this.report(signers, faults, keys, keys.length === 0);
     if (keys.length === 0) return;
     const clock = new Slices(this.slice);
     for (const entry of this.chain.entries) {
-      if (entry.signature !== undefined) signers[entry.index] = signed(entry, keys);
+      if (entry.signature !== undefined) this.sign(entry, keys, signers, faults);
       if (clock.isOver()) {
         this.post({ op: "progress", done: entry.index + 1, total: this.texts.length });
         await clock.pause();
         if (run !== this.run) return;
       }
     }
-    this.report(signers, keys, true);
+    this.report(signers, faults, keys, true);
   }
 
-  report(signers, keys, complete) {
-    const found = [...this.chain.findings];
+  /** Note who signed an entry, and what is wrong with that. */
+  sign(entry, keys, signers, faults) {
+    const { place, fault } = signer(entry, keys);
+    signers[entry.index] = place >= 0 ? place : fault === "signature_missing" ? UNSIGNED : FITS_NONE;
+    if (fault !== null) faults.push(finding(fault, entry, FAULTS[fault](keys.length)));
+  }
+
+  report(signers, faults, keys, complete) {
+    const found = [...this.chain.findings, ...faults];
     const checkpoints = this.checkpoints.map((note, place) => this.checkpoint(note, place + 1, keys, found));
-    for (const entry of this.chain.entries) {
-      const mark = signers[entry.index];
-      if (mark === UNSIGNED) found.push(finding("signature_missing", entry, SENTENCES.unsigned()));
-      if (mark === FITS_NONE) found.push(finding("signature_invalid", entry, SENTENCES.signature(keys.length)));
-    }
     found.sort((a, b) => (a.index ?? Infinity) - (b.index ?? Infinity) || 0);
     this.post({
       op: "result",
@@ -110,13 +114,17 @@ export class Engine {
       found.push(finding("checkpoint_invalid", NOWHERE, SENTENCES.noteSignature(place, keys.length)));
       return null;
     }
-    const entry = this.chain.bySequence.get(size - 1);
-    const isCut = entry === undefined && size > this.chain.expected && this.chain.selection === null;
-    if (isCut) found.push(finding("checkpoint_truncated", NOWHERE, SENTENCES.truncated(size, this.texts.length)));
-    if (entry !== undefined && entry.hash !== hash) {
+    const isWhole = this.chain.selection === null;
+    const [first, entry] = [this.chain.bySequence.get(0), this.chain.bySequence.get(size - 1)];
+    const isForeign = first !== undefined && ![null, first.hash].includes(firstHash(origin));
+    if (isForeign && isWhole) found.push(finding("checkpoint_mismatch", NOWHERE, SENTENCES.otherBeginning(place)));
+    else if (entry === undefined && isWhole) {
+      found.push(finding("checkpoint_truncated", NOWHERE, SENTENCES.truncated(size, this.texts.length)));
+    } else if (!isForeign && entry !== undefined && entry.hash !== hash) {
       found.push(finding("checkpoint_mismatch", entry, SENTENCES.otherChain(size)));
     }
-    return { size, origin, time, signedBy, compared: size === 0 || entry !== undefined || isCut };
+    // Of a selection, what was not there to be compared was perhaps left out.
+    return { size, origin, time, signedBy, compared: isWhole || (!isForeign && entry !== undefined) };
   }
 
   /** Post which records hold all words of a query. */
@@ -153,11 +161,12 @@ const NO_FACTS = {
   cost: "",
 };
 
-function signed(entry, keys) {
-  if (entry.signature === "") return UNSIGNED;
-  const index = signer(entry, keys);
-  return index < 0 ? FITS_NONE : index;
-}
+const FAULTS = {
+  signature_missing: SENTENCES.unsigned,
+  signature_invalid: SENTENCES.signature,
+  signer_mismatch: SENTENCES.otherSigner,
+  key_unknown: SENTENCES.unknownKey,
+};
 
 /** When to let others work. */
 class Slices {
@@ -177,9 +186,9 @@ class Slices {
 const LARGEST = 64 << 20; // characters that one record may have, as in the command
 const TOO_LARGE = "it holds a record that is too large (more than 64 MiB), or one without end";
 
-/** The lines of a text that was packed with gzip and written as base64. */
-async function* lines(base64) {
-  const reader = unpacked(base64).getReader();
+/** The lines of a text that was packed with gzip and written as base64; `tell` learns how much of that was read. */
+async function* lines(base64, tell) {
+  const reader = unpacked(base64, tell).getReader();
   const decoder = new TextDecoder("utf-8", { ignoreBOM: true, fatal: true });
   let rest = [];
   let size = 0;
@@ -199,16 +208,17 @@ async function* lines(base64) {
   if (rest.length > 0) throw new Error("the last record has no end");
 }
 
-const CHUNK = 1 << 16; // characters decoded at a time; a multiple of 4
+const CHUNK = 1 << 13; // characters decoded at a time; a multiple of 4
 
-function unpacked(base64) {
+function unpacked(base64, tell) {
   const clean = base64.replace(/[ \t\r\n\f]+/g, "");
   let at = 0;
   const packed = new ReadableStream({
     pull(controller) {
       if (at >= clean.length) return controller.close();
       const piece = decoded(clean.slice(at, at + CHUNK));
-      at += CHUNK;
+      at = Math.min(at + CHUNK, clean.length);
+      tell(at / clean.length);
       return controller.enqueue(Uint8Array.from(piece, (char) => char.charCodeAt(0)));
     },
   });

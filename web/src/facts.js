@@ -1,5 +1,6 @@
 // Facts: what the page shows of a record in lists, sums and filters. Nothing in a record is trusted to have its right type.
 
+import { decimal } from "./decimals.js";
 import { Num } from "./json.js";
 import { microseconds } from "./moments.js";
 
@@ -12,16 +13,37 @@ export function section(record, name) {
   return value instanceof Map ? value : NO_SECTION;
 }
 
-/** Return a scalar as text, "" for null and for what is no scalar. */
-export function text(value) {
-  if (typeof value === "string") return value;
-  return value instanceof Num || typeof value === "boolean" ? String(value) : "";
-}
-
 /** Return a whole number that is exact in JavaScript, else null. */
 export function integer(value) {
-  if (!(value instanceof Num) || !/^-?[0-9]+$/.test(value.text)) return null;
-  return Number.isSafeInteger(Number(value)) ? Number(value) : null;
+  const found = count(value);
+  return found !== null && found <= Number.MAX_SAFE_INTEGER ? Number(found) : null;
+}
+
+// What follows is `capsule_sdk/evidence/showing/summary.py` a second time: command and page show the same figures.
+
+const MOST = 2n ** 63n; // what databases count to; larger numbers are not figures but attacks
+
+/** Return a whole number that a figure may be, as a BigInt, else null. */
+export function count(value) {
+  return isWhole(value) && figure(value) !== null ? BigInt(value.text) : null;
+}
+
+function figure(value) {
+  return value instanceof Num && Number(value) >= 0 && isBounded(value) ? Number(value) : null;
+}
+
+const isWhole = (value) => value instanceof Num && /^-?[0-9]+$/.test(value.text);
+
+/** Whether a number is small enough for a database; NaN is neither small nor large. */
+function isBounded(value) {
+  const found = isWhole(value) ? BigInt(value.text) : Number(value);
+  return found < MOST && found > -MOST;
+}
+
+/** Return a text, or a number as one; "" for whatever else there is. Halves of characters are replaced. */
+export function text(value) {
+  if (typeof value === "string") return value.replace(/\p{Surrogate}/gu, "?");
+  return value instanceof Num && isBounded(value) ? value.text : "";
 }
 
 /** Return what a list shows of a record that is an object. */
@@ -29,38 +51,37 @@ export function factsOf(record) {
   const [trigger, context] = [section(record, "trigger"), section(record, "context")];
   const [execution, outcome] = [section(record, "execution"), section(record, "outcome")];
   const [authority, metrics] = [section(record, "authority"), section(outcome, "metrics")];
-  const used = new Map([...section(execution, "resources_used"), ...metrics]);
-  const kind = kindOf(record);
+  const used = [metrics, section(execution, "resources_used")];
+  const { name, isCall } = called(record);
+  const type = text(record.get("type"));
   return {
-    kind,
-    type: short(record.get("type")),
-    domain: short(record.get("domain")),
-    agent: short(context.get("agent_id")),
-    name: nameOf(record, kind),
-    words: short(trigger.get("request")) || short(outcome.get("summary")),
-    model: short(section(record, "reasoning").get("model")),
-    status: short(outcome.get("status")) || "unknown",
-    authority: short(authority.get("type")) || "unknown",
-    approver: short(authority.get("approver")),
-    started: microseconds(text(trigger.get("timestamp"))),
-    duration: durationOf(execution),
-    tokensIn: integer(used.get("tokens_in")),
-    tokensOut: integer(used.get("tokens_out")),
-    cost: short(used.get("cost_usd") ?? used.get("cost")),
+    kind: isCall ? "call" : type === "system" ? "system" : "task",
+    type: short(type),
+    domain: short(text(record.get("domain"))),
+    agent: short(text(context.get("agent_id"))),
+    name: short(name) || "(no name)",
+    words: short(text(trigger.get("request"))) || short(text(outcome.get("summary"))),
+    model: short(text(section(record, "reasoning").get("model"))),
+    status: short(text(outcome.get("status"))) || "unknown",
+    authority: short(text(authority.get("type"))) || "unknown",
+    approver: short(text(authority.get("approver"))),
+    started: microseconds(trigger.get("timestamp")),
+    duration: figure(execution.get("duration_ms")),
+    tokensIn: count(either(used, "tokens_in")),
+    tokensOut: count(either(used, "tokens_out")),
+    cost: amount(either(used, "cost_usd", "cost")),
   };
 }
 
-/** An LLM call, a task, or what the recorder says about itself. */
-function kindOf(record) {
-  if (record.get("type") === "system") return "system";
-  if (section(section(record, "outcome"), "metrics").has("children")) return "task";
-  return toolOf(record).startsWith("litellm.") || record.get("type") === "chat" ? "call" : "task";
-}
-
-function nameOf(record, kind) {
-  const source = short(section(record, "trigger").get("source"));
-  if (kind !== "call" || (source && source !== "litellm")) return source || "(no name)";
-  return toolOf(record).slice(0, LONGEST) || source || "(no name)";
+/** What was called, and whether that is a model. A task counts its children, whatever it is called; a call has none. */
+function called(record) {
+  const source = text(section(record, "trigger").get("source"));
+  const children = section(section(record, "outcome"), "metrics").get("children");
+  if (children instanceof Map) return { name: source, isCall: false };
+  const tool = toolOf(record);
+  const isOurs = source === "litellm" || (source === "" && tool.startsWith("litellm."));
+  if (isOurs) return { name: tool || source, isCall: true };
+  return { name: source, isCall: text(section(record, "reasoning").get("model")) !== "" };
 }
 
 function toolOf(record) {
@@ -69,16 +90,22 @@ function toolOf(record) {
   return first instanceof Map ? text(first.get("tool")) : "";
 }
 
-function durationOf(execution) {
-  const value = execution.get("duration_ms");
-  const milliseconds = value instanceof Num ? Number(value) : NaN;
-  return Number.isFinite(milliseconds) && milliseconds >= 0 ? milliseconds : null;
+/** What the first of these places that says something says under one of these names; null is nothing said. */
+function either(places, ...names) {
+  for (const place of places) {
+    const name = names.find((one) => (place.get(one) ?? null) !== null);
+    if (name !== undefined) return place.get(name);
+  }
+  return null;
 }
 
-function short(value) {
-  const whole = text(value);
-  return whole.length > LONGEST ? `${whole.slice(0, LONGEST).toWellFormed()}…` : whole;
+/** Return an amount of money, written out; "" for one that could not be added up exactly. */
+function amount(value) {
+  if (typeof value === "string") return decimal(value);
+  return value instanceof Num && !(isWhole(value) && !isBounded(value)) ? decimal(value.text) : "";
 }
+
+const short = (whole) => (whole.length > LONGEST ? `${whole.slice(0, LONGEST).toWellFormed()}…` : whole);
 
 /** Return every text and number in a record, in lower case, for searching; keys are left out, which all records share. */
 export function searchable(record) {

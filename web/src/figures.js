@@ -24,10 +24,10 @@ export function figuresOf(rows) {
 
 function sumsOf(calls) {
   const cost = new DecimalSum();
-  const sums = { calls: calls.length, tokensIn: 0, tokensOut: 0, usageUnknown: 0, cost };
+  const sums = { calls: calls.length, tokensIn: 0n, tokensOut: 0n, usageUnknown: 0, cost };
   for (const call of calls) {
-    sums.tokensIn += call.tokensIn ?? 0;
-    sums.tokensOut += call.tokensOut ?? 0;
+    sums.tokensIn += call.tokensIn ?? 0n;
+    sums.tokensOut += call.tokensOut ?? 0n;
     if (call.tokensIn === null && call.tokensOut === null) sums.usageUnknown += 1;
     cost.add(call.cost);
   }

@@ -23,17 +23,19 @@ export const HEADINGS = {
   hash_mismatch: "Changed after it was sealed",
   signature_missing: "Not signed",
   signature_invalid: "Signed by none of the keys",
+  signer_mismatch: "Signed with another key than it names",
+  key_unknown: "Signed with a key that is not here",
   id_repeated: "The same id twice",
   parent_missing: "Its task is not in this file",
   children_missing: "Records of a task are missing",
   children_open: "Records of a task had not ended",
   children_unannounced: "More records than the task announced",
-  children_mismatch: "Other records than the task announced",
+  children_mismatch: "Not the records that the task announced",
   records_lost: "Not everything was recorded",
   selection_incomplete: "Not the selection that it claims to be",
-  time_backwards: "Sealed earlier than the capsule before",
+  time_backwards: "Sealed too early, by its own account",
   checkpoint_truncated: "Shorter than a checkpoint says",
-  checkpoint_mismatch: "Not the chain that a checkpoint saw",
+  checkpoint_mismatch: "Not the chain that a checkpoint was made of",
   checkpoint_invalid: "A checkpoint that does not hold",
 };
 
@@ -54,16 +56,19 @@ export const SENTENCES = {
       : `Numbers ${from} to ${to} should stand before this capsule, and are not there: they were removed, or moved.`,
   repeated: (expected) => `Number ${expected} should stand here: this capsule was moved, copied or put in.`,
   link: (sequence) =>
-    `This capsule names another hash for number ${sequence} than that capsule has: one of the two was replaced, or its hash was changed.`,
-  noLink: () => "This capsule names none before it, although it is not the first: it was not sealed at this place.",
+    `The hash that this capsule names for number ${sequence} is not the one that capsule has: one of the two was replaced, or its hash was changed.`,
+  noLink: () => "This capsule names no capsule before it, although it is not the first: it was not sealed at this place.",
   firstLink: () => "This capsule is the first, but names one before it: it was not sealed at this place.",
-  hash: () => "The content gives another hash than the seal says: content or hash was changed after sealing.",
+  hash: () => "The hash of the content is not the one in the seal: content or hash was changed after sealing.",
   noHash: () => "The seal holds no hash: that the content is unchanged cannot be shown.",
   unsigned: () => "There is no signature: anybody could have written this capsule.",
   signature: (keys) =>
     keys === 1
       ? "The signature does not fit the key: somebody else sealed this capsule, its hash was changed, or this is not the right key."
       : `The signature fits none of the ${keys} keys: somebody else sealed this capsule, its hash was changed, or the right key is not among them.`,
+  otherSigner: () => "The capsule names one of the keys as the one that signed it, and the signature fits another one.",
+  unknownKey: () =>
+    "The capsule names a key that is not among those it was checked with, and its signature fits none of these: it cannot be told who sealed it.",
   id: (other) => `The capsule with number ${other} has the same id: one of them was put in later.`,
   parent: (id, others) =>
     `It belongs to task ${id}, which is not here: still running, recorded elsewhere, or cut off.${others ? ` ${count(others, "more capsule belongs", "more capsules belong")} to it.` : ""}`,
@@ -81,9 +86,9 @@ export const SENTENCES = {
   selection: (task) =>
     `The file claims to be task ${task} and all that belongs to it, and holds other capsules, or not that task.`,
   children: () =>
-    "As many records as announced belong to this task, but they are other ones: at least one was exchanged.",
-  noSelection: () => "The file claims to be a selection of a kind that there is not.",
-  notSelected: () => "This capsule does not fit what the file claims to have been selected by.",
+    "As many records belong to this task as it announced, but they are not the same ones: at least one was exchanged.",
+  noSelection: () => "The file claims to be a selection of a kind that does not exist.",
+  notSelected: () => "This capsule does not meet the conditions that the file claims its capsules were selected by.",
   timeOfStart: () => "It says that it was sealed before it began: a clock was set back, or the time of sealing was altered.",
   time: () =>
     "It says that it was sealed earlier than the capsule before it: the clock was set back, or several machines disagree.",
@@ -93,7 +98,8 @@ export const SENTENCES = {
       ? `The signature of checkpoint ${place} does not fit the key.`
       : `The signature of checkpoint ${place} fits none of the ${keys} keys.`,
   truncated: (size, here) =>
-    `A checkpoint says that the chain had ${count(size, "capsule", "capsules")}; this file ends after ${here}: its end was cut off.`,
+    `A checkpoint says that the chain had ${count(size, "capsule", "capsules")}. This file holds ${here}, and not the last of those: its end was cut off, or an older state was put back.`,
   otherChain: (size) =>
-    `A checkpoint saw another hash at this place, when the chain had ${count(size, "capsule", "capsules")}: history was rewritten.`,
+    `A checkpoint holds a different hash for this place, from when the chain had ${count(size, "capsule", "capsules")}: history was rewritten.`,
+  otherBeginning: (place) => `Checkpoint ${place} is of a chain that begins with another capsule.`,
 };

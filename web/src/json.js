@@ -16,8 +16,14 @@ export class Num {
   }
 }
 
-/** A text is no JSON, or holds what cannot be hashed. */
+/** A text is not JSON, or holds what cannot be hashed. */
 export class JsonError extends Error {}
+
+/** Whether a value is one that Python takes for false: none, empty, or zero. */
+export function isNothing(value) {
+  if (value instanceof Num) return Number(value) === 0;
+  return !value || value.size === 0 || value.length === 0;
+}
 
 // Python refuses longer ones (sys.set_int_max_str_digits), so nothing that Python sealed holds any.
 const MAX_INTEGER_DIGITS = 4300;
@@ -234,7 +240,7 @@ export function canonical(value, without = NOTHING, isFinite = false) {
       }
     } else {
       const scalar = typeof next.value === "string" ? quoted(next.value) : String(next.value);
-      if (isFinite && NOT_FINITE.has(scalar)) throw new JsonError(`${scalar} is no JSON`);
+      if (isFinite && NOT_FINITE.has(scalar)) throw new JsonError(`${scalar} is not JSON`);
       parts.push(scalar);
     }
     skipped = NOTHING;

@@ -3,9 +3,9 @@
 const ISO =
   /^(\d{4})(-?)(\d{2})\2(\d{2})(?:[T ](\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d+))?)?)?(Z|[-+]\d{2}(?::?\d{2})?)?)?$/;
 
-/** Return microseconds since 1970, or null for what is no moment. Without an offset it is UTC, as everywhere in CPS. */
+/** Return microseconds since 1970, null for what is not a moment. Without an offset it is UTC, as everywhere in CPS. */
 export function microseconds(text) {
-  const match = ISO.exec(text ?? "");
+  const match = typeof text === "string" ? ISO.exec(text) : null;
   if (match === null) return null;
   const [, year, , month, day, hour = "00", minute = "00", second = "00", fraction = "", offset = "Z"] = match;
   const moment = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);

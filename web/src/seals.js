@@ -5,7 +5,7 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { sha3_256 } from "@noble/hashes/sha3.js";
 import { bytesToHex, hexToBytes, utf8ToBytes } from "@noble/hashes/utils.js";
 
-import { canonical } from "./json.js";
+import { canonical, isNothing } from "./json.js";
 
 /** What stands beside the content in a record, outside the hash. */
 export const SEAL_FIELDS = new Set(["hash", "signature", "signature_pq", "signed_at", "signed_by"]);
@@ -40,16 +40,33 @@ function signatureBytes(text) {
   return typeof text === "string" && SIGNATURE.test(text) ? hexToBytes(text.replace(/[ \t\n\v\f\r]/g, "")) : null;
 }
 
-/** Return which of the keys made the signature of a record with this seal, or -1. */
+/** What records call a key: the name that qp-capsule gives it. */
+export const keyName = (publicKey) => `qp_key_${publicKey.slice(0, 4)}`;
+
+/**
+ * Return which of the keys made the signature of a record with this seal, or -1, and what is wrong with it.
+ *
+ * The record's own word on who sealed it is not protected by anything. It says which keys to try first; that it names one
+ * of the keys and another one fits is a finding.
+ *
+ * @returns {{place: number, fault: string|null}} the fault is a code of findings.js
+ */
 export function signer({ hash, signature, signedBy }, keys) {
+  if (isNothing(signature)) return { place: -1, fault: "signature_missing" };
   const bytes = signatureBytes(signature);
-  if (typeof hash !== "string" || bytes === null) return -1;
+  if (bytes === null || !hash.isWellFormed()) return { place: -1, fault: "signature_invalid" };
   const message = utf8ToBytes(hash);
-  // signed_by is not protected by anything: it decides which key is tried first, and nothing else.
-  const hinted = keys.findIndex(({ name, public_key }) => name === signedBy || public_key.slice(0, 16) === signedBy);
-  const order = keys.map((_, index) => index).sort((a, b) => (b === hinted) - (a === hinted));
-  return order.find((index) => fits(bytes, message, keys[index].public_key)) ?? -1;
+  const all = [...keys.keys()];
+  const named = all.filter((place) => isNamed(keys[place].public_key, signedBy));
+  const place = [...named, ...all].find((one) => fits(bytes, message, keys[one].public_key));
+  // Keyrings also know keys that are no longer in use, which must be named to be found. A file knows none.
+  if (place !== undefined) {
+    return { place, fault: named.length > 0 && !named.includes(place) ? "signer_mismatch" : null };
+  }
+  return { place: -1, fault: named.length > 0 || isNothing(signedBy) ? "signature_invalid" : "key_unknown" };
 }
+
+const isNamed = (publicKey, name) => name === keyName(publicKey) || name === publicKey.slice(0, 16);
 
 /** The key id of a C2SP signed note: who signs under which name. */
 export function noteKeyId(name, publicKey) {

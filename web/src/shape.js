@@ -32,9 +32,9 @@ export function misfit(record) {
   const rule = RULES.find(([, holds]) => !holds(record));
   if (rule !== undefined) return `its ${rule[0]} is not as the protocol has it`;
   const odd = [...SEAL_FIELDS].find((name) => !isSealed(record.get(name) ?? null));
-  if (odd !== undefined) return `its ${odd} is no text`;
+  if (odd !== undefined) return `its ${odd} is not a text`;
   const signedAt = record.get("signed_at");
-  return signedAt && microseconds(signedAt) === null ? "its signed_at is no date and time" : null;
+  return signedAt && microseconds(signedAt) === null ? "its signed_at is not a date and time" : null;
 }
 
 const RULES = [

@@ -37,7 +37,9 @@ export function showDetail(report, keys, row, recordText, close) {
       h("button.quiet.close", { type: "button", onclick: close, "aria-keyshortcuts": "Escape" }, "Close"),
     ),
     checksOf(report, keys, row),
-    ...(record instanceof Map ? sectionsOf(record) : [h("p", {}, "This record is no capsule; its text stands below.")]),
+    ...(record instanceof Map
+      ? sectionsOf(record)
+      : [h("p", {}, "This record is not a capsule; its text stands below.")]),
     rawOf(recordText),
   );
   place.scrollTop = 0;
@@ -60,10 +62,11 @@ function parsed(text) {
 function checksOf(report, keys, row) {
   const found = report.findingsByIndex.get(row.index) ?? [];
   const strayed = row.parent && report.parents[row.index] === null;
+  const states = statesOf(report, keys, row.index, found);
   return h(
     "section.checks",
     { "aria-label": "Checks of this capsule" },
-    h("ul", {}, ...statesOf(report, keys, row.index).map(([state, words]) => h("li", { "data-check": state }, words))),
+    h("ul", {}, ...states.map(([state, words]) => h("li", { "data-check": state }, words))),
     strayed
       ? h(
           "p.help",
@@ -83,7 +86,7 @@ function checksOf(report, keys, row) {
   );
 }
 
-function statesOf({ result }, keys, index) {
+function statesOf({ result }, keys, index, found) {
   if (result === null) return [["none", "Not checked yet"]];
   const name = (state, holds, broken, none) => [
     { [HOLDS]: "holds", [BROKEN]: "broken" }[state] ?? "none",
@@ -102,17 +105,18 @@ function statesOf({ result }, keys, index) {
       "Not linked to the capsule before",
       "Link not compared: the capsule before is not here",
     ),
-    signatureState(result.signers[index], keys),
+    signatureState(result.signers[index], keys, found),
   ];
 }
 
-function signatureState(signer, keys) {
+function signatureState(signer, keys, found) {
   if (signer === UNSIGNED) return ["broken", "Not signed"];
   if (signer === FITS_NONE) return ["broken", "Signature fits none of the keys"];
   const key = keys[signer];
-  return key === undefined
-    ? ["none", "Signature not checked"]
-    : ["holds", `Signed by ${line(key.name, 40)} (${key.public_key.slice(0, 16)}…)`];
+  if (key === undefined) return ["none", "Signature not checked"];
+  const by = `Signed by ${key.name} (${key.public_key.slice(0, 16)}…)`;
+  const isNamed = !found.some(({ code }) => code === "signer_mismatch");
+  return isNamed ? ["holds", by] : ["broken", `${by}, but it names another key`];
 }
 
 function sectionsOf(record) {

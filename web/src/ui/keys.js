@@ -1,30 +1,26 @@
 // Keys: which ones signatures are checked with, and a field for one that came another way.
 
-import { isPublicKey } from "../seals.js";
-import { byId, h, line } from "./dom.js";
+import { isPublicKey, keyName } from "../seals.js";
+import { byId, h } from "./dom.js";
 
-/** The keys that came with the file, as far as they can be keys at all. */
+/** The keys that came with the file; one that no signature can fit is one of them, as for the command. */
 export function embeddedKeys(manifest) {
-  return manifest.keys
-    .filter((key) => isPublicKey(key?.public_key))
-    .map((key) => ({
-      public_key: key.public_key.toLowerCase(),
-      name: typeof key.name === "string" ? key.name : "",
-      origin: typeof key.origin === "string" ? key.origin : "",
-      isEmbedded: true,
-    }));
+  return named(manifest.keys.map((key) => key.public_key).filter(isKeyText), true);
 }
+
+/** Whether a text has the form of a public key. */
+export const isKeyText = (text) => typeof text === "string" && /^[0-9a-fA-F]{64}$/.test(text);
 
 /** Read what was pasted: one or several keys of 64 hexadecimal digits. Null where something else is among them. */
 export function pastedKeys(text) {
   const parts = text.split(/[\s,;]+/).filter(Boolean);
   if (parts.length === 0 || !parts.every(isPublicKey)) return null;
-  return [...new Set(parts.map((part) => part.toLowerCase()))].map((public_key) => ({
-    public_key,
-    name: `qp_key_${public_key.slice(0, 4)}`,
-    origin: "pasted",
-    isEmbedded: false,
-  }));
+  return named(parts, false);
+}
+
+function named(texts, isEmbedded) {
+  const keys = new Set(texts.map((text) => text.toLowerCase()));
+  return [...keys].map((public_key) => ({ public_key, name: keyName(public_key), isEmbedded }));
 }
 
 /**
@@ -47,14 +43,7 @@ function keyItem(key) {
     "li",
     {},
     h("code", {}, key.public_key.match(/.{16}/g).join(" ")),
-    h(
-      "span.origin",
-      {},
-      [key.name, key.origin]
-        .filter(Boolean)
-        .map((part) => line(part, 80))
-        .join(" · "),
-    ),
+    h("span.origin", {}, key.name),
     h("span.tag", {}, key.isEmbedded ? "came with this file" : "given by you"),
   );
 }
@@ -74,7 +63,7 @@ function keyForm(keys, embedded, use) {
     const pasted = pastedKeys(field.value);
     if (pasted !== null) return use(pasted);
     field.setAttribute("aria-invalid", "true");
-    error.textContent = "This is no Ed25519 public key: 64 hexadecimal digits are expected, or several such keys.";
+    error.textContent = "This is not an Ed25519 public key: 64 hexadecimal digits are expected, or several such keys.";
     return undefined;
   };
   const back = h("button", { type: "button", onclick: () => use(embedded) }, "Use the keys of the file");

@@ -12,7 +12,7 @@ export function showLimits() {
       h(
         "p",
         {},
-        h("strong", {}, "A signature proves who sealed, and that nothing changed since. "),
+        h("strong", {}, "A signature proves who sealed a capsule, and that nothing was changed since. "),
         "It does not prove that the content was true, that the clock was right, or that a law is met.",
       ),
       h(
@@ -33,7 +33,7 @@ export function showLimits() {
         "p",
         {},
         h("strong", {}, "An approval is asserted by the program that recorded it. "),
-        "That a person approved, and who, is known to that program alone.",
+        "Whether a person approved, and which person, only that program knows.",
       ),
     ),
   );

@@ -66,12 +66,16 @@ class Page {
 
   // What the engine tells ────────────────────────────────────────────────────────────────────────────
 
-  rows({ rows }) {
+  rows({ rows, read }) {
     for (const row of rows) this.report.rows.push(row);
     const here = this.report.rows.length;
     showVerdict(
-      { verdict: "working", title: "Reading the capsules …", text: `${number(here)} read` },
-      here / (this.report.manifest.count || here || 1),
+      {
+        verdict: "working",
+        title: "Reading the capsules …",
+        text: `${counted(here, "capsule")} read, ${Math.floor(100 * read)} % of the data`,
+      },
+      read,
     );
     if (here >= 2 * this.drawn) this.draw();
   }
@@ -89,7 +93,7 @@ class Page {
         title: "Checking the signatures …",
         text: `${number(done)} of ${counted(total, "capsule")}`,
       },
-      done / total,
+      total && done / total,
     );
   }
 
@@ -121,7 +125,7 @@ class Page {
   use(keys) {
     this.keys = keys;
     showKeys(keys, this.embedded, (others) => this.use(others));
-    showVerdict({ verdict: "working", title: "Checking the signatures …", text: "" }, 0);
+    this.progress({ done: 0, total: this.report.rows.length });
     this.line.send("verify", { keys });
   }
 

@@ -85,7 +85,7 @@ function timeChart(times) {
 
 function modelTable(models) {
   if (models.length === 0) return null;
-  const mostTokens = Math.max(1, ...models.map((model) => model.tokensIn + model.tokensOut));
+  const mostTokens = Math.max(1, ...models.map((model) => Number(model.tokensIn + model.tokensOut)));
   const mostCost = Math.max(Number.MIN_VALUE, ...models.map((model) => Number(model.cost)));
   const rows = models.map((model) =>
     h(
@@ -103,8 +103,8 @@ function modelTable(models) {
         {},
         bar(
           [
-            ["tokens-in", model.tokensIn],
-            ["tokens-out", model.tokensOut],
+            ["tokens-in", Number(model.tokensIn)],
+            ["tokens-out", Number(model.tokensOut)],
           ],
           mostTokens,
           `Tokens of ${line(model.model, 60)}: ${number(model.tokensIn)} in, ${number(model.tokensOut)} out`,

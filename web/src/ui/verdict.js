@@ -1,29 +1,53 @@
 // The verdict: what was checked, how it came out, and what could not be checked at all.
 
-import { isPublicKey } from "../seals.js";
-import { byId, counted, h, line, number } from "./dom.js";
+import { byId, counted, h, line } from "./dom.js";
+import { isKeyText } from "./keys.js";
 
 const MARKS = { whole: "✓", broken: "✕", open: "?", working: "…" };
 
-/** Weigh a finished result. */
+/** Weigh a finished result as `capsuled verify` does, whose rule is in `capsule_sdk/evidence/verifying/verify.py`. */
 export function verdictOf(report, keys) {
+  const here = report.rows.length;
   const broken = report.result.findings.filter(({ severity }) => severity === "broken").length;
   const doubtful = report.result.findings.length - broken;
-  const [here, announced] = [report.rows.length, report.manifest.count];
-  const isShort = Number.isInteger(announced) && announced !== here;
   if (broken > 0) return brokenVerdict(report, broken, doubtful);
-  if (here === 0) return { verdict: "open", title: "Nothing to check", text: "The file holds no capsules." };
+  const { verdict, title, text } = here === 0 ? NOTHING : intactVerdict(report, keys);
+  if (doubtful === 0) return { verdict, title, text };
+  const points = counted(doubtful, "open point");
+  return { verdict, title: `${title}; ${points}`, text: `${text} What is open is listed below.` };
+}
+
+const NOTHING = { verdict: "open", title: "Nothing to check", text: "The file holds no capsules." };
+
+/** What to say where nothing is broken: that it is whole, if it was checked with a key that the reader vouches for. */
+function intactVerdict(report, keys) {
+  const here = report.rows.length;
   if (keys.length === 0) return unsignedVerdict(here);
-  if (doubtful > 0 || isShort) return openVerdict(report, doubtful, isShort);
+  const held = `${counted(here, "capsule")} ${here === 1 ? "hashes" : "hash"} to what was sealed, ${order(report)}, and every signature fits`;
+  if (keys.every((key) => key.isEmbedded)) return embeddedVerdict(held, keys.length);
   return {
     verdict: "whole",
     title: isSelection(report)
       ? "A selection: every capsule in it is as it was sealed"
       : "Whole: every capsule is as it was sealed",
-    text: `${counted(here, "capsule")} ${here === 1 ? "hashes" : "hash"} to what was sealed, ${order(report)}, and ${keysInWords(keys)}.${end(report)}`,
+    text: `${held} ${oneOf(keys.length, "the key", "keys")} below.${end(report)}`,
   };
 }
 
+/** A file that agrees with itself: whoever made it may have made the key too. */
+function embeddedVerdict(held, keys) {
+  const whose =
+    keys === 1
+      ? "Whether it is the signer's key is still open: compare it with the one that the signer gave you another way, and paste that one below."
+      : "Whether they are the signer's keys is still open: compare them with those that the signer gave you another way, and paste those below.";
+  return {
+    verdict: "open",
+    title: `Consistent in itself: every capsule fits ${oneOf(keys, "the key", "keys")} that came with this file`,
+    text: `${held} ${keys === 1 ? "that key" : "one of those keys"}. ${whose}`,
+  };
+}
+
+const oneOf = (count, one, many) => (count === 1 ? one : `one of the ${count} ${many}`);
 const order = (report) =>
   isSelection(report) ? "neighbours in the chain are linked" : "numbers and links have no gap";
 const end = (report) =>
@@ -44,18 +68,7 @@ function unsignedVerdict(here) {
   return {
     verdict: "open",
     title: "Could not check everything: no key",
-    text: `Nothing is broken in ${counted(here, "capsule")}, but who sealed them was not checked. Without a key, anybody could have made this file. Paste the public key below.`,
-  };
-}
-
-function openVerdict(report, doubtful, isShort) {
-  const short = isShort
-    ? ` The file announces ${number(report.manifest.count)} capsules and holds ${number(report.rows.length)}.`
-    : "";
-  return {
-    verdict: "open",
-    title: `Could not check everything: ${doubtful ? counted(doubtful, "open point") : "the count differs"}`,
-    text: `Nothing is proven to be broken: hashes, order and signatures hold. What is open is listed below.${short}`,
+    text: `Nothing is broken in ${counted(here, "capsule")}, but the signatures were not checked. Without a key, anybody could have made this file. Paste the public key below.`,
   };
 }
 
@@ -63,8 +76,6 @@ const isSelection = (report) => report.manifest.selection !== null;
 /** Whether whole tasks are claimed to be here: a chain, or one task and all that belongs to it. */
 const isWhole = ({ manifest: { selection } }) => selection === null || Object.keys(selection).join() === "task";
 const hasCheckpoint = ({ result }) => result.checkpoints.some((checkpoint) => checkpoint?.compared);
-const keysInWords = (keys) =>
-  `every signature fits ${keys.length === 1 ? "the key below" : `one of the ${keys.length} keys below`}`;
 
 /** What to say where it is not certain which data the file holds. */
 export const NOT_AS_WRITTEN = {
@@ -141,7 +152,7 @@ function unchecked(report, keys) {
       "Whose keys these are: they came with the file, and prove only that it agrees with itself. Compare them with keys that you got another way",
     );
   }
-  const aside = report.manifest.keys.filter((key) => !isPublicKey(key.public_key)).length;
+  const aside = report.manifest.keys.filter((key) => !isKeyText(key.public_key)).length;
   if (aside > 0) lines.push(`${counted(aside, "key")} of the file, which no signature can be checked with`);
   if (postQuantum > 0)
     lines.push(
@@ -153,6 +164,8 @@ function unchecked(report, keys) {
     lines.push(
       "What belongs to the tasks shown, and the tasks that capsules shown belong to: they may not be part of the selection",
     );
+  const strayed = report.result.checkpoints.filter((checkpoint) => checkpoint?.compared === false).length;
+  if (strayed > 0) lines.push(`${counted(strayed, "checkpoint")} of capsules that this selection does not hold`);
   if (!hasCheckpoint(report)) {
     lines.push("Whether the end was cut off: without a checkpoint, a chain that was shortened at its end looks whole");
   } else if (!isSelection(report)) lines.push("Whether capsules after the last checkpoint were cut off");
