@@ -11,6 +11,7 @@ import stat
 import tempfile
 import threading
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from chain_support import ROOT, assert_verified, capsule, capsules, finish, rows
 from qp_capsule import Capsule, Seal, compute_hash
 
 from capsule_sdk.chain import open_chain
+from capsule_sdk.cli import main
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.exporting.export import export_chain, read_chain
 from capsule_sdk.evidence.formats.entries import SEAL_FIELDS
@@ -383,3 +385,28 @@ def test_a_seal_that_is_no_text_is_exported_as_text(db: Path) -> None:
     append(db, capsule())
     store_text(db, 1, '{"id": "x"}', hash=b"\x00")  # type: ignore[arg-type]
     assert json.loads(text_of(db))[1]["hash"] == "b'\\x00'"
+
+
+def test_bytes_that_are_no_text_go_out_as_they_lie_there(
+    db: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    append(db, capsule())
+    text = b'{"id": "caf\xe9"}'
+    connection = sqlite3.connect(db)
+    connection.execute("UPDATE capsules SET data = cast(? AS text)", [text])
+    connection.commit()
+    connection.close()
+    for out in ("-", "x.json", "x.jsonl", "x.zip"):
+        assert main(["export", str(tmp_path / out) if out != "-" else "-", "--db", str(db)]) == 0
+    assert b"caf\xe9" in capfdbinary.readouterr().out
+    assert b"caf\xe9" in (tmp_path / "x.json").read_bytes()
+    assert b"caf\xe9" in (tmp_path / "x.jsonl").read_bytes()
+    with zipfile.ZipFile(tmp_path / "x.zip") as bundle:
+        assert b"caf\xe9" in bundle.read("chain.json")
+
+
+@pytest.mark.parametrize("option", [["--pubkey", "ab" * 32], ["--checkpoint", "."]])
+def test_keys_and_checkpoints_are_for_bundles(db: Path, tmp_path: Path, option: list[str]) -> None:
+    append(db, capsule())
+    assert main(["export", str(tmp_path / "x.json"), "--db", str(db), *option]) == 2
+    assert not (tmp_path / "x.json").exists()

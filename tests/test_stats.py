@@ -85,6 +85,16 @@ def test_each_dimension_adds_up_by_its_own(llm: LLM, chain: Chain, capsys: Outpu
     assert {one["day"] for one in found["by"]["day"]} == days
 
 
+def test_the_time_of_a_chosen_task_counts_though_it_belongs_to_another(
+    llm: LLM, chain: Chain, capsys: Output
+) -> None:
+    made = work(llm, chain)
+    inner = made["approve"]
+    assert inner["parent_id"] is not None
+    total = stats(capsys, "--task", inner["id"].upper(), "--json")["total"]
+    assert total["task_ms"] == round(inner["execution"]["duration_ms"])
+
+
 def test_what_to_count_by_and_of_which_records_can_be_chosen(
     llm: LLM, chain: Chain, capsys: Output
 ) -> None:

@@ -288,3 +288,11 @@ def test_a_reader_that_goes_away_ends_it_without_a_word_though_nothing_new_comes
 def test_a_store_that_cannot_be_named_is_refused_and_not_waited_for(capsys: Output) -> None:
     assert main(["tail", "-f", "--db", "mysql://host/db"]) == 2
     assert capsys.readouterr().err.startswith("capsuled: ")
+
+
+@pytest.mark.parametrize("command", [["tail", "-n"], ["tree", "--last"]])
+def test_a_number_beyond_all_reason_is_a_wrong_command_line(
+    chain: Chain, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "9" * 20, "--db", str(chain.url)]) == 2
+    assert "is not in the range" in capsys.readouterr().err

@@ -8,16 +8,19 @@ import pty
 import sqlite3
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chain_support import ROOT, capsules, rotate_keys
+from nacl.signing import SigningKey
 from qp_capsule import Seal
 
 import capsule_sdk
 from capsule_sdk import capsule_scope
 from capsule_sdk.chain import open_chain
+from capsule_sdk.chain.checkpoint import Checkpoint, parse, sign
 from capsule_sdk.cli import main
 from capsule_sdk.evidence.verifying.findings import Reason
 
@@ -54,10 +57,7 @@ def test_a_whole_chain_is_exit_code_0_and_says_what_was_not_checked(
     assert f"{db}: 2 records" in out
     assert "WHOLE" in out
     assert f"2 fit {Seal().get_public_key()}" in out
-    assert (
-        "not checked: no checkpoint was given: records may have been removed from the end"
-        in out
-    )
+    assert "not checked: no checkpoint was given: records may have been removed from the end" in out
     assert "1 record says that a person approved it: that is what the program asserts" in out
     assert "It does not prove" in out
     assert "\x1b" not in out
@@ -484,6 +484,136 @@ def test_checkpoints_of_other_chains_in_the_same_directory_are_passed_over(
     assert main(["verify", "--against", str(foreign)]) == 1
     assert main(["verify", "--against", "kept/two"]) == 1
     assert "of a chain that began with another record" in capsys.readouterr().out
+
+
+@pytest.fixture
+def shared(db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory in which a chain with a key of its own keeps its checkpoints too."""
+    for folder in ("kept/one", "kept/two"):
+        Path(folder).mkdir(parents=True)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("QUANTUMPIPES_DATA_DIR", str(tmp_path / "elsewhere"))
+        other = open_chain(url=tmp_path / "other.db")
+        other.append(capsules(3))
+        other.close()
+        assert main(["checkpoint", "kept/two", "--db", "other.db"]) == 0
+    assert main(["checkpoint", "kept/one", "--db", "capsules.db"]) == 0
+    return tmp_path / "kept"
+
+
+def test_checkpoints_that_another_key_has_signed_for_another_chain_are_passed_over_too(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "--db", "capsules.db", "--against", "kept"]) == 0
+    assert "1 checkpoint held against it" in capsys.readouterr().out
+    (foreign,) = Path("kept/two").iterdir()
+    assert main(["verify", "--db", "capsules.db", "--against", str(foreign)]) == 1
+    assert "checkpoint_invalid" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_this_chain_that_another_key_has_signed_is_not_passed_over(
+    shared: Path,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (own,) = Path("kept/one").iterdir()
+    forged = parse(own.read_text()).checkpoint
+    (own.parent / "forged.checkpoint").write_text(sign(forged, SigningKey(b"f" * 32)))
+    assert verdict(capsys, "--db", "capsules.db", "--against", "kept")["counts"] == {
+        "checkpoint_invalid": 1
+    }
+
+
+def test_checkpoints_under_a_name_that_somebody_chose_may_be_of_another_chain(
+    db: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nobody can tell whether `b` is this chain, cut short since, or another: neither whole nor broken."""
+    other = open_chain(url=tmp_path / "other.db")
+    other.append(capsules(3))
+    other.close()
+    for name, source in (("a", "capsules.db"), ("b", "other.db")):
+        Path(f"kept/{name}").mkdir(parents=True)
+        assert main(["checkpoint", f"kept/{name}", "--origin", name, "--db", source]) == 0
+    capsys.readouterr()
+    assert main(["verify", "--against", "kept"]) == 2
+    assert (
+        "NOT CHECKED: 1 checkpoint in the directory may be of this chain" in capsys.readouterr().out
+    )
+    assert main(["verify", "--against", "kept/a"]) == 0
+    assert main(["verify", "--against", "kept/b"]) == 1
+
+
+def test_a_name_that_begins_as_those_do_that_we_choose_names_no_record(db: Path) -> None:
+    assert main(["checkpoint", "kept.checkpoint", "--origin", "capsule-chain/prod"]) == 0
+    assert main(["verify", "--against", "kept.checkpoint"]) == 0
+
+
+def test_a_checkpoint_breaks_no_chain_whose_key_is_not_known(
+    db: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["checkpoint", "kept.checkpoint"]) == 0
+    change(db, "UPDATE capsules SET signed_at = '2019-01-01T00:00:00+00:00'")
+    monkeypatch.setenv("QUANTUMPIPES_DATA_DIR", str(tmp_path / "elsewhere"))
+    against = ["verify", str(db), "--against", "kept.checkpoint"]
+    assert main(against) == 2
+    assert main([*against, "--strict"]) == 2, "doubt is no reason to say more than is known"
+    out = capsys.readouterr().out
+    assert "NOT CHECKED: no public key is known here" in out
+    assert "1 checkpoint held against it, whose signatures were not checked" in out
+
+
+def test_a_checkpoint_that_nothing_is_held_against_was_given_all_the_same(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = sign(Checkpoint("x", 2, "ab" * 32, datetime.now(UTC)), SigningKey(b"f" * 32))
+    Path("kept.checkpoint").write_text(note)
+    assert main(["verify", "--against", "kept.checkpoint"]) == 1
+    assert "no checkpoint that was given could be held against it" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--no-signatures", "--pubkey", "ab" * 32],
+        ["--no-signatures", "--pubkey-file", "key"],
+        ["--quiet", "--json"],
+    ],
+)
+def test_options_that_contradict_each_other_are_a_wrong_command_line(
+    db: Path, options: list[str]
+) -> None:
+    assert main(["verify", *options]) == 2
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_reader_that_goes_away_does_not_change_the_verdict(db: Path, options: list[str]) -> None:
+    """As `capsuled verify | grep -q` does."""
+    change(db, "UPDATE capsules SET data = '{}'")
+    command = [sys.executable, "-m", "capsule_sdk.cli", "verify", *options]
+    for unbuffered in ("", "1"):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "w") as pipe:
+            ran = subprocess.run(
+                command,
+                stdout=pipe,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+                check=False,
+            )
+        assert (ran.returncode, ran.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"), [("SELECT 1", 0), ("UPDATE capsules SET data = '{}'", 1)]
+)
+def test_the_verdict_is_the_exit_code_where_there_is_no_output_at_all(
+    db: Path, statement: str, code: int
+) -> None:
+    change(db, statement)
+    command = f"exec {sys.executable} -m capsule_sdk.cli verify >&- 2>&-"
+    assert subprocess.run(["/bin/sh", "-c", command], check=False).returncode == code
 
 
 def test_what_lies_in_a_directory_of_checkpoints_is_not_followed_anywhere(

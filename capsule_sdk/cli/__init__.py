@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -18,7 +19,7 @@ from capsule_sdk.errors import CapsuleSDKError
 
 from .checkpoint import checkpoint
 from .export import export, report
-from .options import complain
+from .options import complain, drop_output, while_somebody_reads
 from .show import show
 from .stats import stats
 from .tail import tail
@@ -54,6 +55,9 @@ for _command in (tree, show, tail, stats, verify, checkpoint, export, report, st
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (the process's own by default); return its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started this
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - until the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -62,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # not its main(), which makes an error of a reader that has gone away
         with capsuled.make_context("capsuled", arguments) as context:
             code = capsuled.invoke(context)
-        sys.stdout.flush()
+        with while_somebody_reads():
+            pass
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
@@ -71,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CapsuleSDKError as error:
         code = _failed(str(error))
     except BrokenPipeError:  # the reader has seen enough; what is still buffered has nowhere to go
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         code = 0
     except (KeyboardInterrupt, click.Abort):
         code = _INTERRUPTED

@@ -13,6 +13,7 @@ import click
 from capsule_sdk.evidence.exporting.export import Form
 from capsule_sdk.evidence.exporting.export import export as write
 from capsule_sdk.evidence.exporting.manifest import BUNDLE, REPORT, manifest_of
+from capsule_sdk.evidence.formats.replacing import as_text
 from capsule_sdk.evidence.formats.report import write_report
 from capsule_sdk.evidence.selection import Selection, select
 from capsule_sdk.evidence.showing.wording import counted
@@ -71,10 +72,13 @@ def export(
     if chosen_form is Form.BUNDLE:
         keys = trusted_keys(pubkeys, pubkey_files)
         manifest = _manifest(BUNDLE, opened, selection, keys, checkpoints)
-    target = sys.stdout if out == "-" else out
-    count = write(opened, target, form=chosen_form, selection=selection, manifest=manifest)
-    if out != "-":
-        _tell(count, out)
+    elif pubkeys or pubkey_files or checkpoints:
+        raise click.UsageError("only a bundle brings keys and checkpoints with it: name it OUT.zip")
+    if out == "-":
+        with as_text(sys.stdout.buffer) as text:
+            write(opened, text, form=chosen_form, selection=selection, manifest=manifest)
+    else:
+        _tell(write(opened, out, form=chosen_form, selection=selection, manifest=manifest), out)
 
 
 @click.command()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -18,9 +20,11 @@ from capsule_sdk.evidence.showing.wording import one_line
 from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys, keys_here
 
 __all__ = [
+    "MOST",
     "complain",
     "condition_options",
     "database_option",
+    "drop_output",
     "journal_option",
     "json_option",
     "key_options",
@@ -30,7 +34,11 @@ __all__ = [
     "store_option",
     "tenant_option",
     "trusted_keys",
+    "while_somebody_reads",
 ]
+
+#: The most capsules that can be asked for by their number.
+MOST: Final = 1_000_000
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -137,6 +145,21 @@ def trusted_keys(pubkeys: Iterable[str], files: Iterable[Path]) -> list[TrustedK
 def print_json(value: object) -> None:
     """Print one JSON value on a line of its own."""
     sys.stdout.write(f"{json.dumps(value, default=_plain)}\n")
+
+
+@contextmanager
+def while_somebody_reads() -> Iterator[None]:
+    """Print; a reader of the pipe who has seen enough and left changes no exit code."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        drop_output()
+
+
+def drop_output() -> None:
+    """Send nowhere what is still to be printed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(message: str) -> None:

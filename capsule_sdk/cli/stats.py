@@ -13,7 +13,7 @@ from rich.text import Text
 
 from capsule_sdk.evidence.selection import select
 from capsule_sdk.evidence.showing.stats import DIMENSIONS, Stats, Totals, stats_of
-from capsule_sdk.evidence.showing.summary import summary_of
+from capsule_sdk.evidence.showing.summary import Summary, summary_of
 from capsule_sdk.evidence.showing.wording import decimal_places, duration, money, one_line
 from capsule_sdk.evidence.sources import open_source
 
@@ -60,17 +60,22 @@ def stats(
     A call whose cost is unknown is counted as such. Days are those of UTC on which a record began; LLM time is
     the time of all calls together, task time that of the tasks that belong to no other task.
     """
-    chain = open_source(source, tenant=tenant)
-    entries = select(chain.entries, selection_of(options))
-    found = stats_of(
-        (summary_of(entry.record()) for entry in entries), tuple(dict.fromkeys(by or _DEFAULT))
-    )
+    chain, selection = open_source(source, tenant=tenant), selection_of(options)
+    entries = select(chain.entries, selection)
+    summaries = (_as_root(summary_of(entry.record()), selection.task) for entry in entries)
+    found = stats_of(summaries, tuple(dict.fromkeys(by or _DEFAULT)))
     if as_json:
         print_json(_as_dict(found))
     elif not found.total.capsules:
         click.echo("no capsules")
     else:
         _show(found)
+
+
+def _as_root(summary: Summary, task: str | None) -> Summary:
+    """Take the task that was chosen out of the one that it belongs to, whose time is not counted here."""
+    chosen = task is not None and summary.id is not None and summary.id.lower() == task.lower()
+    return summary._replace(parent_id=None) if chosen else summary
 
 
 def _as_dict(found: Stats) -> dict[str, Any]:

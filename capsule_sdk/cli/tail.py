@@ -24,6 +24,7 @@ from capsule_sdk.evidence.sources import Growing, Source, open_source
 
 from .drawing import Paper, Span, columns, cut, figures, mark_span, name_spans, words_spans
 from .options import (
+    MOST,
     complain,
     condition_options,
     database_option,
@@ -49,7 +50,7 @@ Draw = Callable[[Entry], str]
     "-n",
     "--lines",
     "count",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, MOST),
     default=10,
     show_default=True,
     metavar="N",

@@ -28,7 +28,14 @@ from .drawing import (
     pager_option,
     words_spans,
 )
-from .options import database_option, json_option, selection_of, selection_options, tenant_option
+from .options import (
+    MOST,
+    database_option,
+    json_option,
+    selection_of,
+    selection_options,
+    tenant_option,
+)
 
 __all__ = ["tree"]
 
@@ -42,7 +49,7 @@ _WIDEST = (8, 16, 14)  #: columns for duration, tokens and cost at most
 @database_option
 @tenant_option
 @selection_options
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the last N of them.")
+@click.option("--last", type=click.IntRange(1, MOST), metavar="N", help="Only the last N of them.")
 @pager_option
 @json_option
 def tree(

@@ -13,7 +13,7 @@ from capsule_sdk.recording.default import recover as bring_in
 from capsule_sdk.recording.default import store_and_journals
 from capsule_sdk.recording.recovery import Found
 
-from .options import journal_option, json_option, print_json, store_option
+from .options import journal_option, json_option, print_json, store_option, while_somebody_reads
 
 __all__ = ["recover", "status"]
 
@@ -29,16 +29,17 @@ def recover(source: str | None, journal: str | None, as_json: bool) -> int:
     """
     logging.basicConfig(format="%(message)s")
     found = bring_in(source, journal=journal)
-    if as_json:
-        print_json(asdict(found))
-    elif found == Found():
-        click.echo("nothing to recover")
-    else:
-        click.echo(f"journals recovered: {found.journals}, left: {found.left}")
-        click.echo(
-            f"capsules brought into the chain: {found.capsules}; records that had not ended:"
-            f" {found.unfinished}; damaged places: {found.damaged}"
-        )
+    with while_somebody_reads():
+        if as_json:
+            print_json(asdict(found))
+        elif found == Found():
+            click.echo("nothing to recover")
+        else:
+            click.echo(f"journals recovered: {found.journals}, left: {found.left}")
+            click.echo(
+                f"capsules brought into the chain: {found.capsules}; records that had not ended:"
+                f" {found.unfinished}; damaged places: {found.damaged}"
+            )
     return 1 if found.left or found.damaged else 0
 
 
@@ -54,11 +55,12 @@ def status(source: str | None, journal: str | None, as_json: bool) -> int:
     """
     store, journals = store_and_journals(source, journal=journal)
     found = status_of(source, store, journals)
-    if as_json:
-        print_json(asdict(found))
-    else:
-        for line in _lines(found, str(journals)):
-            click.echo(line)
+    with while_somebody_reads():
+        if as_json:
+            print_json(asdict(found))
+        else:
+            for line in _lines(found, str(journals)):
+                click.echo(line)
     return 1 if found.trouble else 0
 
 

@@ -30,6 +30,7 @@ from .options import (
     print_json,
     tenant_option,
     trusted_keys,
+    while_somebody_reads,
 )
 
 __all__ = ["verify"]
@@ -97,6 +98,10 @@ def verify(
     """
     if named and source:
         raise click.UsageError("name the chain once: as SOURCE or with --db")
+    if no_signatures and (pubkeys or pubkey_files):
+        raise click.UsageError("a key checks signatures: leave out the key, or --no-signatures")
+    if quiet and as_json:
+        raise click.UsageError("--quiet prints nothing, not even --json: leave one of them out")
     opened = open_source(named or source, tenant=tenant)
     keys = None if no_signatures else _keys(opened, trusted_keys(pubkeys, pubkey_files))
     with _progress(opened, shown=not quiet) as progress:
@@ -108,11 +113,12 @@ def verify(
             processes=cores() if processes is None else processes,
             progress=progress,
         )
-    if as_json:
-        print_json(_as_dict(verdict, keys))
-    elif not quiet:
-        _show(verdict, keys or ())
-    if strict and verdict.doubtful:
+    with while_somebody_reads():
+        if as_json:
+            print_json(_as_dict(verdict, keys))
+        elif not quiet:
+            _show(verdict, keys or ())
+    if strict and verdict.doubtful and verdict.outcome is not Outcome.NOT_CHECKED:
         return BROKEN
     return _EXIT_CODES[verdict.outcome]
 

@@ -105,7 +105,7 @@ def write_bundle(records: Iterable[str], manifest: Mapping[str, Any], out: IO[by
         with archive.open(_RECORDS, "w", force_zip64=True) as raw:
             for text in records:
                 raw.write(
-                    (",\n" if count else "[\n").encode() + text.encode("utf-8", "surrogatepass")
+                    (",\n" if count else "[\n").encode() + text.encode(errors="surrogateescape")
                 )
                 count += 1
             raw.write(b"\n]\n" if count else b"[]\n")

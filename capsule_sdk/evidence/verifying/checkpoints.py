@@ -6,10 +6,12 @@ has the key, that an older state of it was put back.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from capsule_sdk.chain.checkpoint import (
     NOTE_SIZE,
@@ -27,7 +29,9 @@ from .record import Facts
 
 __all__ = ["Checkpoints", "KnownCheckpoint", "read_checkpoints"]
 
-_PREFIX = default_origin("0" * 64).rstrip("0")
+_BY_FIRST_HASH: Final = re.compile(
+    re.escape(default_origin("0" * 64).rstrip("0")) + "([0-9a-f]{64})"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +85,42 @@ def _read(path: Path) -> KnownCheckpoint:
 class Checkpoints:
     """The checkpoints that one chain is held against, as it goes by.
 
+    In one directory many chains may keep theirs. What lies there and names another chain is passed over, if
+    one of the others fits. By its default a checkpoint names a chain by the hash of its first record; where
+    somebody chose another name, it cannot be told whether it is one of this chain or not.
+
     Attributes:
-        invalid: findings on those whose signature fits no key.
+        known: how many were given.
         compared: how many were held against the chain.
         newest: of those that fit, the one of the longest chain.
 
     """
 
     def __init__(self, known: Sequence[KnownCheckpoint], keys: Sequence[TrustedKey] | None) -> None:
-        public = None if keys is None else [key.public_key for key in keys]
-        self.invalid: list[Finding] = []
+        public = [key.public_key for key in keys] if keys else None
+        self.known = len(known)
         self.compared = 0
         self.newest: Checkpoint | None = None
+        #: the names of the chain, by those that fit
+        self._names: set[str] = set()
+        #: those whose signature fits none of the keys
+        self._invalid: list[KnownCheckpoint] = []
         #: those not yet met, by the number of the record that each of them names
         self._ahead: dict[int, list[KnownCheckpoint]] = defaultdict(list)
         #: those in whose name another first record stands
         self._foreign: list[KnownCheckpoint] = []
+        #: those that do not fit, with what is to be said of them
+        self._unfit: list[tuple[KnownCheckpoint, Finding]] = []
         for one in known:
             if public is not None and one.note.verified_by(public) is None:
-                self.invalid.append(Finding(Reason.CHECKPOINT_INVALID, detail=_shown(one)))
+                self._invalid.append(one)
             else:
                 self._ahead[one.note.checkpoint.size - 1].append(one)
 
     def __bool__(self) -> bool:
-        return bool(self._ahead)
+        return bool(self._ahead or self._invalid)
 
-    def compare(self, facts: Facts, position: int) -> Iterator[Finding]:
+    def compare(self, facts: Facts, position: int) -> None:
         """Compare those that were made when this record was the last one."""
         if facts.sequence is None:
             return
@@ -116,23 +130,37 @@ class Checkpoints:
             self.compared += 1
             if one.note.checkpoint.head == facts.hash:
                 self.newest = one.note.checkpoint
+                self._names.add(one.note.checkpoint.origin)
             else:
                 where = facts.sequence, facts.id, position
-                yield Finding(Reason.CHECKPOINT_MISMATCH, *where, _shown(one))
+                self._unfit.append((one, Finding(Reason.CHECKPOINT_MISMATCH, *where, _shown(one))))
 
-    def end(self) -> Iterator[Finding]:
-        """Yield those that the chain never came to, and those of another chain.
+    def end(self, *, whole: bool) -> Iterator[Finding]:
+        """Yield what does not fit.
 
-        Where many chains keep theirs in one directory, the others are passed over, if one fits.
+        Args:
+            whole: the chain was read to its end, and has to be all of it.
+
         """
-        for one in self._foreign:
-            if self.newest is None or not one.among_others:
-                detail = f"{_shown(one)}, of a chain that began with another record"
-                yield Finding(Reason.CHECKPOINT_MISMATCH, detail=detail)
-        ahead = [one for _, group in sorted(self._ahead.items()) for one in group]
-        self.compared += len(ahead)
-        for one in ahead:
-            yield Finding(Reason.CHECKPOINT_TRUNCATED, detail=_shown(one))
+        for one in self._invalid:
+            yield Finding(Reason.CHECKPOINT_INVALID, detail=_shown(one))
+        if whole:
+            for one in self._foreign:
+                if self.newest is None or not one.among_others:
+                    detail = f"{_shown(one)}, of a chain that began with another record"
+                    yield Finding(Reason.CHECKPOINT_MISMATCH, detail=detail)
+            ahead = [one for _, group in sorted(self._ahead.items()) for one in group]
+            self.compared += len(ahead)
+            self._unfit += [
+                (one, Finding(Reason.CHECKPOINT_TRUNCATED, detail=_shown(one))) for one in ahead
+            ]
+        for one, finding in self._unfit:
+            if not self._is_of_unknown_name(one):
+                yield finding
+
+    def of_unknown_name(self) -> int:
+        """Return how many do not fit and may be of another chain that keeps its own in the same directory."""
+        return sum(self._is_of_unknown_name(one) for one, _ in self._unfit)
 
     def left(self) -> list[KnownCheckpoint]:
         """Return those that somebody gave and that a selection could not be held against."""
@@ -141,15 +169,28 @@ class Checkpoints:
 
     def _put_foreign_aside(self, facts: Facts) -> None:
         for size, group in list(self._ahead.items()):
-            own = [one for one in group if _first_hash(one.note.checkpoint) in {None, facts.hash}]
+            own = [one for one in group if _first_hash(one) in {None, facts.hash}]
             self._foreign += [one for one in group if one not in own]
             self._ahead[size] = own
+        # A note of another chain is signed with another key, as often as not.
+        own = [one for one in self._invalid if _first_hash(one) in {None, facts.hash}]
+        self._foreign += [one for one in self._invalid if one not in own and one.among_others]
+        self._invalid = [one for one in self._invalid if one in own or not one.among_others]
+
+    def _is_of_unknown_name(self, one: KnownCheckpoint) -> bool:
+        name = one.note.checkpoint.origin
+        return bool(
+            one.among_others
+            and self._names
+            and name not in self._names
+            and _first_hash(one) is None
+        )
 
 
-def _first_hash(checkpoint: Checkpoint) -> str | None:
+def _first_hash(known: KnownCheckpoint) -> str | None:
     """Return the hash of the first record, where the origin holds it."""
-    rest = checkpoint.origin.removeprefix(_PREFIX)
-    return rest if rest != checkpoint.origin else None
+    named = _BY_FIRST_HASH.fullmatch(known.note.checkpoint.origin)
+    return named and named[1]
 
 
 def _shown(known: KnownCheckpoint) -> str:

@@ -195,6 +195,11 @@ def _obstacle(fold: _Fold, keys: Sequence[TrustedKey] | None) -> str | None:
         )
     if left := fold.out_of_reach():
         return f"{counted(left, 'checkpoint')} cannot be held against a selection without their records"
+    if unknown := fold.checkpoints.of_unknown_name():
+        return (
+            f"{counted(unknown, 'checkpoint')} in the directory may be of this chain or of another, by a name"
+            " that somebody chose: name those of this chain alone"
+        )
     return None
 
 
@@ -248,7 +253,7 @@ class _Fold:
             where = facts.sequence, facts.id, position
             self.findings.add(Finding(reason, *where, detail) for reason, detail in faults)
         if self.checkpoints:
-            self.findings.add(self.checkpoints.compare(facts, position))
+            self.checkpoints.compare(facts, position)
         self.families.add(facts, position)
         self.approvals += facts.approval
         self.post_quantum += facts.post_quantum
@@ -287,7 +292,7 @@ class _Fold:
         """Look at what can only be told of the whole."""
         self.families.complete()
         self.findings.add(self.families.repeated())
-        self.findings.add(self.checkpoints.invalid)
+        self.findings.add(self.checkpoints.end(whole=at_the_end and not self.partial))
         if at_the_end:
             self.findings.add(self._missing(_subtree(chosen)))
 
@@ -295,7 +300,6 @@ class _Fold:
         families = self.families
         if not self.partial:
             yield from families.orphans()
-            yield from self.checkpoints.end()
         if not self.partial or task is not None:
             yield from families.children()
         if task is not None and families.roots() != [task.lower()]:
@@ -379,8 +383,10 @@ def _end(fold: _Fold, keys: Sequence[TrustedKey] | None) -> tuple[str, bool]:
     checkpoints, newest = fold.checkpoints, fold.checkpoints.newest
     if left := fold.out_of_reach():
         return f"{counted(left, 'checkpoint')} of other records than the selection holds", False
-    if not checkpoints.compared:
+    if not checkpoints.known:
         return "no checkpoint was given: records may have been removed from the end", False
+    if not checkpoints.compared:
+        return "no checkpoint that was given could be held against it", False
     unsigned = "" if keys else ", whose signatures were not checked"
     words = f"{counted(checkpoints.compared, 'checkpoint')} held against it{unsigned}"
     if newest is None or newest.size == fold.expected:
