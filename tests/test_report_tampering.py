@@ -185,6 +185,25 @@ def test_tampering_is_found_where_it_was_done_as_the_command_finds_it(
     assert judged(path, public_key(key)) == (sure, expected)
 
 
+@pytest.mark.parametrize(("lists", "found"), [(252, set()), (253, {("malformed", 4)})])
+def test_what_is_nested_too_deeply_for_the_command_is_so_for_the_page(
+    lists: int, found: set[tuple[str, int | None]], show: Show, tmp_path: Path
+) -> None:
+    records, key = day(tmp_path), signing_key(tmp_path)
+    deep: Any = "bottom"
+    for _ in range(lists):
+        deep = [deep]
+    records[4]["outcome"]["result"] = deep
+    rechain(records, key)
+    path = report(tmp_path / "r.html", records, manifest(public_key(key)))
+    shown = show(path).use_key(public_key(key))
+    assert (
+        shown.judgement()
+        == judged(path, public_key(key))
+        == ("broken" if found else "whole", found)
+    )
+
+
 OURS = "qp_key_{}".format
 SIGNERS: dict[str, tuple[str, str, Any, str | None]] = {
     # how it is sealed, with which keys it is checked, whom it names, and what is found

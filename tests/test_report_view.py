@@ -263,7 +263,7 @@ def test_hostile_records_are_shown_as_text_and_run_nothing(show: Show, tmp_path:
             "cost_usd": text,
         }
     nested: Any = "bottom"
-    for _ in range(200):
+    for _ in range(100):
         nested = {"deeper": [nested]}
     records[8]["outcome"]["metrics"]["nested"] = nested
     key = signing_key(tmp_path)

@@ -8,7 +8,7 @@ const TIME = /^time [0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9
 const SIGNATURE = /^— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})$/;
 const KEY_ID_BYTES = 4;
 const LARGEST = 1 << 20; // bytes of a note
-const ORIGIN = "capsule-chain/"; // and the hash of the first record
+const ORIGIN = /^capsule-chain\/([0-9a-f]{64})$/; // with the hash of the first record
 
 /**
  * Take a signed note apart, as strictly as `capsule_sdk/chain/checkpoint.py` does.
@@ -35,7 +35,7 @@ export function parseCheckpoint(note) {
 
 /** The hash of the first record of the chain that an origin names; null where it does not hold one. */
 export function firstHash(origin) {
-  return origin.startsWith(ORIGIN) ? origin.slice(ORIGIN.length) : null;
+  return ORIGIN.exec(origin)?.[1] ?? null;
 }
 
 const isText = (note) => note.isWellFormed() && !/[\0-\t\v-\x1f]/.test(note) && utf8ToBytes(note).length <= LARGEST;

@@ -19,10 +19,23 @@ export class Num {
 /** A text is not JSON, or holds what cannot be hashed. */
 export class JsonError extends Error {}
 
+const NOTHING = new Set();
+
 /** Whether a value is one that Python takes for false: none, empty, or zero. */
 export function isNothing(value) {
   if (value instanceof Num) return Number(value) === 0;
   return !value || value.size === 0 || value.length === 0;
+}
+
+/** Whether objects and lists stand in each other, and in this object, more than so many deep. */
+export function isDeeper(value, levels, without = NOTHING) {
+  let inner = [...value].filter(([name]) => !without.has(name)).map(([, one]) => one);
+  for (let level = 0; level < levels; level += 1) {
+    const containers = inner.filter((one) => one instanceof Map || Array.isArray(one));
+    if (containers.length === 0) return false;
+    inner = containers.flatMap((one) => [...one.values()]);
+  }
+  return true;
 }
 
 // Python refuses longer ones (sys.set_int_max_str_digits), so nothing that Python sealed holds any.
@@ -204,8 +217,6 @@ export function pythonFloat(value) {
   const whole = digits.slice(0, exponent + 1).padEnd(exponent + 1, "0");
   return `${sign}${whole}.${digits.slice(exponent + 1) || "0"}`;
 }
-
-const NOTHING = new Set();
 
 const NOT_FINITE = new Set(["NaN", "Infinity", "-Infinity"]);
 

@@ -5,13 +5,21 @@ import { sha256 } from "@noble/hashes/sha2.js";
 import { sha3_256 } from "@noble/hashes/sha3.js";
 import { bytesToHex, hexToBytes, utf8ToBytes } from "@noble/hashes/utils.js";
 
-import { canonical, isNothing } from "./json.js";
+import { JsonError, canonical, isDeeper, isNothing } from "./json.js";
 
 /** What stands beside the content in a record, outside the hash. */
 export const SEAL_FIELDS = new Set(["hash", "signature", "signature_pq", "signed_at", "signed_by"]);
 
 export const sha3 = (text) => bytesToHex(sha3_256(utf8ToBytes(text)));
-export const contentHash = (record) => sha3(canonical(record, SEAL_FIELDS, true));
+
+const DEEPEST = 254; // as in the command: not every program that reads JSON goes deeper
+
+/** The hash of what a record says, which is all of it but its seal. */
+export function contentHash(record) {
+  if (isDeeper(record, DEEPEST, SEAL_FIELDS)) throw new JsonError(`nested more than ${DEEPEST} deep`);
+  return sha3(canonical(record, SEAL_FIELDS, true));
+}
+
 export const isHash = (value) => typeof value === "string" && /^[0-9a-f]{64}$/.test(value);
 
 /** Whether a text is the hexadecimal form of a point that can be a public key. */
