@@ -74,16 +74,6 @@ def browser() -> Iterator[Any]:
 # ── chains ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass(frozen=True)
-class Text:
-    """An entry of which only the text is known."""
-
-    text: str
-
-    def record_text(self) -> str:
-        return self.text
-
-
 def sealed(capsules: Iterable[Capsule], folder: Path) -> list[Record]:
     """Seal capsules into a chain in this folder, and return its records in their exported form."""
     chain = open_chain(None, folder / "capsules.db")
@@ -160,7 +150,7 @@ def manifest(
 def report(path: Path, records: Iterable[Record | str], says: Mapping[str, Any]) -> Path:
     """Write a report of records, given as objects or as their exact text."""
     texts = (record if isinstance(record, str) else json.dumps(record) for record in records)
-    write_report(map(Text, texts), path, manifest=says)
+    write_report(texts, path, manifest=says)
     return path
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_support import Text, missing
+from report_support import missing
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.formats import scanning
@@ -40,7 +40,7 @@ RECORDS = [
 
 def written(texts: list[str], manifest: dict[str, Any] | None = None) -> str:
     file = io.StringIO()
-    assert write_report(map(Text, texts), file, manifest=manifest or {}) == len(texts)
+    assert write_report(texts, file, manifest=manifest or {}) == len(texts)
     return file.getvalue()
 
 
@@ -102,9 +102,9 @@ def test_the_same_records_give_the_same_bytes() -> None:
 def test_memory_stays_flat_in_writing_and_reading(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
 
-    def entries() -> Iterator[Text]:
+    def entries() -> Iterator[str]:
         for number in range(20_000):
-            yield Text(f'{{"n": {number}, "noise": "{os.urandom(500).hex()}"}}')
+            yield f'{{"n": {number}, "noise": "{os.urandom(500).hex()}"}}'
 
     tracemalloc.start()
     try:
@@ -224,21 +224,21 @@ def test_a_record_is_too_large_by_what_it_takes_in_memory(monkeypatch: pytest.Mo
 # ── where it is written to ────────────────────────────────────────────────────────────────────────
 
 
-def failing() -> Iterator[Text]:
-    yield Text("{}")
+def failing() -> Iterator[str]:
+    yield "{}"
     raise EvidenceError("the store went away")
 
 
 def test_a_path_gets_the_whole_report_or_keeps_what_it_had(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
-    write_report([Text("{}")], path, manifest={})
+    write_report(["{}"], path, manifest={})
     assert path.stat().st_mode & 0o777 == 0o600
     path.chmod(0o644)
     before = path.read_bytes()
     with pytest.raises(EvidenceError, match="the store went away"):
         write_report(failing(), path, manifest={})
     assert path.read_bytes() == before
-    write_report([Text("{}")] * 2, path, manifest={})
+    write_report(["{}"] * 2, path, manifest={})
     assert path.read_bytes() != before
     assert path.stat().st_mode & 0o777 == 0o644
     assert list(tmp_path.iterdir()) == [path]

@@ -103,7 +103,8 @@ def report(
     opened, selection = open_source(source, tenant=tenant), selection_of(chosen)
     keys = trusted_keys(pubkeys, pubkey_files)
     manifest = _manifest(REPORT, opened, selection, keys, checkpoints)
-    _tell(write_report(select(opened.entries, selection), out, manifest=manifest), out)
+    records = (entry.record_text() for entry in select(opened.entries, selection))
+    _tell(write_report(records, out, manifest=manifest), out)
 
 
 def _form(given: str | None, out: str) -> Form:

@@ -8,13 +8,13 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, TextIO
 
 from capsule_sdk.evidence.formats.replacing import as_text, replacing
 
 from .page import page
 
-__all__ = ["HasRecordText", "write_report"]
+__all__ = ["write_report"]
 
 _LINE_BYTES: Final = 570  # 760 characters of base64
 _BLOCK: Final = 1 << 16  # characters of records packed at a time
@@ -24,16 +24,8 @@ _UNSAFE: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"
 _HALF_CHARACTER: Final = re.compile("[\ud800-\udfff]")
 
 
-class HasRecordText(Protocol):
-    """One record, as `capsule_sdk.evidence.formats.entries.Entry` is one."""
-
-    def record_text(self) -> str:
-        """Return content and seal as one JSON object, spelled as it is stored."""
-        ...
-
-
 def write_report(
-    entries: Iterable[HasRecordText],
+    records: Iterable[str],
     out: str | os.PathLike[str] | TextIO,
     *,
     manifest: Mapping[str, Any],
@@ -43,32 +35,32 @@ def write_report(
     The same records and the same manifest give the same bytes.
 
     Args:
-        entries: the records, in the order of the chain. Their text goes in as it is stored (CPS 3.5): no
-            number is printed anew.
+        records: content and seal of each as one JSON object, in the order of the chain. They go in as they
+            are stored (CPS 3.5): no number is printed anew.
         out: an open text file (UTF-8), or a path. A path gets the whole report or keeps what it had; a new
             file is readable by its owner only.
-        manifest: what the page says of itself: ``source``, ``made_at``, ``made_by``, ``selection``,
-            ``count``, ``keys``, ``checkpoints``. All may be missing.
+        manifest: what the page says of itself: see `capsule_sdk.evidence.exporting.manifest`. All of it may be
+            missing.
 
     Raises:
-        EvidenceError: ``out`` cannot be written. What reading the entries raises comes through as it is.
+        EvidenceError: ``out`` cannot be written. What reading the records raises comes through as it is.
 
     """
     if not isinstance(out, str | os.PathLike):
-        return _write(entries, out, manifest)
+        return _write(records, out, manifest)
     with replacing(out) as file, as_text(file) as text:
-        return _write(entries, text, manifest)
+        return _write(records, text, manifest)
 
 
-def _write(entries: Iterable[HasRecordText], file: TextIO, manifest: Mapping[str, Any]) -> int:
+def _write(records: Iterable[str], file: TextIO, manifest: Mapping[str, Any]) -> int:
     head, middle, tail = page()
     file.write(head)
     file.write(json.dumps(manifest).translate(_UNSAFE))
     file.write(middle)
     packed = _Packed(file)
     count = 0
-    for entry in entries:
-        packed.add(_on_one_line(entry.record_text()))
+    for record in records:
+        packed.add(_on_one_line(record))
         count += 1
     packed.close()
     file.write(tail)
