@@ -405,7 +405,7 @@ def qp_capsule_says(path: Path, public_key: str) -> Word:
 
 
 def qp_capsule_refuses(content: Record) -> bool:
-    """Whether this is no capsule by qp-capsule's rules, or one that its model would show otherwise."""
+    """Whether this is not a capsule by qp-capsule's rules, or one that its model would show otherwise."""
     try:
         if not validate_capsule_dict({**ADDED_CONTENT_DEFAULTS, **content}).ok:
             return True
@@ -415,7 +415,7 @@ def qp_capsule_refuses(content: Record) -> bool:
 
 
 def has_a_hash(record: Record) -> bool:
-    """Whether every language can hash it: NaN, infinity and half a character are no JSON (RFC 8259)."""
+    """Whether every language can hash it: NaN, infinity and half a character are not JSON (RFC 8259)."""
     try:
         json.dumps(content_of(record), ensure_ascii=False, allow_nan=False).encode()
     except ValueError:

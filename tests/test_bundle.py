@@ -109,7 +109,7 @@ def test_what_was_written_to_a_pipe_is_read_back(tmp_path: Path) -> None:
         (with_two_names(), "manifest.json is described in two ways"),
         (made(CHAIN, MANIFEST, comment=b"x"), "behind its end"),
         (GOOD + b"x", "behind its end|damaged"),
-        (made(CHAIN, ("manifest.json", "[]")), "manifest is no JSON object"),
+        (made(CHAIN, ("manifest.json", "[]")), "manifest is not a JSON object"),
         (made(CHAIN, ("manifest.json", " " * 5_000_000)), "manifest is too large"),
     ],
 )

@@ -32,8 +32,7 @@ from capsule_sdk.chain.checkpoint import (
 )
 from capsule_sdk.chain.checkpoint_files import add_to
 from capsule_sdk.chain.checkpoint_files import read as read_file
-from capsule_sdk.cli import main
-from capsule_sdk.cli.checkpoint import checkpoint as command
+from capsule_sdk.cli import capsuled, main
 from capsule_sdk.errors import EvidenceError
 
 KEY, OTHER = SigningKey(bytes(range(32))), SigningKey(bytes(32))
@@ -85,7 +84,7 @@ def test_another_library_verifies_the_signature_over_the_text_and_its_final_newl
 
 
 def test_a_signature_made_by_the_go_implementation_is_verified() -> None:
-    """The example of golang.org/x/mod/sumdb/note; its text is no checkpoint, its signature is one."""
+    """The example of golang.org/x/mod/sumdb/note; its text is not a checkpoint, its signature is one."""
     key = base64.b64decode("ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW")
     body = (
         "If you think cryptography is the answer to your problem,\n"
@@ -239,21 +238,21 @@ def test_extension_lines_that_nobody_knows_are_allowed_and_signed() -> None:
         (NOTE[:-1], "does not end in a newline"),
         (NOTE.replace("\n", "\r\n"), "CR LF"),
         (NOTE.replace(ORIGIN, "a\tb", 1), "control character"),
-        (NOTE.encode() + b"\xff", "no UTF-8"),
-        (NOTE.replace(ORIGIN, "\ud800"), "no UTF-8"),
+        (NOTE.encode() + b"\xff", "not UTF-8"),
+        (NOTE.replace(ORIGIN, "\ud800"), "not UTF-8"),
         (NOTE + "\u2014 x " + "A" * (1 << 20) + "\n", "more than 1048576 bytes"),
         (NOTE + "\n" + SIGNATURES, "lines that are not empty"),
         (f"{ORIGIN}\n1000\n\n{SIGNATURES}", "not an origin, a size, a hash"),
         ("\n" + NOTE.partition("\n")[2], "lines that are not empty"),
-        (NOTE.replace("\n1000\n", "\n01000\n"), "no decimal number"),
-        (NOTE.replace("\n1000\n", "\n-1000\n"), "no decimal number"),
-        (NOTE.replace("\n1000\n", "\n1e3\n"), "no decimal number"),
-        (NOTE.replace("\n1000\n", "\n1_000\n"), "no decimal number"),
-        (NOTE.replace("\n1000\n", "\n\u0661\n"), "no decimal number"),
-        (NOTE.replace("\n1000\n", "\n0\n"), "no decimal number"),
-        (NOTE.replace("\n1000\n", f"\n{'9' * 5000}\n"), "no decimal number"),
-        (NOTE.replace("=\ntime", "\ntime"), "its hash is no base64"),
-        (NOTE.replace("=\ntime", "-=\ntime"), "its hash is no base64"),
+        (NOTE.replace("\n1000\n", "\n01000\n"), "not a decimal number"),
+        (NOTE.replace("\n1000\n", "\n-1000\n"), "not a decimal number"),
+        (NOTE.replace("\n1000\n", "\n1e3\n"), "not a decimal number"),
+        (NOTE.replace("\n1000\n", "\n1_000\n"), "not a decimal number"),
+        (NOTE.replace("\n1000\n", "\n\u0661\n"), "not a decimal number"),
+        (NOTE.replace("\n1000\n", "\n0\n"), "not a decimal number"),
+        (NOTE.replace("\n1000\n", f"\n{'9' * 5000}\n"), "not a decimal number"),
+        (NOTE.replace("=\ntime", "\ntime"), "its hash is not base64"),
+        (NOTE.replace("=\ntime", "-=\ntime"), "its hash is not base64"),
         (NOTE.replace(BODY.split("\n")[2], "q6s="), "its hash has 2 bytes"),
         (NOTE.replace("time ", "tyme "), "not one line 'time'"),
         (NOTE.replace("10:40:00Z", "10:40:00"), "not one line 'time'"),
@@ -261,15 +260,15 @@ def test_extension_lines_that_nobody_knows_are_allowed_and_signed() -> None:
         (NOTE.replace("10:40:00Z", "25:40:00Z"), "not one line 'time'"),
         (NOTE.replace("2026-11-26", "2026-02-30"), "not one line 'time'"),
         (NOTE.replace(BODY, BODY + "\ntime 2026-11-26T10:40:00Z"), "not one line 'time'"),
-        (NOTE.replace("\u2014", "-"), "no signature: a dash"),
-        (NOTE.replace("\u2014 ", "\u2014"), "no signature: a dash"),
-        (f"{BODY}\n\n\u2014  AAAAAAAA\n", "no signature: a dash"),
-        (f"{BODY}\n\n\u2014 a+b AAAAAAAA\n", "no signature: a dash"),
-        (f"{BODY}\n\n\u2014 a\u00a0b AAAAAAAA\n", "no signature: a dash"),
-        (f"{BODY}\n\n\u2014 name\n", "no signature: a dash"),
-        (f"{BODY}\n\n\u2014 name AAAA AAAA\n", "a signature is no base64"),
-        (f"{BODY}\n\n\u2014 name AAAAAAB=\n", "a signature is no base64"),
-        (f"{BODY}\n\n\u2014 name \n", "a signature is no base64"),
+        (NOTE.replace("\u2014", "-"), "not a signature: a dash"),
+        (NOTE.replace("\u2014 ", "\u2014"), "not a signature: a dash"),
+        (f"{BODY}\n\n\u2014  AAAAAAAA\n", "not a signature: a dash"),
+        (f"{BODY}\n\n\u2014 a+b AAAAAAAA\n", "not a signature: a dash"),
+        (f"{BODY}\n\n\u2014 a\u00a0b AAAAAAAA\n", "not a signature: a dash"),
+        (f"{BODY}\n\n\u2014 name\n", "not a signature: a dash"),
+        (f"{BODY}\n\n\u2014 name AAAA AAAA\n", "a signature is not base64"),
+        (f"{BODY}\n\n\u2014 name AAAAAAB=\n", "a signature is not base64"),
+        (f"{BODY}\n\n\u2014 name \n", "a signature is not base64"),
         (f"{BODY}\n\n\u2014 name AAAAAA==\n", "a signature has 4 bytes"),
     ],
 )  # fmt: skip
@@ -279,7 +278,7 @@ def test_what_is_no_checkpoint_is_refused_in_a_plain_sentence(
     with pytest.raises(EvidenceError, match=reason) as caught:
         parse(note)
     assert type(caught.value) is EvidenceError
-    assert str(caught.value).startswith("this is no checkpoint that can be read: ")
+    assert str(caught.value).startswith("this is not a checkpoint that can be read: ")
 
 
 @pytest.mark.parametrize(
@@ -382,7 +381,8 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_beside_it(
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(command, [str(one) for one in arguments], catch_exceptions=False)
+    said = ["checkpoint", *map(str, arguments)]
+    return CliRunner().invoke(capsuled, said, catch_exceptions=False)
 
 
 @pytest.fixture

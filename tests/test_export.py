@@ -325,7 +325,7 @@ def test_a_source_that_cannot_be_read_is_refused_with_what_can(source: str) -> N
 def test_files_that_hold_no_chain_are_named(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("notes " * 1000)
     (tmp_path / "empty.db").touch()
-    for name, reason in (("notes.db", "no SQLite database"), ("empty.db", "the file is empty")):
+    for name, reason in (("notes.db", "not a SQLite database"), ("empty.db", "the file is empty")):
         with pytest.raises(EvidenceError, match=reason):
             list(read_chain(tmp_path / name))
 
@@ -337,7 +337,7 @@ def test_files_that_hold_no_chain_are_named(tmp_path: Path) -> None:
 def test_a_document_that_is_none_is_reported_by_its_sequence(db: Path, text: Any) -> None:
     append(db, capsule())
     store_text(db, 1, text)
-    with pytest.raises(EvidenceError, match=r"at sequence 1 is no JSON"):
+    with pytest.raises(EvidenceError, match=r"at sequence 1 is not a JSON object"):
         list(read_chain(db))
 
 
@@ -347,7 +347,7 @@ def test_text_that_is_no_utf8_is_reported(db: Path) -> None:
     connection.execute("UPDATE capsules SET data = CAST(x'7bff7d' AS TEXT)")
     connection.commit()
     connection.close()
-    with pytest.raises(EvidenceError, match="no JSON object"):
+    with pytest.raises(EvidenceError, match="not a JSON object"):
         list(read_chain(db))
 
 

@@ -130,15 +130,15 @@ DATA = SMALL.index(b'<script type="application/json" id="manifest">')
         ("<html></html>", "lacks a manifest"),
         ("x" * 20_000_000, "lacks a manifest"),
         (SMALL.decode().replace('id="records"', 'id="record"'), "lacks records"),
-        (SMALL.decode().replace('{"source": "x"}', "[]"), "manifest is no JSON object"),
-        (SMALL.decode().replace('{"source": "x"}', "[" * 100_000), "manifest is no JSON object"),
+        (SMALL.decode().replace('{"source": "x"}', "[]"), "manifest is not a JSON object"),
+        (SMALL.decode().replace('{"source": "x"}', "[" * 100_000), "manifest is not a JSON object"),
         (SMALL.decode().partition('{"source"')[0], "cut off"),
         (SMALL.decode().partition('id="records">\n')[0] + 'id="records">\nH4', "cut off"),
         (SMALL.decode() + '<script type="text/plain" id="records">', "twice"),
         (SMALL.decode() + "x" * 5_000_000, "too much stands behind"),
         (SMALL.decode().replace("</title>", "\x1b(B</title>"), "control characters"),
         (SMALL.decode().replace('"source"', '"<a": 0, "source"'), "holds a tag"),
-        (SMALL.decode().replace('{"source": "x"}', '{"source": NaN}'), "no JSON object"),
+        (SMALL.decode().replace('{"source": "x"}', '{"source": NaN}'), "not a JSON object"),
         (SMALL.decode().replace('{"source": "x"}', "[" + " " * 5_000_000), "too large"),
         (with_records(b""), "cut off"),
         (with_records(b"no gzip"), "cannot be unpacked"),
@@ -146,8 +146,8 @@ DATA = SMALL.index(b'<script type="application/json" id="manifest">')
         (with_records(gzip.compress(b"{}\n") + b"more"), "behind its records"),
         (with_records(gzip.compress(b"{}\n") * 2), "behind its records"),
         (with_records(gzip.compress(b"{}")), "no end"),
-        (with_records(gzip.compress(b"\xff\n")), "no UTF-8"),
-        (with_records(gzip.compress(b"{}\n")).replace("H4sI", "H4s*"), "no base64"),
+        (with_records(gzip.compress(b"\xff\n")), "not UTF-8"),
+        (with_records(gzip.compress(b"{}\n")).replace("H4sI", "H4s*"), "not base64"),
     ],
 )
 def test_what_is_no_whole_report_is_refused_with_its_reason(text: str, why: str) -> None:
@@ -209,7 +209,7 @@ def test_an_element_that_could_be_taken_for_the_data_is_refused(place: str, tag:
         "between": text.index("<script>"),
         "behind": text.index("</body>"),
     }[place]
-    with pytest.raises(EvidenceError, match="twice|manifest is no JSON|records are cut off"):
+    with pytest.raises(EvidenceError, match="twice|manifest is not a JSON object|records are cut off"):
         read_back(f"{text[:start]}{tag}</script>{text[start:]}")
 
 

@@ -58,7 +58,7 @@ BATCHES = settings(max_examples=60, phases=(Phase.explicit, Phase.reuse, Phase.g
 
 
 def as_python(text: str) -> str | None:
-    """What Python hashes of a text; None where it is no JSON, or has no bytes."""
+    """What Python hashes of a text; None where it is not JSON, or has no bytes."""
     try:
         found = canonical(json.loads(text))
         found.encode()

@@ -112,7 +112,7 @@ def test_a_store_that_is_away_is_trouble(
         beside.unlink()
     assert main([command, "--db", str(dead)]) == (1 if command == "status" else 2)
     printed = capsys.readouterr()
-    assert "is no SQLite database" in printed.out + printed.err
+    assert "is not a SQLite database" in printed.out + printed.err
     (journal,) = (dead.parent / "journal" / "c.db.records").glob("*")
     assert list(journal.glob("records-*"))
 

@@ -395,7 +395,7 @@ def test_a_file_that_is_no_database_is_named_and_left_as_it_is(
     db: Path, writer: ChainWriter
 ) -> None:
     db.write_text("my notes " * 200)
-    with pytest.raises(ChainUnavailable, match="no SQLite database: name another file"):
+    with pytest.raises(ChainUnavailable, match="not a SQLite database: name another file"):
         writer.append(capsules(1))
     assert db.read_text() == "my notes " * 200
 

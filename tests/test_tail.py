@@ -184,7 +184,7 @@ def test_what_is_no_capsule_is_a_line_too(chain: Chain, capsys: Output) -> None:
     with sqlite3.connect(chain.url) as database:
         database.execute("UPDATE capsules SET data = '[]' WHERE sequence = 1")
     database.close()
-    assert tail(capsys)[1] == "? #1 is no capsule"
+    assert tail(capsys)[1] == "? #1 is not a capsule"
     assert len(tail(capsys, "--agent", "tester")) == 1
 
 

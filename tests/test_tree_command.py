@@ -200,7 +200,7 @@ def test_what_is_no_capsule_is_a_line_too(chain: Chain, capsys: Output, tmp_path
     broken.write_text('{"id": "a", "trigger": {"source": "fine"}}\n{"id": \n{"id": "c"}\n')
     assert names(tree(capsys, "--db", str(broken)))[:2] == [
         "? no status  fine",
-        "? record 1 is no capsule",
+        "? record 1 is not a capsule",
     ]
 
 

@@ -277,17 +277,17 @@ def test_a_session_id_that_is_too_long_has_another_key_in_its_column(use: Use) -
 # -- what is no record by the protocol ------------------------------------------------------------
 
 _SHAPES: dict[str, tuple[tuple[str, ...], object]] = {
-    "a domain that is no text": (("domain",), 5),
-    "a version that is no text": (("spec_version",), 2),
+    "a domain that is not a text": (("domain",), 5),
+    "a version that is not a text": (("spec_version",), 2),
     "a number that is a float": (("sequence",), 1.0),
     "a duration that is a float": (("execution", "duration_ms"), 1.5),
     "a confidence that is a truth value": (("reasoning", "confidence"), True),
     "a confidence above one": (("reasoning", "confidence"), 1.5),
     "a time without zone": (("trigger", "timestamp"), "2026-01-01T00:00:00"),
     "an environment that is a list": (("context", "environment"), []),
-    "a trigger type that is no text": (("trigger", "type"), None),
+    "a trigger type that is not a text": (("trigger", "type"), None),
     "resources that are a list": (("execution", "resources_used"), []),
-    "infinity, which is no JSON": (("outcome", "result"), float("inf")),
+    "infinity, which is not JSON": (("outcome", "result"), float("inf")),
 }
 
 

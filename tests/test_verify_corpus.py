@@ -619,7 +619,7 @@ def of_tables() -> Iterator[Statements]:
         "a column less", _UNREADABLE, ("ALTER TABLE capsules DROP COLUMN signature_pq",)
     )
     yield Statements(
-        "text that is no UTF-8", _MALFORMED | _GAP,
+        "text that is not UTF-8", _MALFORMED | _GAP,
         ("UPDATE capsules SET data = cast(x'7bff7d' AS text) WHERE sequence = 2",),
     )  # fmt: skip
 

@@ -135,7 +135,7 @@ def test_a_file_of_one_record_needs_no_list(use: Use, tmp_path: Path) -> None:
     assert_as_qp_capsule_says(path, made.public_key)
 
 
-# -- what is no JSON, or no list of records -------------------------------------------------------
+# -- what is not JSON, or no list of records -------------------------------------------------------
 
 DAMAGES: dict[str, Spell] = {
     "empty": lambda _: "",
@@ -196,7 +196,7 @@ DAMAGES: dict[str, Spell] = {
     "UTF-32": lambda records: json.dumps(records).encode("utf-32-le"),
     "Latin-1": lambda records: json.dumps(records, ensure_ascii=False).replace(
         "→", ">").replace("漢字 🙂", "").encode("latin-1", "replace"),
-    "a byte that is no UTF-8": lambda records: json.dumps(records).encode().replace(
+    "a byte that is not UTF-8": lambda records: json.dumps(records).encode().replace(
         b"two ways", b"two \xffays"
     ),
     "such a byte in the seal": lambda records: json.dumps(records).encode().replace(

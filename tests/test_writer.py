@@ -204,7 +204,7 @@ for _ in range(100_000):
     deep = [deep]
 
 UNFIT: dict[str, tuple[str, Any]] = {
-    "what is no JSON": ("outcome.result", {1, 2}),
+    "what is not JSON": ("outcome.result", {1, 2}),
     "a lone surrogate": ("trigger.request", "\ud800"),
     "a circle": ("outcome.result", loop),
     "too much depth": ("outcome.result", deep),

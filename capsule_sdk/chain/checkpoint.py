@@ -183,7 +183,7 @@ def parse(note: str | bytes) -> SignedCheckpoint:
         note: the whole note; bytes have to be UTF-8.
 
     Raises:
-        EvidenceError: it is no checkpoint; the message says what is wrong with it.
+        EvidenceError: it is not a checkpoint; the message says what is wrong with it.
 
     """
     body, gap, lines = _decoded(note).rpartition("\n\n")
@@ -205,7 +205,7 @@ def _decoded(note: str | bytes) -> str:
             raise _malformed(f"it has more than {NOTE_SIZE} bytes")
         text = content.decode()
     except UnicodeError:
-        raise _malformed("it is no UTF-8") from None
+        raise _malformed("it is not UTF-8") from None
     if "\r" in text:
         raise _malformed("its lines end in CR LF, and those of a note in LF alone")
     if any(character < " " and character != "\n" for character in text):
@@ -219,7 +219,9 @@ def _checkpoint(body: str) -> Checkpoint:
         raise _malformed("its text is not an origin, a size, a hash, and lines that are not empty")
     origin, size, head, *extensions = lines
     if not _SIZE.fullmatch(size):
-        raise _malformed("its size is no decimal number from 1 to 18 digits, or begins with a zero")
+        raise _malformed(
+            "its size is not a decimal number from 1 to 18 digits, or begins with a zero"
+        )
     raw = _from_base64(head, "its hash")
     if len(raw) != _HEAD_BYTES:
         raise _malformed(f"its hash has {len(raw)} bytes, and not {_HEAD_BYTES}")
@@ -240,7 +242,9 @@ def _time(extensions: Iterable[str]) -> datetime:
 def _signature(line: str) -> NoteSignature:
     name, space, encoded = line.removeprefix(_DASH).partition(" ")
     if not (line.startswith(_DASH) and space and _is_key_name(name)):
-        raise _malformed("a line under it is no signature: a dash, the name of a key, and base64")
+        raise _malformed(
+            "a line under it is not a signature: a dash, the name of a key, and base64"
+        )
     raw = _from_base64(encoded, "a signature")
     if len(raw) <= _KEY_ID_BYTES:
         raise _malformed(f"a signature has {len(raw)} bytes, and no more than a key id has")
@@ -254,7 +258,7 @@ def _from_base64(text: str, what: str) -> bytes:
     except (binascii.Error, ValueError):
         raw = b""
     if not raw or base64.b64encode(raw).decode() != text:
-        raise _malformed(f"{what} is no base64")
+        raise _malformed(f"{what} is not base64")
     return raw
 
 
@@ -276,4 +280,4 @@ def _verifies(key: str, body: str, signature: bytes) -> bool:
 
 
 def _malformed(reason: str) -> EvidenceError:
-    return EvidenceError(f"this is no checkpoint that can be read: {reason}")
+    return EvidenceError(f"this is not a checkpoint that can be read: {reason}")

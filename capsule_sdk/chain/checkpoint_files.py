@@ -3,7 +3,7 @@
 - A checkpoint MUST NOT be written over one that it contradicts, nor over one of another chain: what was
   signed first is the evidence.
 - One that says the same is left as it is: the earlier it was signed, the more it proves.
-- A file that is no checkpoint MUST NOT be written over where the user chose its name.
+- A file that is not a checkpoint MUST NOT be written over where the user chose its name.
 
 They are moved to their place, not linked: a checkpoint belongs on another machine's disk, and the file
 systems that lead there often have no links.
@@ -88,7 +88,7 @@ def read(path: Path) -> SignedCheckpoint | None:
     """Return the checkpoint in a file, which is not verified by that; ``None`` if there is no file.
 
     Raises:
-        EvidenceError: it is no checkpoint.
+        EvidenceError: it is not a checkpoint.
         OSError: it cannot be read.
 
     """

@@ -49,7 +49,7 @@ def sqlite_path(url: str | os.PathLike[str] | None = None) -> Path:
     text = os.fspath(url)
     name = text.removeprefix("sqlite:///")
     if not isinstance(text, str) or "://" in name or name.startswith(("file:", "sqlite:")):
-        raise ConfigurationError(f"{_shown(text)} is no store that can be used; {ACCEPTED}")
+        raise ConfigurationError(f"{_shown(text)} is not a store that can be used; {ACCEPTED}")
     if name in {"", ":memory:"}:
         raise ConfigurationError(
             f"{text!r} names no file, and a chain in memory ends with the process; {ACCEPTED}"

@@ -98,7 +98,7 @@ def draft(capsule: Capsule) -> Draft:
     """Check a capsule, which MUST NOT change any more, before the chain is locked.
 
     Raises:
-        CapsuleRejected: it is no JSON, changes on the way through JSON, or could not be loaded.
+        CapsuleRejected: it is not JSON, changes on the way through JSON, or could not be loaded.
 
     """
     if reason := _misfit(capsule):

@@ -281,7 +281,7 @@ _MEANINGS: Final = {
     "SQLITE_CANTOPEN": f"cannot be opened: {_RIGHTS}",
     "SQLITE_IOERR": "cannot be read or written: the disk reports an error",
     "SQLITE_TOOBIG": "holds a value that is larger than any capsule can be: it was tampered with",
-    "SQLITE_NOTADB": "is no SQLite database: name another file, or move this one aside",
+    "SQLITE_NOTADB": "is not a SQLite database: name another file, or move this one aside",
     "SQLITE_CORRUPT": (
         "is damaged: keep it with its -wal file, as evidence, and move both aside to go on in a"
         " new one"

@@ -89,7 +89,7 @@ def _open_read_only(path: Path, options: str) -> sa.Connection:
 
 
 def takes_any_text(connection: sa.Connection, error: DBAPIError) -> bool:
-    """After an error: have texts that are no UTF-8 read as they are; false if that was not the reason.
+    """After an error: have texts that are not UTF-8 read as they are; false if that was not the reason.
 
     One row must not hide the others. It is not so from the start, for it takes time in every row.
     """

@@ -201,7 +201,7 @@ def _sleep() -> None:
 
 
 def _matching(selection: Selection) -> Callable[[Entry], bool]:
-    """Return whether an entry is selected; what is no capsule is so only where all are."""
+    """Return whether an entry is selected; what is not a capsule is so only where all are."""
     if not selection:
         return lambda _: True
 
@@ -225,7 +225,7 @@ def _json_line(entry: Entry) -> str:
 def _line(entry: Entry, paper: Paper) -> str:
     summary = summary_of(entry.record())
     if summary == Summary():
-        return paper.line([(f"? {_number(entry, summary)} is no capsule", "bold red")])
+        return paper.line([(f"? {_number(entry, summary)} is not a capsule", "bold red")])
     return (
         paper.line(_drawn(entry, summary, paper.width))
         if paper.terminal

@@ -114,7 +114,7 @@ def _head(line: Line) -> Iterator[Span]:
     node, summary = line.node, line.node.summary
     yield line.branch, "dim"
     if summary == Summary():
-        yield f"? record {node.index} is no capsule", "bold red"
+        yield f"? record {node.index} is not a capsule", "bold red"
         return
     yield mark_span(summary)
     yield " ", ""

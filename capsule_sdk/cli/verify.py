@@ -62,7 +62,9 @@ _QUOTED = 80
     help="A checkpoint that was kept elsewhere, or a directory of them; may be given several times.",
 )
 @click.option(
-    "--selection", is_flag=True, help="The file holds some records of a chain; gaps are no finding."
+    "--selection",
+    is_flag=True,
+    help="The file holds some records of a chain; gaps are not findings.",
 )
 @click.option(
     "--strict",

@@ -101,7 +101,7 @@ class Selection:
 
 
 def select(entries: Callable[[], Iterable[Entry]], selection: Selection) -> Iterator[Entry]:
-    """Yield the entries that a selection takes, in chain order. What is no JSON object is in none.
+    """Yield the entries that a selection takes, in chain order. What is not a JSON object is in none.
 
     Args:
         entries: gives those of the chain; called twice where a task was asked for, whose records may stand

@@ -50,7 +50,7 @@ class Journal:
         """Write one frame; return its bytes, 0 where it could not be written.
 
         Raises:
-            TypeError, ValueError, RecursionError: the document is no JSON.
+            TypeError, ValueError, RecursionError: the document is not JSON.
 
         """
         frame = encode(kind, document)
@@ -108,7 +108,7 @@ class Journal:
             raise
         self.home, self.trouble = home, None
         for kind, document in states():
-            # What is no JSON could not be written before either; it must not keep the others in old files.
+            # What is not JSON could not be written before either; it must not keep the others in old files.
             with contextlib.suppress(TypeError, ValueError, RecursionError):
                 self._say_again(kind, document)
         self._say_again(Kind.RESTATED, {})

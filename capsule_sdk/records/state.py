@@ -234,4 +234,4 @@ def _decimal(text: str | None) -> Decimal | None:
     try:
         return None if text is None else Decimal(text)
     except InvalidOperation as error:
-        raise ValueError(f"{text!r} is no sum of money") from error
+        raise ValueError(f"{text!r} is not a sum of money") from error

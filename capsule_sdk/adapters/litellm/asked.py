@@ -99,7 +99,7 @@ def _file(prompt: Any) -> str | None:
 
 
 def _text_of(content: Any) -> str:
-    """Return the texts of a message's content; what is no text is named by its kind."""
+    """Return the texts of a message's content; what is not a text is named by its kind."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list | tuple):

@@ -98,7 +98,7 @@ def export(
     entries = intact(source, select(source.entries, selection or Selection()))
     if not isinstance(out, str | os.PathLike):
         if form is Form.BUNDLE:
-            raise EvidenceError("a bundle is no text: give a file to write it to")
+            raise EvidenceError("a bundle is not a text: give a file to write it to")
         return _WRITERS[form](entries, out)
     with replacing(out) as file:
         if form is Form.BUNDLE:
@@ -124,7 +124,7 @@ def intact(source: Source, entries: Iterable[Entry]) -> Iterator[Entry]:
         elif entry.fault is not None:
             problem = entry.fault
         elif entry.content() is None:
-            problem = f"what it holds at sequence {sequence} is no JSON object"
+            problem = f"what it holds at sequence {sequence} is not a JSON object"
         else:
             yield entry
             continue

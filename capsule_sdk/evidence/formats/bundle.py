@@ -88,7 +88,7 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             fault = _fault_of(archive, file)
             if fault is not None:
-                raise EvidenceError(f"{path} is no bundle of `capsuled export`: {fault}")
+                raise EvidenceError(f"{path} is not a bundle of `capsuled export`: {fault}")
             with archive.open(_RECORDS) as raw:
                 records = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape")
                 yield Bundle(_manifest_in(archive, path), records)
@@ -174,11 +174,13 @@ def _manifest_in(archive: zipfile.ZipFile, path: Path) -> Mapping[str, Any]:
     with archive.open(_MANIFEST) as file:
         text = file.read(_LARGEST_MANIFEST + 1)  # its size as announced may be a lie
     if len(text) > _LARGEST_MANIFEST:
-        raise EvidenceError(f"{path} is no bundle of `capsuled export`: its manifest is too large")
+        raise EvidenceError(
+            f"{path} is not a bundle of `capsuled export`: its manifest is too large"
+        )
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
-        raise EvidenceError(f"{path} is damaged: its manifest is no JSON object")
+        raise EvidenceError(f"{path} is damaged: its manifest is not a JSON object")
     return manifest

@@ -39,7 +39,7 @@ class Entry(NamedTuple):
         text: the content as JSON; where ``seal`` is ``None``, content and seal in one object.
         seal: the columns of the seal, in the order of `SEAL_FIELDS`.
         columns: what its row is found by; ``None`` in a file.
-        fault: why the text is no JSON, where that is known already.
+        fault: why the text is not JSON, where that is known already.
 
     """
 
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
     fault: str | None = None
 
     def content(self) -> dict[str, Any] | None:
-        """Return what the text holds; ``None`` where that is no JSON object."""
+        """Return what the text holds; ``None`` where that is not a JSON object."""
         if self.fault is not None:
             return None
         try:
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
         return document if isinstance(document, dict) else None
 
     def record(self) -> dict[str, Any] | None:
-        """Return content and seal in one; ``None`` where the text is no JSON object."""
+        """Return content and seal in one; ``None`` where the text is not a JSON object."""
         document = self.content()
         return document if document is None or self.seal is None else {**document, **self._sealed()}
 
@@ -93,8 +93,8 @@ def moment(text: Any) -> datetime:
     """Read a date, or a date and time, as ISO 8601 has it; UTC unless it names another zone.
 
     Raises:
-        TypeError: that is no text.
-        ValueError: that is no time.
+        TypeError: that is not a text.
+        ValueError: that is not a time.
 
     """
     found = datetime.fromisoformat(text)

@@ -1,6 +1,6 @@
 """Scanning: the values of a JSON list, or of JSON Lines, one after the other, out of a file of any size.
 
-What is no JSON is given too, with what is wrong with it, and reading goes on at the next line that begins
+What is not JSON is given too, with what is wrong with it, and reading goes on at the next line that begins
 with an object: an auditor wants to know all that is wrong, not the first. Memory does not grow with the
 file, but for one value at a time, and a value that is too large is a fault.
 """
@@ -21,7 +21,7 @@ TOO_LARGE: Final = "a record that is too large (more than 64 MiB)"
 _CHUNK = 1 << 18  # characters read at a time
 _LARGEST_STEP = 4 << 20  # the same, once a value has turned out to be large
 _LARGEST = 64 << 20  # bytes that the characters of one value may take in memory
-_SHOWN = 200  # characters of what is no JSON that are kept
+_SHOWN = 200  # characters of what is not JSON that are kept
 _TAIL = 16  # a literal or an escape may be cut in two this close to the end of what was read
 _BLANK: Final = " \t\r\n"  # all that JSON takes for white space
 _SPACE: Final = re.compile(f"[{_BLANK}]*")
@@ -30,7 +30,7 @@ _decode = json.JSONDecoder().raw_decode
 
 
 class Piece(NamedTuple):
-    """The text of one value; or what is no JSON, cut short, with what is wrong with it."""
+    """The text of one value; or what is not JSON, cut short, with what is wrong with it."""
 
     text: str
     fault: str | None = None
@@ -60,7 +60,7 @@ def scan(file: TextIO) -> Iterator[Piece]:
     if first == "{":
         return _scan_lines(window)
     raise EvidenceError(
-        "this is no SQLite database, and neither a JSON list nor JSON objects: no chain"
+        "this is not a SQLite database, and neither a JSON list nor JSON objects: no chain"
         if first
         else "the file is empty"
     )

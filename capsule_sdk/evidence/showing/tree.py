@@ -54,7 +54,7 @@ def node_of(record: object, index: int) -> Node:
     """Return a record's node, which no other hangs under yet.
 
     Args:
-        record: content and seal in one; anything else gets a node that says that it is no capsule.
+        record: content and seal in one; anything else gets a node that says that it is not a capsule.
         index: its place among the others.
 
     """
@@ -187,7 +187,7 @@ def _kept(value: Any) -> Any:
 
 def _text(node: Node) -> str:
     if node.summary == Summary():
-        return f"? record {node.index} is no capsule"
+        return f"? record {node.index} is not a capsule"
     return "  ".join(filter(None, wording.parts(node.summary)))
 
 

@@ -52,7 +52,7 @@ class CapsuleURI:
         """
         rest, mark, fragment = text.partition("#")
         if not rest.startswith(SCHEME):
-            raise EvidenceError(f"{text!r} is no capsule URI: it begins with {SCHEME}")
+            raise EvidenceError(f"{text!r} is not a capsule URI: it begins with {SCHEME}")
         if mark and not all(map(_STEP.fullmatch, fragment.split("/"))):
             raise EvidenceError(f"{text!r} does not lead to a field of a capsule after its #")
         chain, slash, reference = rest.removeprefix(SCHEME).rpartition("/")

@@ -56,7 +56,7 @@ def read_checkpoints(paths: Iterable[Path]) -> list[KnownCheckpoint]:
     """Read checkpoints from files, and from directories all that end in ``.checkpoint``.
 
     Raises:
-        EvidenceError: one of them cannot be read or is no checkpoint; there is none in a directory.
+        EvidenceError: one of them cannot be read or is not a checkpoint; there is none in a directory.
 
     """
     known: list[KnownCheckpoint] = []

@@ -53,7 +53,7 @@ _encode = json.JSONEncoder(
     check_circular=False,  # what was parsed has no circles
 ).encode
 
-#: Return what a text holds; raises `Repeated`, ``ValueError`` where it is no JSON, ``RecursionError``.
+#: Return what a text holds; raises `Repeated`, ``ValueError`` where it is not JSON, ``RecursionError``.
 decode = _decoder(object_pairs_hook=_unique).decode
 #: The same, but of names that stand twice the later one counts, as in Python and in qp-capsule.
 decode_repeated = _decoder().decode

@@ -35,7 +35,7 @@ def checkpoints_in(manifest: Mapping[str, Any]) -> list[KnownCheckpoint]:
     """Return the checkpoints that lie in a file beside its records.
 
     Raises:
-        EvidenceError: one of them is no checkpoint.
+        EvidenceError: one of them is not a checkpoint.
 
     """
     texts = [text for text in _list(manifest, "checkpoints") if isinstance(text, str)]

@@ -98,7 +98,7 @@ def _key(text: str, origin: str) -> TrustedKey:
         raw = b""
     if len(raw) != _BYTES:
         raise EvidenceError(
-            f"{text.strip()[:80]!r} is no Ed25519 public key: give its 32 bytes as 64 hexadecimal digits"
+            f"{text.strip()[:80]!r} is not an Ed25519 public key: give its 32 bytes as 64 hexadecimal digits"
             " (`capsule keys export-public` prints them)"
         )
     return TrustedKey(raw.hex(), origin)

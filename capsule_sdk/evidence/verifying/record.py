@@ -183,7 +183,7 @@ def _content_faults(document: dict[str, Any], claimed: str) -> list[Fault]:
         found = content_hash(document, claimed)
     except UnicodeEncodeError:
         return [(Reason.MALFORMED, "it holds half a character, which has no bytes to hash")]
-    except (ValueError, RecursionError) as error:  # NaN, which is no JSON; nested too deeply
+    except (ValueError, RecursionError) as error:  # NaN, which is not JSON; nested too deeply
         return [(Reason.MALFORMED, f"it cannot be hashed: {error}")]
     if found == claimed:
         return []
@@ -220,9 +220,9 @@ def _signer(seal: _Seal, keys: Sequence[PublicKey]) -> tuple[int | None, list[Fa
 def _unreadable_seal(seal: _Seal, signed_at: float | None) -> str | None:
     for name, value in zip(SEAL_FIELDS, seal, strict=True):
         if value is not None and not (isinstance(value, str) and _is_unicode(value)):
-            return f"its {name} is no text"
+            return f"its {name} is not a text"
     if seal.signed_at and signed_at is None:
-        return "its signed_at is no date and time"
+        return "its signed_at is not a date and time"
     return None
 
 

@@ -1,6 +1,6 @@
 """The shape of a record: whether a document is a capsule, as CPS 1 and qp-capsule have it. Pure.
 
-A document that a reader's model would show otherwise than it is stored is no capsule, as in qp-capsule
+A document that a reader's model would show otherwise than it is stored is not a capsule, as in qp-capsule
 (CPS 3.5, rule 3): nobody shall see something else than was sealed.
 """
 
@@ -36,7 +36,7 @@ _TOOL_CALL: Final = {"tool", "arguments", "result", "success", "duration_ms", "e
 
 
 def misfit(document: dict[str, Any]) -> str | None:
-    """Say why this is no capsule; ``None`` where it is one.
+    """Say why this is not a capsule; ``None`` where it is one.
 
     What every writer of today writes is known by its shape. Whatever else, older or stranger, is left to
     qp-capsule's own rules.

@@ -51,17 +51,17 @@ def read_report(file: IO[str] | IO[bytes]) -> tuple[dict[str, Any], Iterator[str
         file: open at its beginning, as text or as bytes.
 
     Raises:
-        EvidenceError: it is no report, or is damaged; from the iterator too, where the damage is only met
+        EvidenceError: it is not a report, or is damaged; from the iterator too, where the damage is only met
             there. It is a `ValueError`. What the file system raises comes through as it is.
 
     """
     characters = _Characters(file)
     if not characters.skip_past(MANIFEST):
-        raise EvidenceError("this is no report of `capsuled report`: it lacks a manifest")
+        raise EvidenceError("this is not a report of `capsuled report`: it lacks a manifest")
     manifest = _manifest(characters)
     if not characters.skip_past(RECORDS):
         raise EvidenceError(
-            "this is no report of `capsuled report`, or it was cut off: it lacks records"
+            "this is not a report of `capsuled report`, or it was cut off: it lacks records"
         )
     return manifest, _records(characters)
 
@@ -79,12 +79,12 @@ def _manifest(characters: _Characters) -> dict[str, Any]:
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):
-        raise EvidenceError("the report is damaged: its manifest is no JSON object")
+        raise EvidenceError("the report is damaged: its manifest is not a JSON object")
     return manifest
 
 
 def _no_number(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")  # Python takes it for some, a browser does not
+    raise ValueError(f"{word} is not JSON")  # Python takes it for some, a browser does not
 
 
 def _records(characters: _Characters) -> Iterator[str]:
@@ -116,7 +116,7 @@ def _text(line: bytes) -> str:
     try:
         return line.decode()
     except UnicodeDecodeError as error:
-        raise EvidenceError("the report is damaged: a record is no UTF-8") from error
+        raise EvidenceError("the report is damaged: a record is not UTF-8") from error
 
 
 def _refuse_more_data(page: str) -> None:
@@ -141,7 +141,7 @@ def _from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (ValueError, binascii.Error) as error:
-        raise EvidenceError("the report is damaged: its records are no base64") from error
+        raise EvidenceError("the report is damaged: its records are not base64") from error
 
 
 def _unpacked(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -217,5 +217,5 @@ class _Characters:
         try:
             piece = self._file.read(_CHUNK)
         except UnicodeDecodeError as error:
-            raise EvidenceError("the report is damaged: it is no UTF-8") from error
+            raise EvidenceError("the report is damaged: it is not UTF-8") from error
         return piece if isinstance(piece, str) else self._decode(piece, not piece)
