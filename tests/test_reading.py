@@ -6,7 +6,9 @@ import io
 import json
 import re
 import sqlite3
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from capsule_sdk.chain.sqlite_reading import is_database, open_for_reading
 from capsule_sdk.cli import main
 from capsule_sdk.errors import ChainUnavailable, EvidenceError
 from capsule_sdk.evidence.exporting.export import export_chain
+from capsule_sdk.evidence.formats.scanning import TOO_LARGE
 from capsule_sdk.evidence.sources import open_source
 
 __all__ = ["postgres"]
@@ -340,6 +343,123 @@ def test_a_row_of_a_file_has_neither_domain_nor_tenant_column(db: Path) -> None:
     assert {(row.domain, row.tenant_id) for row in read_file(db)} == {(None, None)}
 
 
+# -- large rows ------------------------------------------------------------------------------------
+
+MEBIBYTE = 1 << 20
+
+
+@contextmanager
+def peak_below(mebibytes: int) -> Iterator[None]:
+    """See to it that Python takes no more memory than that at any time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < mebibytes * MEBIBYTE
+    finally:
+        tracemalloc.stop()
+
+
+def fill(db: Path, count: int, column: str, value: str, *, backwards: bool = False) -> None:
+    """Put so many rows in place of those of a database, with an expression in one of the columns."""
+    loosen(db, COPIED)
+    columns = dict.fromkeys(COPIED.split(", "), "''") | {"sequence": "i", column: value}
+    order = "DESC" if backwards else "ASC"
+    script(
+        db,
+        "DELETE FROM capsules; WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n LIMIT"
+        f" {count}) INSERT INTO capsules ({COPIED}) SELECT {', '.join(columns.values())} FROM n"
+        f" ORDER BY i {order}",
+    )
+
+
+def text_of(characters: int, char: str = "x") -> str:
+    return f"replace(hex(zeroblob({characters // 2})), '0', '{char}')"
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(("size", "count"), [(400_000, 120), (3_000_000, 20)])
+def test_memory_does_not_grow_with_the_number_of_large_rows(
+    db: Path, size: int, count: int, backwards: bool
+) -> None:
+    large = f"CASE WHEN i = 3 THEN 'short' ELSE {text_of(size)} END"
+    fill(db, count, "data", large, backwards=backwards)
+    with peak_below(24):
+        given = [(row.sequence, row.data[:2], len(row.data)) for row in read_file(db)]
+    expected: list[object] = [(place, "xx", size) for place in range(count)]
+    expected[3] = (3, "sh", 5)
+    assert given == expected
+
+
+@pytest.mark.parametrize("column", sorted({*COPIED.split(", ")} - {"data"}))
+@pytest.mark.parametrize("value", [text_of(600_000), "zeroblob(600000)"])
+def test_a_column_that_should_be_short_does_not_take_more_memory(
+    db: Path, column: str, value: str
+) -> None:
+    fill(db, 100, column, value)
+    with peak_below(24):
+        assert sum(1 for row in read_file(db) if len(getattr(row, column)) == 600_000) == 100
+
+
+def test_a_column_that_is_empty_does_not_hide_how_large_the_others_are(db: Path) -> None:
+    fill(db, 100, "data", text_of(600_000))
+    script(db, "UPDATE capsules SET hash = NULL, type = 7")
+    with peak_below(24):
+        assert sum(len(row.data) for row in read_file(db)) == 100 * 600_000
+
+
+def test_content_of_any_type_and_size_is_given_as_it_lies_there(db: Path) -> None:
+    values = ["NULL", "7", "0.5", "zeroblob(3000000)", "CAST(x'ff' || zeroblob(2000000) AS TEXT)"]
+    choice = " ".join(f"WHEN {place} THEN {value}" for place, value in enumerate(values))
+    fill(db, 10, "data", f"CASE i % 5 {choice} END")
+    given: list[object] = [row.data for row in read_file(db)]
+    assert given == [None, 7, 0.5, bytes(3_000_000), "\udcff" + "\0" * 2_000_000] * 2
+
+
+def test_nothing_is_locked_while_the_caller_thinks_over_a_page_that_was_cut(db: Path) -> None:
+    fill(db, 100, "data", text_of(400_000))
+    given = read_file(db)
+    assert next(given).sequence == 0
+    connection = sqlite3.connect(db, timeout=0)
+    with connection:
+        connection.execute("UPDATE capsules SET type = 'new'")
+    connection.close()
+    assert [(row.sequence, row.type) for row in given][-1] == (99, "new")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("data", text_of(66 * MEBIBYTE)),
+        ("data", "zeroblob(66000000) || char(233)"),
+        ("data", f"{text_of(17 * MEBIBYTE)} || char(233)"),
+        ("hash", text_of(66 * MEBIBYTE)),
+    ],
+)
+def test_a_row_that_is_larger_than_records_can_be_is_a_fault_of_its_own(
+    db: Path, column: str, value: str
+) -> None:
+    script(db, f"UPDATE capsules SET {column} = {value} WHERE sequence = 2")
+    entries = list(open_source(db).entries())
+    assert [entry.fault for entry in entries] == [None, None, TOO_LARGE, None, None]
+    large = entries[2]
+    assert large.text == ""
+    assert large.columns is not None
+    assert large.columns.sequence == 2
+    assert large.columns.id is not None
+    assert large.seal is not None
+    assert (large.seal[0] is None) == (column == "hash")
+    assert large.seal[1]
+
+
+def test_verify_says_of_a_row_that_is_too_large_what_it_is_and_judges_the_others(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script(db, f"UPDATE capsules SET data = {text_of(300 * MEBIBYTE)} WHERE sequence = 2")
+    found = findings(db, capsys)
+    assert ("malformed", TOO_LARGE) in found
+    assert {reason for reason, _ in found} <= {"malformed", "sequence_gap"}
+
+
 # -- PostgreSQL ------------------------------------------------------------------------------------
 
 
@@ -410,3 +530,48 @@ def test_rows_of_a_server_that_are_the_same_in_everything_are_each_given_once(
     )
     given = [row.sequence for row in read_server(postgres)]
     assert given == [None] * 10 + [0] + [1] * 11 + [2] * 11 + [3] * 11 + [4]
+
+
+def test_memory_does_not_grow_with_the_number_of_large_rows_of_a_server(postgres: str) -> None:
+    put(postgres, 100)
+    execute(
+        postgres,
+        "UPDATE quantumpipes_capsules SET data = repeat('x', 600000) WHERE sequence < 80",
+        "UPDATE quantumpipes_capsules SET signature = repeat('x', 600000) WHERE sequence >= 80",
+        "UPDATE quantumpipes_capsules SET data = repeat('x', 12000000) WHERE sequence = 7",
+    )
+    with peak_below(40):
+        given = [
+            (row.sequence, len(row.data) if row.sequence < 80 else len(row.signature))
+            for row in read_server(postgres)
+        ]
+    assert given == [(place, 12_000_000 if place == 7 else 600_000) for place in range(100)]
+
+
+def test_a_row_of_a_server_that_is_too_large_is_a_fault_of_its_own(postgres: str) -> None:
+    put(postgres, 5)
+    text = "repeat('x', 70000000)"
+    execute(
+        postgres,
+        f"UPDATE quantumpipes_capsules SET data = {text} WHERE sequence = 1",
+        f"UPDATE quantumpipes_capsules SET signature = {text} WHERE sequence = 2",
+        "UPDATE quantumpipes_capsules SET data = repeat('é', 17000000) WHERE sequence = 3",
+    )
+    with peak_below(100):
+        entries = list(open_source(postgres).entries())
+    assert [entry.fault for entry in entries] == [None, TOO_LARGE, TOO_LARGE, TOO_LARGE, None]
+    for number, entry in enumerate(entries):
+        assert entry.columns is not None
+        assert entry.columns.sequence == number
+        assert entry.columns.id is not None
+        assert entry.columns.domain
+        assert entry.seal is not None
+        assert bool(entry.seal[1]) == (number != 2)
+
+
+def test_a_server_is_asked_in_pages_of_so_many_rows_or_bytes() -> None:
+    assert list(paging._pages_of([])) == []
+    assert list(paging._pages_of([10] * 450)) == [200, 200, 50]
+    large, half = paging._LARGEST_PAGE + 1, paging._LARGEST_PAGE // 2
+    assert list(paging._pages_of([large, 1, large, large, 1, 1])) == [1, 1, 1, 1, 2]
+    assert list(paging._pages_of([half, half, half, 1])) == [2, 2]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -187,6 +190,59 @@ def test_relatives_that_are_not_there_or_are_many(chain: Chain, capsys: Output) 
     assert f"  {UUID(int=7)}, not in the chain" in lines
     assert "children  33 here" in lines
     assert "  … and 3 more: `capsuled tree --task ID`" in lines
+
+
+def many(path: Path, count: int, **fields: object) -> str:
+    """Write records that are alike, each as large as a long conversation, into a file."""
+    record = {"trigger": {"source": "t", "request": "x" * (1 << 16)}, "outcome": {"summary": "y"}}
+    with path.open("w") as file:
+        for number in range(count):
+            file.write(json.dumps({"sequence": number, "id": f"{number:08}", **record, **fields}))
+            file.write("\n")
+    return str(path)
+
+
+@contextmanager
+def peak_below(mebibytes: int) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < mebibytes << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted", "name"),
+    [({"id": "abcd1234"}, "abcd1234", "#{}"), ({"sequence": 7}, "7", "#7")],
+)
+def test_what_many_records_are_called_does_not_take_more_memory(
+    capsys: Output, tmp_path: Path, fields: dict[str, object], wanted: str, name: str
+) -> None:
+    db = many(tmp_path / "chain.jsonl", 300, **fields)
+    with peak_below(8):
+        message = refused(capsys, wanted, "--db", db)
+    listed = message.split("several capsules: ")[1].split(" and more: ")[0].split(", ")
+    assert [one.split()[0] for one in listed] == [name.format(number) for number in range(5)]
+
+
+@pytest.mark.parametrize("key", ["parent_id", "id"])
+def test_relatives_do_not_take_more_memory_than_is_listed_of_them(
+    capsys: Output, tmp_path: Path, key: str
+) -> None:
+    db = many(tmp_path / "chain.jsonl", 300, **{key: "abcd"}, trigger={"source": "n" * (1 << 16)})
+    own = {"sequence": 300, "id": "abcd", "outcome": {"metrics": {"children": {"started": 301}}}}
+    if key == "id":
+        own = {"sequence": 300, "id": "other", "parent_id": "abcd"}
+    with Path(db).open("a") as file:
+        file.write(json.dumps(own))
+    with peak_below(8):
+        lines = show(capsys, "300", "--db", db)
+    heading = "children  300 here of 301 started" if key == "parent_id" else "parent"
+    start = lines.index(heading) + 1
+    assert [line.split()[2] for line in lines[start : start + 30]] == [f"#{n}" for n in range(30)]
+    assert lines[start + 30].startswith("  … and 270 more: ")
+    assert lines[start + 31] == ""
 
 
 def test_an_unknown_section_is_wrong_usage(capsys: Output) -> None:

@@ -5,13 +5,20 @@
   lies, which nobody can leave empty or give away twice.
 - Somebody may have edited the file. Each value is read from the table and an index is trusted for the
   order alone: rows that it passes over MUST be missed, and reading MUST end.
+- A page ends where it has become large, and of a row that is larger than any record may be only what is
+  short MUST be read: it is a fault of its own, and hides no other row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial, reduce
+from itertools import pairwise
+from operator import add
+from sys import getsizeof
+from typing import Any, Final, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -25,9 +32,19 @@ from .sqlite import SQLiteFile
 from .sqlite_reading import takes_any_text
 from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule
 
-__all__ = ["RowsUnaccounted", "fields_of", "rows_of_file", "rows_of_server"]
+__all__ = ["LEFT_OUT", "RowsUnaccounted", "fields_of", "rows_of_file", "rows_of_server"]
+
+#: What stands in place of the content of a row that is too large to be read.
+LEFT_OUT: Final[Any] = object()
+
+T = TypeVar("T")
 
 _ROWS_PER_PAGE = 200
+_LARGEST_PAGE = 8 << 20  # characters in a file, bytes on a server; its last row may go beyond
+_LARGEST_VALUE = 1 << 20  # bytes of a value that is read together with others
+_LARGEST_ROW = 64 << 20  # bytes: what a record in a file may have, too
+_SHORT = 16 << 10  # bytes of a value that is read of a row that is too large
+_SIZES_PER_PAGE = 2_000
 _KEYS_PER_PAGE = 20_000  # where no index has their order, each of these pages sorts all rows
 
 _ROWS = "SELECT count(*) FROM capsules NOT INDEXED"
@@ -41,6 +58,25 @@ _PLACE: tuple[sa.ColumnElement[Any], ...] = (
     sa.literal_column("ctid"),
 )
 
+#: How many bytes each value has, which PostgreSQL tells of a text without reading it.
+_LENGTHS = {
+    column.name: sa.func.coalesce(sa.func.octet_length(sa.cast(column, sa.Text)), 0)
+    for column in POSTGRESQL_TABLE.c
+}
+_SIZE = reduce(add, _LENGTHS.values(), sa.cast(0, sa.BigInteger)).label("size")
+#: Of a row that is too large only what is short; and the sequence, which the next page begins behind.
+_SENDABLE = [
+    POSTGRESQL_TABLE.c[name]
+    if name == "sequence"
+    else sa.case(
+        (
+            sa.or_(_SIZE.element <= _LARGEST_ROW, _LENGTHS[name] <= _SHORT),
+            POSTGRESQL_TABLE.c[name],
+        )
+    ).label(name)
+    for name in StoredCapsule._fields
+]
+
 
 class RowsUnaccounted(ChainUnavailable):
     """What was given are not the rows that the table holds: one of its indexes leads astray."""
@@ -51,7 +87,12 @@ def fields_of(table: sa.Table) -> list[sa.ColumnElement[Any]]:
     return [table.c.get(name, sa.null().label(name)) for name in StoredCapsule._fields]
 
 
-_AT = f"{sa.select(*fields_of(SQLITE_TABLE), _ROWID).compile(dialect=sqlite.dialect())} WHERE rowid IN"
+def _selecting(*columns: sa.ColumnElement[Any]) -> str:
+    return str(sa.select(*columns).select_from(SQLITE_TABLE).compile(dialect=sqlite.dialect()))
+
+
+_AT = f"{_selecting(*fields_of(SQLITE_TABLE), _ROWID)} WHERE rowid IN"
+_FIELDS = [_selecting(field) for field in fields_of(SQLITE_TABLE)]
 
 
 def rows_of_file(file: SQLiteFile, after: int | None = None) -> Iterator[StoredCapsule]:
@@ -70,8 +111,7 @@ def rows_of_file(file: SQLiteFile, after: int | None = None) -> Iterator[StoredC
         census = _take_census(connection)
     given = 0
     for keys in _keys_in_file(file, census.last, after):
-        for start in range(0, len(keys), _ROWS_PER_PAGE):
-            rows = _rows_at(file, keys[start : start + _ROWS_PER_PAGE])
+        for rows in _rows_at(file, keys):
             given += len(rows)
             if given > census.rows:  # or it would go on for ever where an index is a loop
                 raise RowsUnaccounted("its order by sequence leads to rows again and again")
@@ -144,27 +184,136 @@ def _keys_in_file(file: SQLiteFile, last: int | None, after: int | None) -> Iter
 
 
 def _keys(pages: Iterator[Sequence[Any]]) -> Iterator[list[int]]:
-    return ([row.rowid for row in page] for page in pages)
+    return ([key for (key,) in page] for page in pages)
 
 
-def _rows_at(file: SQLiteFile, keys: list[int]) -> list[StoredCapsule]:
-    """Return the rows at these places in this order, as far as there are any."""
+def _rows_at(file: SQLiteFile, keys: list[int]) -> Iterator[list[StoredCapsule]]:
+    """Yield the rows at these places in this order, as far as there are any, page by page."""
+    start = 0
+    while start < len(keys):
+        page = keys[start : start + _ROWS_PER_PAGE]
+        rows, whole = _page_at(file, page)
+        if not whole and page != sorted(page):  # rows came in the order of the table
+            for run in _ascending(page):
+                yield from _rows_at(file, run)
+            start += len(page)
+            continue
+        if not whole and not rows:
+            yield _large_row_at(file, page[0])
+            start += 1
+            continue
+        start += len(page) if whole else page.index(rows[-1][-1]) + 1
+        if [row[-1] for row in rows] != page[: len(rows)]:
+            found = {row[-1]: row for row in rows}
+            rows = [found[key] for key in page if key in found]
+        yield [_stored(row[:-1]) for row in rows]
+
+
+_stored: Callable[[Sequence[Any]], StoredCapsule] = partial(tuple.__new__, StoredCapsule)  # fast
+
+
+def _ascending(keys: list[int]) -> Iterator[list[int]]:
+    """Yield them in parts of which each is in order."""
+    ends = [place for place, (one, other) in enumerate(pairwise(keys), 1) if one > other]
+    return (keys[start:end] for start, end in pairwise([0, *ends, len(keys)]))
+
+
+def _page_at(file: SQLiteFile, keys: list[int]) -> tuple[list[Any], bool]:
+    """Return the rows at these places in the order of the table, and whether these are all.
+
+    They end where they have become a page, or shortly before one that holds a large value.
+    """
     query = f"{_AT} ({', '.join('?' * len(keys))})"  # SQLAlchemy's own takes as long as the reading
-    rows = _all(file, lambda connection: connection.exec_driver_sql(query, tuple(keys)))
-    if [row[-1] for row in rows] != keys:  # they come in the order of the table, mostly the same
-        found = {row[-1]: row for row in rows}
-        rows = [found[key] for key in keys if key in found]
-    return [StoredCapsule._make(row[:-1]) for row in rows]
+
+    def read(connection: sa.Connection) -> tuple[list[Any], bool]:
+        rows: list[Any] = []
+        with _values_up_to(_LARGEST_VALUE, connection) as raw:
+            try:
+                with closing(raw.execute(query, keys)) as found:  # nothing stays locked
+                    return rows, _fill(rows, found)
+            except sqlite3.DataError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_TOOBIG:
+                    raise
+                return rows, False
+
+    return _reading(file, read)
+
+
+def _fill(rows: list[Any], found: Iterable[Any]) -> bool:
+    """Take rows until they are a page; tell whether these are all."""
+    left = _LARGEST_PAGE
+    for row in found:
+        rows.append(row)
+        # All is counted, for anything may stand anywhere; one by one, which is fastest.
+        a, sequence, b, c, d, e, f, g, h, previous, session, *_ = row
+        try:
+            left -= len(a) + len(b) + len(c) + len(d) + len(e) + len(f) + len(g) + len(h)
+            if previous:
+                left -= len(previous)
+            if session or sequence.__class__ is not int:
+                left -= getsizeof(session) + getsizeof(sequence)
+        except TypeError:
+            left -= sum(map(getsizeof, row))
+        if left < 0:
+            return False
+    return True
+
+
+def _large_row_at(file: SQLiteFile, key: int) -> list[StoredCapsule]:
+    """Return the row there, if there is one, reading each value by itself, until they are too large."""
+
+    def read(connection: sa.Connection) -> list[Any]:
+        values: list[Any] = []
+        for field in _FIELDS:
+            left = _LARGEST_ROW - sum(map(_weight, values))
+            with _values_up_to(max(left, _SHORT), connection) as raw:
+                try:
+                    values += raw.execute(f"{field} WHERE rowid = ?", (key,)).fetchone() or ()
+                except sqlite3.DataError as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_TOOBIG:
+                        raise
+                    values.append(LEFT_OUT)
+        return values
+
+    values = _reading(file, read)
+    return [_large_row(values)] if len(values) == len(_FIELDS) else []
+
+
+@contextmanager
+def _values_up_to(largest: int, connection: sa.Connection) -> Iterator[sqlite3.Connection]:
+    """Give SQLite's own connection, which finds values of more bytes too big without reading them."""
+    raw: Any = connection.connection.driver_connection
+    usual = raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, largest)
+    try:
+        yield raw
+    except sqlite3.Error as error:
+        raise DBAPIError(None, None, error) from error
+    finally:
+        raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, usual)
+
+
+def _large_row(values: Sequence[Any]) -> StoredCapsule:
+    """Return a row, or, if it is too large, what is short of it."""
+    row = StoredCapsule._make(values)
+    if LEFT_OUT not in values and sum(map(_weight, values)) <= _LARGEST_ROW:
+        return row
+    short = (None if one is LEFT_OUT or _weight(one) > _SHORT else one for one in row)
+    return StoredCapsule._make(short)._replace(data=LEFT_OUT)
+
+
+def _weight(value: object) -> int:
+    """Return how many bytes a value takes at most, by the rule of files: see `scanning.is_too_large`."""
+    return len(value) * (1 if value.isascii() else 4) if isinstance(value, str | bytes) else 0
 
 
 def rows_of_server(
-    server: PostgresServer, chain: sa.ColumnElement[bool], after: int | None = None
+    server: PostgresServer, which: sa.ColumnElement[bool], after: int | None = None
 ) -> Iterator[StoredCapsule]:
     """Yield the rows that a chain on a server has now, those without a sequence first.
 
     Args:
         server: the database.
-        chain: the condition for its rows.
+        which: the condition for its rows.
         after: only those behind this sequence.
 
     Raises:
@@ -173,16 +322,54 @@ def rows_of_server(
     """
     sequence = POSTGRESQL_TABLE.c.sequence
     with looking_at(server) as connection:
-        end = connection.scalar(sa.select(sa.func.max(sequence)).where(chain))
-    query = sa.select(*_PLACE, *fields_of(POSTGRESQL_TABLE)).where(chain).limit(_ROWS_PER_PAGE)
+        end = connection.scalar(sa.select(sa.func.max(sequence)).where(which))
+    query = sa.select(*_PLACE, *fields_of(POSTGRESQL_TABLE)).where(which)
     phases = [query.where(sequence <= sa.literal(end)).order_by(sequence, *_PLACE)]
     if after is None:
         phases.insert(0, query.where(sequence.is_(None)).order_by(*_PLACE))
     else:
         phases = [phase.where(sequence > after) for phase in phases]
     for phase in phases:
-        for page in _pages(server, phase, _behind_on_server):
-            yield from (StoredCapsule(*row[len(_PLACE) :]) for row in page)
+        yield from _rows_in_order(server, phase)
+
+
+def _rows_in_order(server: PostgresServer, query: sa.Select[Any]) -> Iterator[StoredCapsule]:
+    """Yield the rows of an ordered query in pages, of which none is large unless it is a single row."""
+    single = query.with_only_columns(*_PLACE, *_SENDABLE, _SIZE)
+    behind: sa.ColumnElement[bool] = sa.true()
+    while sizes := _sizes(server, query.where(behind)):
+        for count in _pages_of(sizes):
+            wanted = (query if count > 1 else single).where(behind).limit(count)
+            page = _reading(server, partial(_execute, wanted))
+            if not page:
+                return
+            if count > 1:
+                yield from (_stored(row[len(_PLACE) :]) for row in page)
+            else:
+                row = _stored(page[0][len(_PLACE) : -1])
+                sent = page[0].size <= _LARGEST_ROW
+                yield _large_row(row if sent else row._replace(data=LEFT_OUT))
+            behind = _behind_on_server(page[-1])
+
+
+def _sizes(server: PostgresServer, query: sa.Select[Any]) -> list[int]:
+    """Return how many bytes each of the first rows of an ordered query has."""
+    rows = query.with_only_columns(_SIZE).limit(_SIZES_PER_PAGE).subquery()
+    ((sizes,),) = _reading(server, partial(_execute, sa.select(sa.func.array_agg(rows.c.size))))
+    return sizes or []
+
+
+def _pages_of(sizes: Iterable[int]) -> Iterator[int]:
+    """Yield how many rows make up each page, by their sizes."""
+    count = total = 0
+    for size in sizes:
+        total += size
+        if count == _ROWS_PER_PAGE or (count and total > _LARGEST_PAGE):
+            yield count
+            count, total = 0, size
+        count += 1
+    if count:
+        yield count
 
 
 def _behind_on_server(row: Any) -> sa.ColumnElement[bool]:
@@ -201,23 +388,23 @@ def _pages(
     behind: Callable[[Any], sa.ColumnElement[bool]],
 ) -> Iterator[Sequence[Any]]:
     """Yield the pages of an ordered query with a limit; the next one begins behind the last row."""
-    page = _all(store, partial(_execute, query))
+    page = _reading(store, partial(_execute, query))
     while page:
         yield page
-        page = _all(store, partial(_execute, query.where(behind(page[-1]))))
+        page = _reading(store, partial(_execute, query.where(behind(page[-1]))))
 
 
-def _execute(query: sa.Select[Any], connection: sa.Connection) -> sa.CursorResult[Any]:
-    return connection.execute(query)
+def _execute(query: sa.Select[Any], connection: sa.Connection) -> Sequence[Any]:
+    return connection.execute(query).all()
 
 
-def _all(store: Store, run: Callable[[sa.Connection], sa.CursorResult[Any]]) -> Sequence[Any]:
+def _reading(store: Store, read: Callable[[sa.Connection], T]) -> T:
     with store.connection() as connection:
         try:
-            rows = run(connection).all()
+            found = read(connection)
         except DBAPIError as error:
             if not takes_any_text(connection, error):
                 raise
-            rows = run(connection).all()
+            found = read(connection)
         connection.rollback()
-        return rows
+        return found

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.formats.entries import SEAL_FIELDS, Entry
-from capsule_sdk.evidence.showing.lookup import Kin, field_of, find, kin_of
+from capsule_sdk.evidence.showing.lookup import Kin, Relatives, field_of, find, kin_of
 from capsule_sdk.evidence.showing.summary import Summary, summary_of
 from capsule_sdk.evidence.showing.uri import SCHEME
 from capsule_sdk.evidence.showing.wording import authority, one_line
@@ -41,7 +41,7 @@ _LABELS = 22  # columns of the names of fields at most
 _WIDEST = 110  # columns in which a text is still easy to read
 _NARROWEST = 30  # columns that a text keeps however deep it stands
 _DEEPEST = 8  # levels of objects in objects that are laid out
-_CHILDREN = 30  # children that are listed
+_RELATIVES = 30  # children that are listed, and parents
 
 
 @click.command()
@@ -92,7 +92,8 @@ def show(
         _print_stored(entry, paper)
     else:
         paper.print(
-            map(paper.line, _capsule(record, kin_of(chain, record), paper)), paged=not no_pager
+            map(paper.line, _capsule(record, kin_of(chain, record, _RELATIVES), paper)),
+            paged=not no_pager,
         )
 
 
@@ -152,23 +153,22 @@ def _family(summary: Summary, kin: Kin) -> Iterator[list[Span]]:
     if summary.parent_id:
         yield []
         yield [("parent", "bold")]
-        yield from map(_relative, kin.parents)
-        if not kin.parents:
+        yield from _listed(kin.parents, "see `capsuled verify`")
+        if not kin.parents.count:
             yield [(f"  {one_line(summary.parent_id)}, not in the chain", "yellow")]
-    if kin.children or summary.children_started:
+    if kin.children.count or summary.children_started:
         yield []
         started = (
             "" if summary.children_started is None else f" of {summary.children_started:,} started"
         )
-        yield [("children", "bold"), (f"  {len(kin.children):,} here{started}", "dim")]
-        yield from map(_relative, kin.children[:_CHILDREN])
-        if len(kin.children) > _CHILDREN:
-            yield [
-                (
-                    f"  … and {len(kin.children) - _CHILDREN:,} more: `capsuled tree --task ID`",
-                    "dim",
-                )
-            ]
+        yield [("children", "bold"), (f"  {kin.children.count:,} here{started}", "dim")]
+        yield from _listed(kin.children, "`capsuled tree --task ID`")
+
+
+def _listed(relatives: Relatives, elsewhere: str) -> Iterator[list[Span]]:
+    yield from map(_relative, relatives.first)
+    if more := relatives.count - len(relatives.first):
+        yield [(f"  … and {more:,} more: {elsewhere}", "dim")]
 
 
 def _relative(summary: Summary) -> list[Span]:

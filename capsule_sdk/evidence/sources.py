@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
-from capsule_sdk.chain.paging import RowsUnaccounted
+from capsule_sdk.chain.paging import LEFT_OUT, RowsUnaccounted
 from capsule_sdk.chain.reading import ChainReader, Glance, read_file, read_server
 from capsule_sdk.chain.sqlite_reading import is_database
 from capsule_sdk.chain.table import StoredCapsule
@@ -23,7 +23,7 @@ from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceErr
 from .formats.bundle import open_bundle
 from .formats.entries import Columns, Entry
 from .formats.report import read_report
-from .formats.scanning import scan
+from .formats.scanning import TOO_LARGE, scan
 
 __all__ = ["Growing", "Source", "SourceName", "entry_of", "open_source"]
 
@@ -232,6 +232,8 @@ def entry_of(row: StoredCapsule) -> Entry:
     found_by = (row.sequence, row.id, row.type, row.previous_hash, row.session_id)
     columns = Columns(*found_by, row.domain, row.tenant_id)
     text: object = row.data
+    if text is LEFT_OUT:
+        return Entry("", seal, columns, TOO_LARGE)
     if isinstance(text, bytes):  # SQLite keeps whatever it is given
         text = text.decode("utf-8", "surrogateescape")
     if not isinstance(text, str):

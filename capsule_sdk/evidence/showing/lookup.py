@@ -13,9 +13,9 @@ from ..formats.entries import Entry
 from ..sources import Source
 from .summary import Summary, summary_of
 from .uri import SCHEME, CapsuleURI
-from .wording import one_line
+from .wording import LONGEST, one_line
 
-__all__ = ["Kin", "field_of", "find", "kin_of"]
+__all__ = ["Kin", "Relatives", "field_of", "find", "kin_of"]
 
 _SHORTEST = 4  # characters of an id that may stand for the whole
 _LISTED = 5  # candidates that a message names
@@ -27,6 +27,22 @@ class _Candidate:
     entry: Entry
     sequences: frozenset[object]
     ids: frozenset[str]
+
+
+class _Found:
+    """What fits equally well: the first of it whole, and the names of as many as a message lists."""
+
+    def __init__(self) -> None:
+        self.entry: Entry | None = None
+        self.names: list[str] = []
+        self.count = 0
+
+    def add(self, candidate: _Candidate) -> None:
+        self.count += 1
+        if self.entry is None:
+            self.entry = candidate.entry
+        if len(self.names) < _LISTED:
+            self.names.append(_name(candidate))
 
 
 def find(source: Source, wanted: str) -> Entry:
@@ -49,24 +65,22 @@ def find(source: Source, wanted: str) -> Entry:
         if uri.hash is not None:
             return _with_hash(source, uri.hash)
         wanted = uri.id or str(uri.sequence)
-    exact: list[_Candidate] = []
-    numbered: list[_Candidate] = []
-    begun: list[_Candidate] = []
+    exact, numbered, begun = _Found(), _Found(), _Found()
     key = wanted.strip().removeprefix("#").lower()
     number = int(key) if _NUMBER.fullmatch(key) else None
     for candidate in _candidates(source, key, number):
         if key in candidate.ids:
-            exact.append(candidate)
+            exact.add(candidate)
         elif number is not None and number in candidate.sequences:
-            numbered.append(candidate)
-        elif len(begun) <= _LISTED:
-            begun.append(candidate)
-    found = exact or numbered or begun
-    if not found:
+            numbered.add(candidate)
+        else:
+            begun.add(candidate)
+    found = next((group for group in (exact, numbered, begun) if group.count), None)
+    if found is None or found.entry is None:
         raise EvidenceError(_nothing(source, wanted))
-    if len(found) > 1:
+    if found.count > 1:
         raise EvidenceError(_several(wanted, found))
-    return found[0].entry
+    return found.entry
 
 
 def field_of(record: Mapping[str, Any], way: str) -> object:
@@ -120,9 +134,9 @@ def _nothing(source: Source, wanted: str) -> str:
     return f"there is no capsule {wanted!r} in {source.name}: `capsuled tail` and `capsuled tree` list them"
 
 
-def _several(wanted: str, found: list[_Candidate]) -> str:
-    listed = ", ".join(_name(one) for one in found[:_LISTED])
-    more = " and more" if len(found) > _LISTED else ""
+def _several(wanted: str, found: _Found) -> str:
+    listed = ", ".join(found.names)
+    more = " and more" if found.count > len(found.names) else ""
     return (
         f"{wanted!r} fits several capsules: {listed}{more}: name one by its whole id, or its number"
     )
@@ -134,21 +148,41 @@ def _name(candidate: _Candidate) -> str:
 
 
 @dataclass(slots=True)
+class Relatives:
+    """Records that belong to another one, of which there may be any number.
+
+    Attributes:
+        first: what a list of them shows of each, in chain order, as far as it goes.
+        count: how many there are in all.
+
+    """
+
+    first: list[Summary] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, record: Mapping[str, Any], most: int) -> None:
+        """Count one, and keep what a list shows of it while there are no more than ``most``."""
+        self.count += 1
+        if self.count <= most:
+            self.first.append(_named(summary_of(record)))
+
+
+@dataclass(slots=True)
 class Kin:
     """What belongs to a record.
 
     Attributes:
         parents: the task that it belongs to; several where an id stands in the chain more than once.
-        children: what belongs to it, in chain order.
+        children: what belongs to it.
 
     """
 
-    parents: list[Summary] = field(default_factory=list)
-    children: list[Summary] = field(default_factory=list)
+    parents: Relatives = field(default_factory=Relatives)
+    children: Relatives = field(default_factory=Relatives)
 
 
-def kin_of(source: Source, record: Mapping[str, Any]) -> Kin:
-    """Return the parent and the children of a record."""
+def kin_of(source: Source, record: Mapping[str, Any], most: int) -> Kin:
+    """Return the parent and the children of a record, ``most`` of them by name and the others counted."""
     own = summary_of(record)
     kin = Kin()
     for entry in source.entries():
@@ -156,10 +190,26 @@ def kin_of(source: Source, record: Mapping[str, Any]) -> Kin:
         if other is None:
             continue
         if own.parent_id is not None and _same(other.get("id"), own.parent_id):
-            kin.parents.append(summary_of(other))
+            kin.parents.add(other, most)
         if own.id is not None and _same(other.get("parent_id"), own.id):
-            kin.children.append(summary_of(other))
+            kin.children.add(other, most)
     return kin
+
+
+def _named(summary: Summary) -> Summary:
+    """Return what names a record and how it ended, and no more of a text than a line shows."""
+    return Summary(
+        sequence=summary.sequence,
+        id=_cut(summary.id),
+        status=_cut(summary.status),
+        name=_cut(summary.name),
+        llm_call=summary.llm_call,
+        model=_cut(summary.model),
+    )
+
+
+def _cut(text: str | None) -> str | None:
+    return text and text[:LONGEST]
 
 
 def _same(found: object, key: str) -> bool:
