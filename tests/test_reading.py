@@ -17,7 +17,7 @@ import pytest
 from chain_support import capsule, capsules, finish, rows, start
 from postgres_support import postgres
 
-from capsule_sdk.chain import open_chain, paging
+from capsule_sdk.chain import open_chain, paging, postgresql_paging, sqlite_paging
 from capsule_sdk.chain.reading import ChainReader, read_file, read_head, read_server
 from capsule_sdk.chain.sqlite import SQLiteFile
 from capsule_sdk.chain.sqlite_reading import is_database, open_for_reading
@@ -162,7 +162,7 @@ def _hide_from_partial(db: Path) -> None:
 def test_reading_ends_where_an_index_leads_in_a_circle(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "_KEYS_PER_PAGE", 2)
+    monkeypatch.setattr(sqlite_paging, "_KEYS_PER_PAGE", 2)
     behind_its_indexes(db, "UPDATE capsules SET sequence = -1 WHERE sequence = 1")
     given: list[int] = []
     with pytest.raises(paging.RowsUnaccounted, match="again and again"):
@@ -267,8 +267,8 @@ os._exit(0)
 def test_rows_with_sequences_of_every_type_are_each_given_once(
     db: Path, keys: int, index: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "_KEYS_PER_PAGE", keys)
-    monkeypatch.setattr(paging, "_ROWS_PER_PAGE", 2)
+    monkeypatch.setattr(sqlite_paging, "_KEYS_PER_PAGE", keys)
+    monkeypatch.setattr(sqlite_paging, "ROWS_PER_PAGE", 2)
     loosen(db, COPIED, index)
     strange = ("NULL", "7", "7.5", "9e999", "-9e999", "''", "'7'", "'x' || char(0) || 'y'", "x''",
                "x'ff00'", "CAST(x'ff' AS TEXT)", "9223372036854775807")  # fmt: skip
@@ -289,7 +289,7 @@ def test_texts_in_a_column_of_numbers_do_not_make_reading_go_round(
     db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQLite takes such a text for a number once it is compared with a value from outside."""
-    monkeypatch.setattr(paging, "_KEYS_PER_PAGE", 2)
+    monkeypatch.setattr(sqlite_paging, "_KEYS_PER_PAGE", 2)
     loosen(db, COPIED)
     script(
         db,
@@ -517,7 +517,7 @@ def test_what_is_no_plain_table_on_a_server_is_refused(
 def test_rows_of_a_server_that_are_the_same_in_everything_are_each_given_once(
     postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paging, "_ROWS_PER_PAGE", 3)
+    monkeypatch.setattr(postgresql_paging, "ROWS_PER_PAGE", 3)
     put(postgres, 5)
     execute(
         postgres,
@@ -570,8 +570,8 @@ def test_a_row_of_a_server_that_is_too_large_is_a_fault_of_its_own(postgres: str
 
 
 def test_a_server_is_asked_in_pages_of_so_many_rows_or_bytes() -> None:
-    assert list(paging._pages_of([])) == []
-    assert list(paging._pages_of([10] * 450)) == [200, 200, 50]
-    large, half = paging._LARGEST_PAGE + 1, paging._LARGEST_PAGE // 2
-    assert list(paging._pages_of([large, 1, large, large, 1, 1])) == [1, 1, 1, 1, 2]
-    assert list(paging._pages_of([half, half, half, 1])) == [2, 2]
+    assert list(postgresql_paging._pages_of([])) == []
+    assert list(postgresql_paging._pages_of([10] * 450)) == [200, 200, 50]
+    large, half = paging.LARGEST_PAGE + 1, paging.LARGEST_PAGE // 2
+    assert list(postgresql_paging._pages_of([large, 1, large, large, 1, 1])) == [1, 1, 1, 1, 2]
+    assert list(postgresql_paging._pages_of([half, half, half, 1])) == [2, 2]

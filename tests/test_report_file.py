@@ -209,7 +209,9 @@ def test_an_element_that_could_be_taken_for_the_data_is_refused(place: str, tag:
         "between": text.index("<script>"),
         "behind": text.index("</body>"),
     }[place]
-    with pytest.raises(EvidenceError, match="twice|manifest is not a JSON object|records are cut off"):
+    with pytest.raises(
+        EvidenceError, match="twice|manifest is not a JSON object|records are cut off"
+    ):
         read_back(f"{text[:start]}{tag}</script>{text[start:]}")
 
 

@@ -20,9 +20,11 @@ from capsule_sdk.index_keys import tenant_key
 
 from .genuine import Store, looking_at
 from .location import postgresql_identity
-from .paging import fields_of, rows_of_file, rows_of_server
+from .paging import fields_of
 from .postgresql import PostgresServer
+from .postgresql_paging import rows_of_server
 from .sqlite import SQLiteFile
+from .sqlite_paging import rows_of_file
 from .sqlite_reading import open_for_reading
 from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule
 
