@@ -53,7 +53,7 @@ def assert_shown(url: str, directory: Path, length: int) -> None:
     done = qp_capsule_command("verify", "--pg", url, "--full")
     assert done.returncode == 0, done.stdout + done.stderr
     out = directory / "chain.json"
-    assert capsuled_command("export", out, "--db", url) == f"{length} capsules -> {out}\n"
+    assert capsuled_command("export", out, "--db", url) == f"{length:,} capsules -> {out}\n"
     assert_verified(out, "--full")
     tree = capsuled_command("tree", "--db", url).splitlines()
     assert len(tree) == length
