@@ -25,7 +25,7 @@ demo: $(VENV)/.demo-installed
 	$(BIN)/python examples/local_agent.py $(ARGS)
 
 test: $(VENV)/.dev-installed
-	$(BIN)/python -m pytest -n 4 $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .
