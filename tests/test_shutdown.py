@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["litellm_support", "litellm_programs"]
 
 EXIT_TIMEOUT, GRACE = 1.0, 2.0
+#: By the signal, or 1 where a thread has run something in the moment in between: Python has one flag for all.
+INTERRUPTED = {-2, 1}
 
 PREAMBLE = """
 from capsule_sdk import configure, current_task, flush, get_recorder, shutdown
@@ -266,14 +268,18 @@ def test_two_recoveries_at_the_same_time_bring_everything_once(ends: Ends) -> No
     [
         ("sys.exit(3)", 3, ("partial", "system exit")),
         ("raise KeyError('nobody handles this')", 1, ("failure", None)),
-        ("os.kill(os.getpid(), signal.SIGINT); time.sleep(5)", -2, ("partial", "interrupted")),
+        (
+            "os.kill(os.getpid(), signal.SIGINT); time.sleep(5)",
+            INTERRUPTED,
+            ("partial", "interrupted"),
+        ),
         ("os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)", 4, ("partial", "system exit")),
         ("pass", 0, ("success", None)),
     ],
     ids=["sys.exit", "exception", "SIGINT", "SIGTERM with a handler", "end of main"],
 )
 def test_what_an_ending_process_had_open_is_there_without_a_recovery(
-    ends: Ends, end: str, code: int, main: tuple[str, str | None]
+    ends: Ends, end: str, code: int | set[int], main: tuple[str, str | None]
 ) -> None:
     ended = ends(
         f"signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))\n{FOUR_OPEN}    {end}", code=code

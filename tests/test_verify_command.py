@@ -127,7 +127,7 @@ def test_a_chain_that_can_be_read_in_part_is_judged_in_part_and_exit_code_2(
     assert main(["verify", "all.zip", "--processes", "0"]) in {1, 2}
     assert "Traceback" not in capsys.readouterr().out
     found = verdict(capsys, "all.zip")
-    assert 0 < found["records"] < 2002
+    assert found["records"] > 0  # what is damaged may look like any number of them
     assert "all.zip is damaged" in found["obstacle"]
     assert "children_missing" not in {finding["reason"] for finding in found["findings"]}
 
