@@ -92,39 +92,36 @@ def _in_processes(entries: Iterator[Entry], check: Check, processes: int) -> Ite
             finally:
                 workers.put(worker)
 
-        groups, unread = _groups(entries), None
-        while True:
-            try:
-                group = next(groups, None)
-            except EvidenceError as error:
-                unread, group = error, None
-            if group is None:
-                break
+        unread: list[EvidenceError] = []
+        for group in _groups(_readable(entries, unread)):
             answers.append(pool.submit(ask, group))
             if len(answers) > (_AT_ONCE + 1) * processes:
                 yield from answers.popleft().result()
         for answer in answers:
             yield from answer.result()
-        if unread is not None:  # only now: all that could be read has been checked
-            raise unread
+        if unread:  # only now: all that could be read has been checked
+            raise unread[0]
+
+
+def _readable(entries: Iterator[Entry], unread: list[EvidenceError]) -> Iterator[Entry]:
+    """Yield entries as long as they can be read, and keep the error that ended it."""
+    try:
+        yield from entries
+    except EvidenceError as error:
+        unread.append(error)
 
 
 def _groups(entries: Iterator[Entry]) -> Iterator[Group]:
     group: Group = []
-    characters, unread = 0, None
-    try:
-        for entry in entries:
-            group.append(entry)
-            characters += len(entry.text)
-            if len(group) >= _GROUP or characters >= _GROUP_CHARACTERS:
-                yield group
-                group, characters = [], 0
-    except EvidenceError as error:
-        unread = error
+    characters = 0
+    for entry in entries:
+        group.append(entry)
+        characters += len(entry.text)
+        if len(group) >= _GROUP or characters >= _GROUP_CHARACTERS:
+            yield group
+            group, characters = [], 0
     if group:
         yield group
-    if unread is not None:
-        raise unread
 
 
 class _Worker:
