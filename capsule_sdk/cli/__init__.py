@@ -19,7 +19,7 @@ from capsule_sdk.errors import CapsuleSDKError
 
 from .checkpoint import checkpoint
 from .export import export, report
-from .options import complain, drop_output, while_somebody_reads
+from .options import complain, while_somebody_reads
 from .show import show
 from .stats import stats
 from .tail import tail
@@ -61,13 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    code: object
+    code: object = 0
     try:
         # not its main(), which makes an error of a reader that has gone away
-        with capsuled.make_context("capsuled", arguments) as context:
+        with while_somebody_reads(), capsuled.make_context("capsuled", arguments) as context:
             code = capsuled.invoke(context)
-        with while_somebody_reads():
-            pass
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
@@ -75,9 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = FAILED
     except CapsuleSDKError as error:
         code = _failed(str(error))
-    except BrokenPipeError:  # the reader has seen enough; what is still buffered has nowhere to go
-        drop_output()
-        code = 0
     except (KeyboardInterrupt, click.Abort):
         code = _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - never an exit code that says more than is known

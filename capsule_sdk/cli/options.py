@@ -24,7 +24,6 @@ __all__ = [
     "complain",
     "condition_options",
     "database_option",
-    "drop_output",
     "journal_option",
     "json_option",
     "key_options",
@@ -153,13 +152,8 @@ def while_somebody_reads() -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
-        drop_output()
-
-
-def drop_output() -> None:
-    """Send nowhere what is still to be printed."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # what is still buffered has nowhere to go
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(message: str) -> None:
