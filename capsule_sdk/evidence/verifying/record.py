@@ -28,9 +28,8 @@ Fault = tuple[Reason, str]
 
 _SIGNATURE_BYTES: Final = 64  # RFC 8032
 _MOST: Final = 2**63  # what a database can count to
-_LONGEST_DETAIL: Final = (
-    500  # characters: what is wrong with many large records shall not fill the memory
-)
+#: Characters of a detail: what is wrong with many large records shall not fill the memory.
+_LONGEST_DETAIL: Final = 500
 
 
 class PublicKey(NamedTuple):
