@@ -364,7 +364,8 @@ def test_broken_off_after_the_model_had_finished(chain: Chain, llm: LLM, mode: s
 
 
 @pytest.mark.parametrize(
-    ("prompt", "message"), [("miderr", "as told: 500"), ("middrop", "peer closed|not completed")]
+    ("prompt", "message"),
+    [("miderr", "as told: 500"), ("middrop", "peer closed|not completed|Connection error")],
 )
 def test_an_error_in_the_middle(chain: Chain, read: Read, prompt: str, message: str) -> None:
     with capsule_scope("plan"), pytest.raises(MidStreamFallbackError, match=message) as caught:
@@ -440,17 +441,18 @@ def test_cancelled_in_the_middle(chain: Chain, llm: LLM, cancel: Callable[..., A
 
 
 def test_read_on_after_a_cancelled_step(chain: Chain, llm: LLM) -> None:
-    """LiteLLM then invents an end; the capsule says what the model did."""
+    """LiteLLM then invents an end, or from 1.108 on an error; the capsule says what the model did."""
 
     async def main() -> list[Any]:
         stream = await llm.aask("midslow1", stream=True)
         chunks = [await anext(stream), await anext(stream)]
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(stream), 0.1)
-        return chunks + [chunk async for chunk in stream]
+        with contextlib.suppress(MidStreamFallbackError):
+            chunks.extend([chunk async for chunk in stream])
+        return chunks
 
     chunks = run(main)
-    assert chunks[-1].choices[0].finish_reason == "stop"
     assert text(chunks) == "hello wor"
     call = expect_one(chain, None, "partial")
     assert (ended(call), call["outcome"]["result"]) == ("cancelled", "hello wor")

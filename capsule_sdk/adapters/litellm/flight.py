@@ -221,11 +221,10 @@ class Flight:
 
     def end(self, stream: Any) -> None:
         """The stream is read to its end."""
-        del stream
         pieces, failure = self._pieces, None
         with self.guarded("litellm.stream.end"):
             if pieces is not None:
-                pieces.finish()
+                pieces.finish(stream)
                 failure = pieces.failure
         with self.guarded("litellm.stream.end"):
             for recorder, call in self._claim():

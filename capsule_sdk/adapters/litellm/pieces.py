@@ -77,9 +77,14 @@ class Pieces:
                 if value := get(hidden, name):
                     self.facts[name] = label(value)
 
-    def finish(self) -> None:
-        """Take what LiteLLM adds behind the last chunk: usage that was sent but not asked for."""
-        if self._usage is None and self._last_hidden is not None:
+    def finish(self, stream: Any = None) -> None:
+        """Take what LiteLLM adds behind the last chunk: usage that was sent but not asked for.
+
+        It adds its own estimate where none was sent. The chunks as they came, which the stream has kept, tell.
+        """
+        chunks = get(stream, "chunks")
+        sent = not isinstance(chunks, list) or any(get(chunk, "usage") for chunk in chunks)
+        if sent and self._usage is None and self._last_hidden is not None:
             self._take_usage(get(self._last_hidden, "usage"))
         self._last_hidden = None
 

@@ -2,6 +2,9 @@
 
 An object that streams keeps its identity and its type's name: only its class is exchanged for a subclass
 whose steps report. Generators, whose class cannot be exchanged, are driven by one of the same kind.
+
+A stream may close itself in the middle of a step, before an error or its end goes out (LiteLLM's do from 1.108
+on), or take another of its own steps there. Neither is its reader's doing: how the step ends is what counts.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import functools
 import types
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar, Token
 from typing import Any, Protocol
 
 import wrapt
@@ -20,6 +24,10 @@ from ...scopes.driving import drive
 __all__ = ["Follower", "follow", "is_stream"]
 
 _FOLLOWER = "_capsule_sdk_follower"
+
+#: Whose stream takes a step in this context, and in those of the tasks and threads that the step starts. It
+#: is the follower, never the stream: a context that is kept would keep the stream alive.
+_stepping: ContextVar[object] = ContextVar("capsule_sdk_litellm_stepping", default=None)
 
 
 class Follower(Protocol):
@@ -68,34 +76,58 @@ def follow(stream: Any, follower: Follower) -> Any:
 
 def _step(step: Callable[[Any], Any], stream: Any, follower: Follower) -> Any:
     """Take one step of a stream and report how it went."""
+    if _stepping.get() is follower:
+        return step(stream)
+    own = _stepping.set(follower)
     try:
         chunk = step(stream)
     except StopIteration:
+        _leave(own)
         follower.end(stream)
         if (waits_for := follower.confirmation()) is not None:
             waits_for.confirm()
         raise
     except BaseException as error:
+        _leave(own)
         follower.fail(error)
         raise
+    _leave(own)
     follower.chunk(chunk)
     return chunk
 
 
 async def _astep(step: Callable[[Any], Any], stream: Any, follower: Follower) -> Any:
     """Do as `_step`, with a step that is awaited."""
+    if _stepping.get() is follower:
+        return await step(stream)
+    own = _stepping.set(follower)
     try:
         chunk = await step(stream)
     except StopAsyncIteration:
+        _leave(own)
         follower.end(stream)
         if (waits_for := follower.confirmation()) is not None:
             await waits_for.aconfirm()
         raise
     except BaseException as error:
+        _leave(own)
         follower.fail(error)
         raise
+    _leave(own)
     follower.chunk(chunk)
     return chunk
+
+
+def _leave(own: Token[object]) -> None:
+    try:  # noqa: SIM105 - at each chunk, and `suppress` costs more than the step
+        _stepping.reset(own)
+    except ValueError:  # a step that was left unfinished ends in the context of who collects it
+        pass
+
+
+def _closed(follower: Follower) -> None:
+    if _stepping.get() is not follower:
+        follower.close()
 
 
 @functools.cache
@@ -109,11 +141,11 @@ def _followed(base: type) -> type:
         return await _astep(base.__anext__, self, self.__dict__[_FOLLOWER])  # type: ignore[attr-defined]
 
     async def aclose(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.__dict__[_FOLLOWER].close()
+        _closed(self.__dict__[_FOLLOWER])
         return await base.aclose(self, *args, **kwargs)  # type: ignore[attr-defined]
 
     def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        self.__dict__[_FOLLOWER].close()
+        _closed(self.__dict__[_FOLLOWER])
         return base.close(self, *args, **kwargs)  # type: ignore[attr-defined]
 
     steps = (__next__, __anext__, aclose, close)
