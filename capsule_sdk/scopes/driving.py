@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from .confirming import Confirmation
 
-__all__ = ["Run", "drive", "is_driven", "run_driven"]
+__all__ = ["Run", "drive", "is_driven", "raised", "returned", "run_driven"]
 
 T = TypeVar("T")
 
@@ -97,12 +97,22 @@ def run_driven(
     try:
         result = fn(*args, **kwargs)
     except BaseException as error:
-        if lazy:
-            run.start()
-        else:
-            run.suspend()
-        run.fail(error)
+        raised(error, run, lazy=lazy)
         raise
+    return returned(result, run, lazy=lazy)
+
+
+def raised(error: BaseException, run: Run, *, lazy: bool) -> None:
+    """End ``run`` with the exception that a call, of `run_driven`'s kind, is about to raise."""
+    if lazy:
+        run.start()
+    else:
+        run.suspend()
+    run.fail(error)
+
+
+def returned(result: Any, run: Run, *, lazy: bool) -> Any:
+    """Return what a call, of `run_driven`'s kind, is to return, and end ``run`` or let it be driven."""
     if not lazy:
         run.suspend()
     if is_driven(result):
