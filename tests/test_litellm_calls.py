@@ -110,7 +110,15 @@ def test_every_section(chain: Chain, ask: Ask) -> None:
     assert call["authority"]["approver"] == "ana@example.com"
     [tool] = call["execution"]["tool_calls"]
     assert tool["tool"] == f"litellm.{name}"
-    assert tool["arguments"] == {"model": "openai/gpt-4o", "message_count": 3}
+    request_hash = tool["arguments"].pop("request_hash")
+    assert request_hash == reference_hash(
+        {"messages": reasoning["prompt_hash"], "model": "openai/gpt-4o"}
+    )
+    assert tool["arguments"] == {
+        "model": "openai/gpt-4o",
+        "message_count": 3,
+        "roles": [message["role"] for message in messages],
+    }
     assert tool["result"] == call["outcome"]["result"] == "hello world!"
     assert tool["success"] is True
     assert call["outcome"]["error"] is None

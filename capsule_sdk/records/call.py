@@ -31,6 +31,7 @@ class Request:
             are omitted.
         message_count: how many messages there were.
         environment: further facts for CPS 1.2: provider, call id, stream …
+        arguments: what else was asked for (CPS 1.5): roles, parameters, tools, request_hash …
 
     """
 
@@ -40,6 +41,7 @@ class Request:
     prompt_hash: str | None
     message_count: int
     environment: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class LLMCall(Record):
 
     def release(self) -> None:
         """Let go of request and answer."""
-        self.request = replace(self.request, text="", environment={})
+        self.request = replace(self.request, text="", environment={}, arguments={})
         self.attempts, self.read, self._answer = (), None, Answer()
 
     def totals(self) -> Totals:

@@ -188,7 +188,11 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
             tool_calls=[
                 ToolCall(
                     tool=f"litellm.{call_type}",
-                    arguments={"model": model, "message_count": request.message_count},
+                    arguments={
+                        "model": model,
+                        "message_count": request.message_count,
+                        **request.arguments,
+                    },
                     result=answer.result,
                     success=call.status == "success",
                     duration_ms=call.duration_ms,

@@ -55,6 +55,8 @@ def beginning(record: Record) -> dict[str, Any]:
         document["prompt_hash"] = request.prompt_hash
         document["messages"] = request.message_count
         document["facts"] = request.environment
+        if request.arguments:
+            document["asked"] = request.arguments
     return document
 
 
@@ -168,6 +170,7 @@ def _begun(begun: Mapping[str, Any]) -> Record:
         begun["prompt_hash"],
         begun["messages"],
         begun["facts"],
+        begun.get("asked", {}),
     )
     return LLMCall(request, **common)
 

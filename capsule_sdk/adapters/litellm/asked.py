@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import litellm
+from litellm.types.utils import all_litellm_params
 
-from ...content import ContentPolicy, canonical, digest, label, safe
+from ...calls.prompts import last_user_text
+from ...calls.question import question_of
+from ...content import ContentPolicy, label
 from ...records.attribution import NOBODY, Attribution
 from ...records.call import Request
 
-__all__ = ["attribution_of", "is_private", "request_of"]
+__all__ = ["attribution_of", "is_beside", "is_private", "request_of"]
 
-#: Where the prompt of a call stands, by the first of these arguments that it has.
-PROMPTS = ("messages", "input", "prompt", "query", "contents", "file", "image", "document")
+#: Arguments that say nothing of what is asked: where the request goes and as whom, and what LiteLLM does
+#: around it. Most of them LiteLLM itself lists; these it does not.
+_BESIDE = frozenset(
+    {
+        "api_type", "base_url", "cache_control_injection_points", "caching", "callbacks", "drop_params",
+        "extra_headers", "extra_query", "failure_callback", "http_client", "input_callback", "kwargs",
+        "logger_fn", "metadata", "organization", "project", "service_callback", "stream",
+        "stream_options", "success_callback", "timeout", "user", "original_function",
+        "specific_deployment", "deployment_id", "additional_drop_params", "mock_tool_calls",
+        "mock_testing_fallbacks", "original_generic_function", "call_type",
+    }
+)  # fmt: skip
+_BESIDE_FAMILIES = ("_", "aws_", "azure_", "litellm_", "model_group", "vertex_", "watsonx_")
+#: What LiteLLM lists as its own, and what is part of the question all the same.
+_ASKED = frozenset(
+    {
+        "assistant_continue_message", "guardrails", "litellm_system_prompt", "prompt_id", "prompt_label",
+        "prompt_variables", "prompt_version", "user_continue_message",
+    }
+)  # fmt: skip
+_LITELLMS = frozenset(all_litellm_params)
+_CHATS = ("completion", "responses", "messages", "generate_content", "interaction")
 
 
 def request_of(call_type: str, given: Mapping[str, Any], policy: ContentPolicy) -> Request:
     """Return the request that these arguments of the entry point ``call_type`` make."""
-    prompt = next((given[name] for name in PROMPTS if given.get(name) is not None), None)
-    messages = prompt if isinstance(prompt, list) else [] if prompt is None else [prompt]
     model = label(given.get("model") or "unknown")
+    question = question_of(
+        given, policy, beside=is_beside, model=model, is_chat=_is_chat(call_type)
+    )
     environment: dict[str, Any] = {"stream": bool(given.get("stream"))}
     provider = given.get("custom_llm_provider") or (
         model.split("/", 1)[0] if "/" in model else None
@@ -39,82 +62,25 @@ def request_of(call_type: str, given: Mapping[str, Any], policy: ContentPolicy) 
     return Request(
         call_type=call_type,
         model=model,
-        text=policy.text(last_user_text(prompt)),
-        prompt_hash=None if policy.mode == "omit" else prompt_hash(prompt),
-        message_count=len(messages),
+        text=policy.text(last_user_text(question.prompt)),
+        prompt_hash=question.prompt_hash,
+        message_count=question.message_count,
         environment=environment,
+        arguments=question.arguments,
     )
 
 
-def prompt_hash(prompt: Any) -> str:
-    """Return SHA3-256 over the canonical JSON (CPS 2) of all messages.
-
-    The JSON is that of the values as they are, as `capsule_litellm` hashed them, so that old hashes compare;
-    objects in it (a message that a model returned) count as their fields.
-    """
-    try:
-        text = json.dumps(
-            prompt, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_fields
-        )
-    except (TypeError, ValueError, RecursionError):
-        text = canonical(safe(prompt))
-    return digest(text)
+@functools.lru_cache(maxsize=4096)
+def is_beside(name: str) -> bool:
+    """Tell whether an argument of this name says nothing of what is asked."""
+    if name in _ASKED:
+        return False
+    return name in _LITELLMS or name in _BESIDE or name.startswith(_BESIDE_FAMILIES)
 
 
-def _fields(value: Any) -> Any:
-    if isinstance(
-        value, io.BytesIO
-    ):  # a recording, of which the file's reader is to notice nothing
-        return safe(value.getvalue())
-    dump: Callable[[], Any] | None = getattr(value, "model_dump", None)
-    return dump() if callable(dump) else safe(value)
-
-
-def last_user_text(prompt: Any) -> str:
-    """Return the last message of the user as text; a prompt that has no messages is all the user's."""
-    if isinstance(prompt, str):
-        return prompt
-    if (file := _file(prompt)) is not None:
-        return f"[{file}]"
-    if not isinstance(prompt, list | tuple):
-        return "" if prompt is None else label(prompt)
-    if all(isinstance(item, str) for item in prompt):
-        return "\n".join(prompt)
-    for message in reversed(prompt):
-        if _field(message, "role") == "user":
-            content = _field(message, "content")
-            return _text_of(_field(message, "parts") if content is None else content)
-    return ""
-
-
-def _file(prompt: Any) -> str | None:
-    """Name a file, which LiteLLM takes as bytes, as an open one, or as (name, content, type)."""
-    if isinstance(prompt, bytes | bytearray):
-        return f"{len(prompt)} bytes"
-    if isinstance(prompt, tuple):
-        name = prompt[0] if len(prompt) > 1 and not isinstance(prompt[1], str) else None
-    else:
-        name = getattr(prompt, "name", None) if hasattr(prompt, "read") else None
-    return label(name) if isinstance(name, str) else None
-
-
-def _text_of(content: Any) -> str:
-    """Return the texts of a message's content; what is not a text is named by its kind."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list | tuple):
-        return "" if content is None else label(content)
-    parts = []
-    for part in content:
-        text = part if isinstance(part, str) else _field(part, "text")
-        parts.append(
-            text if isinstance(text, str) else f"[{label(_field(part, 'type') or 'part')}]"
-        )
-    return "\n".join(parts)
-
-
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+def _is_chat(call_type: str) -> bool:
+    """Tell whether this entry point takes a text as the message of a user."""
+    return call_type in {"create", "acreate"} or any(kind in call_type for kind in _CHATS)
 
 
 def attribution_of(given: Mapping[str, Any], around: Attribution = NOBODY) -> Attribution:

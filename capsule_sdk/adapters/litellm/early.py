@@ -18,6 +18,7 @@ that is open already (a callback, a custom provider) every kept function counts 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -55,10 +56,24 @@ def _setup(original: Callable[..., Any]) -> Any:
     def function_setup(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         with guarded("litellm.setup"):
-            mark(result[0], current.get(), kwargs)
+            given = {**dict(zip(_positional(args[0]), args[3:], strict=False)), **kwargs}
+            mark(result[0], current.get(), given)
         return result
 
     return function_setup
+
+
+@functools.lru_cache(maxsize=256)
+def _positional(entry: str) -> tuple[str, ...]:
+    """Return the names of the arguments that an entry point takes by position."""
+    import litellm  # noqa: PLC0415 - not for those who only import us
+
+    function = getattr(litellm, entry, None)
+    try:
+        parameters = inspect.signature(function).parameters.values() if function else ()
+    except (TypeError, ValueError):
+        parameters = ()
+    return tuple(p.name for p in parameters if p.kind <= p.POSITIONAL_OR_KEYWORD)
 
 
 def _look_up(original: Callable[..., Any]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import litellm
@@ -17,6 +18,7 @@ import litellm
 from ...logs import guarded
 from ...scopes.scope import Scope, innermost
 from ...settings import is_disabled
+from .asked import is_beside
 from .flight import Flight, current
 from .lists import active_loggers
 from .streams import is_stream
@@ -48,11 +50,20 @@ RETRIES = ("num_retries", "fallbacks", "context_window_fallback_dict", "retry_po
 class Slot:
     """Rides on one of LiteLLM's logging objects: the call it was made for, or the scope it was made in."""
 
-    __slots__ = ("__weakref__", "flight", "may_retry", "scope", "unopened")
+    __slots__ = ("__weakref__", "flight", "given", "may_retry", "scope", "unopened")
 
-    def __init__(self, flight: Flight | None, scope: Scope | None, *, may_retry: bool) -> None:
+    def __init__(
+        self,
+        flight: Flight | None,
+        scope: Scope | None,
+        *,
+        may_retry: bool,
+        given: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.flight = flight
         self.scope = scope
+        #: The arguments of a call that nobody follows yet, as its caller gave them.
+        self.given = given
         self.may_retry = may_retry
         #: Emptied by whoever opens its call: LiteLLM reports one call in two threads at once.
         self.unopened = [True]
@@ -77,7 +88,10 @@ def mark(logging_obj: Any, flight: Flight | None, given: Mapping[str, Any]) -> N
     if flight is not None and not flight.open:
         flight = None  # a context that outlived the call it was copied in
     may_retry = any(given.get(name) for name in RETRIES) or bool(litellm.num_retries)
-    details[SLOT] = Slot(flight, None if flight else innermost(), may_retry=may_retry)
+    if flight is not None:
+        details[SLOT] = Slot(flight, None, may_retry=may_retry)
+    else:
+        details[SLOT] = Slot(None, innermost(), may_retry=may_retry, given=given)
     if flight is not None:
         flight.belongs_to(logging_obj)
 
@@ -181,7 +195,7 @@ def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Fl
             slot.unopened.pop()
         except IndexError:  # it is being opened in this moment, by who has the same to report
             return slot.flight
-        given = _given(details)
+        given, slot.given = _given(details, slot.given), MappingProxyType({})
         flight = Flight(
             str(details.get("call_type")), given, active_loggers(given) or [logger], slot.scope
         )
@@ -191,13 +205,22 @@ def _opened(logger: CapsuleLogger, slot: Slot, details: Mapping[str, Any]) -> Fl
     return slot.flight
 
 
-def _given(details: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call, as far as LiteLLM's own record of it has them."""
+def _given(details: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call: its caller's ``own``, or as far as LiteLLM's record of it has them.
+
+    What else LiteLLM notes down there, its answer too, is no argument.
+    """
     params = details.get("litellm_params") or {}
     dynamic = details.get("standard_callback_dynamic_params") or {}
+    beside = {
+        name: value
+        for name, value in details.items()
+        if name in {"model", "messages"} or is_beside(name)
+    }
     return {
-        **(details.get("optional_params") or {}),
-        **details,
+        **({} if own else details.get("optional_params") or {}),
+        **beside,
+        **own,
         "metadata": params.get("metadata"),
         "no-log": params.get("no-log"),
         "turn_off_message_logging": dynamic.get("turn_off_message_logging"),
