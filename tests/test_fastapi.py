@@ -215,10 +215,10 @@ def test_the_task_of_a_streamed_body_ends_when_the_body_ends(chain: Chain, kind:
         return StreamingResponse(sync_body() if kind == "sync" else async_body())
 
     assert one(made, "GET", "/").text == "012"
-    assert chain.tree()["endpoint"] == {}
-    body = chain.one(f"{kind}_body")
-    assert body["outcome"]["status"] == "success"
-    assert body["context"]["environment"] == {"closed_parent": chain.one("endpoint")["id"]}
+    endpoint_capsule, body = chain.one("endpoint"), chain.one(f"{kind}_body")
+    assert body["outcome"]["status"] == endpoint_capsule["outcome"]["status"] == "success"
+    assert body["parent_id"] == endpoint_capsule["id"]
+    assert body["context"]["environment"] == {}
     assert [c["trigger"]["source"] for c in chain.children(body)] == ["part 0", "part 1", "part 2"]
 
 

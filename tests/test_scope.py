@@ -308,16 +308,19 @@ def test_leaving_in_another_context_raises_nothing_and_blames_nobody(chain: Chai
         scope.__exit__(None, None, None)  # here it never was current
         assert current_task() is here
 
-    def later() -> None:
+    def later(name: str) -> None:
         assert not current_task().recording
-        with capsule_scope("later"):
+        with capsule_scope(name):
             pass
 
-    context.run(later)
-    later_capsule = chain.one("later")
-    assert later_capsule["parent_id"] is None
+    started_inside = context.copy()
+    started_inside.run(later, "started inside")
+    context.run(later, "after it")
     left = chain.one("left elsewhere")
-    assert later_capsule["context"]["environment"] == {"closed_parent": left["id"]}
+    assert chain.tree() == {"here": {}, "left elsewhere": {}, "started inside": {}, "after it": {}}
+    environment = chain.one("started inside")["context"]["environment"]
+    assert environment == {"closed_parent": left["id"]}
+    assert chain.one("after it")["context"]["environment"] == {}
 
 
 def test_leaving_out_of_order_raises_nothing_and_restores_what_was_outside(chain: Chain) -> None:
@@ -377,7 +380,7 @@ def test_a_task_made_in_a_closed_tasks_context_hangs_under_the_nearest_open_one(
     assert under_outer["parent_id"] == chain.one("outer")["id"]
     environment = under_outer["context"]["environment"]
     assert environment == {"closed_parent": chain.one("inner")["id"]}
-    assert under_outer["context"]["session_id"] is None
+    assert under_outer["context"]["session_id"] == "s"
     assert under_none["parent_id"] is None
     environment = under_none["context"]["environment"]
     assert environment == {"closed_parent": chain.one("gone")["id"]}

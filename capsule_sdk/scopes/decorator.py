@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 import wrapt
 
 from ..errors import DecorationError
-from ..logs import guarded, report
+from ..logs import report
 from ..records.attribution import NOBODY, Attribution
 from ..settings import is_disabled
+from .bodies import background_in, background_of, functions_in
 from .confirming import Confirmation
 from .driving import run_driven
 from .node import Scope, innermost
@@ -199,6 +200,9 @@ class _ScopeRun:
     def pass_on(self, item: Any) -> None:
         """Record nothing of what a generator yields."""
 
+    def hand_on(self, response: Any, *, followed: bool) -> None:
+        """Record nothing of it."""
+
     def succeed(self, result: Any) -> None:
         if self._node is not None:
             self._node.close()
@@ -215,7 +219,7 @@ class _ScopeRun:
 class _TaskRun(_ScopeRun):
     """One call of a decorated callable: the `Run` that opens, fills and closes its task."""
 
-    __slots__ = ("_args", "_instance", "_kwargs", "_recipe", "_within")
+    __slots__ = ("_args", "_background", "_begun", "_instance", "_kwargs", "_recipe", "_within")
 
     def __init__(
         self, recipe: Recipe, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -226,10 +230,14 @@ class _TaskRun(_ScopeRun):
         self._args = args
         self._kwargs = kwargs
         self._within = innermost()
+        self._begun = False
+        #: What it leaves to be run after it.
+        self._background: Any = None
 
     def start(self) -> None:
-        if self._node is not None:
+        if self._begun:
             return
+        self._begun = True
         recipe = self._recipe
         try:  # here and below: `guarded` would be a tenth of the price of a call
             bound = recipe.bind(self._instance, self._args, self._kwargs)
@@ -240,22 +248,45 @@ class _TaskRun(_ScopeRun):
                 within=self._within,
                 describe=lambda policy: recipe.describe(bound, policy),
             )
+            self._background = background_in(bound.values())
         except Exception as error:  # noqa: BLE001
             report("decorator.start", error)
         self._args, self._kwargs, self._instance, self._within = (), {}, None, None
         refuse_if_strict(self._node, recipe.name)
 
+    def hand_on(self, response: Any, *, followed: bool) -> None:
+        node = self._node
+        if node is None or node.task is None:
+            return
+        if self._background is None:
+            self._background = background_of(response)
+        if followed:
+            self._bind_background(node)  # it may run before the end of the body is known
+            if self._recipe.capture_result:
+                node.task.result = node.task.policy.value(response)
+
+    def _bind_background(self, node: Scope) -> None:
+        """Bind background tasks, which run outside of every scope, to the one they were added in."""
+        for task in functions_in(self._background):
+            if not isinstance(task["func"], _ScopeBound):
+                task["func"] = _bound(task["func"], node)
+
     def succeed(self, result: Any) -> None:
-        if self._node is not None:
-            try:
-                close_task(self._node, result=result if self._recipe.capture_result else None)
-            except Exception as error:  # noqa: BLE001
-                report("decorator.succeed", error)
+        self._end(result if self._recipe.capture_result else None, None)
 
     def fail(self, error: BaseException) -> None:
-        if self._node is not None:
-            with guarded("decorator.fail"):
-                close_task(self._node, error)
+        self._end(None, error)
+
+    def _end(self, result: Any, error: BaseException | None) -> None:
+        node = self._node
+        if node is None:
+            return
+        try:
+            if self._background is not None:
+                self._bind_background(node)
+            close_task(node, error, result)
+        except Exception as trouble:  # noqa: BLE001
+            report("decorator.succeed" if error is None else "decorator.fail", trouble)
 
     def confirmation(self) -> Confirmation | None:
         return confirmation(self._node)
@@ -287,7 +318,12 @@ def bind_scope(fn: Callable[P, R], /) -> Callable[P, R]:
         )
     if is_disabled():
         return fn
-    within, lazy = innermost(), is_lazy(fn)
+    bound: Callable[P, R] = _bound(fn, innermost())
+    return bound
+
+
+def _bound(fn: Any, within: Scope | None) -> Any:
+    lazy = is_lazy(fn)
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del instance

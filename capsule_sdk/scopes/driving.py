@@ -2,7 +2,8 @@
 
 Coroutines, generators (PEP 380) and async generators (PEP 525) keep their type and their whole
 protocol: ``send``, ``throw``, ``close``, ``return`` and their async twins arrive where they were
-sent. Nothing is awaited that the user's code does not await, and no task is created.
+sent. Nothing is awaited that the user's code does not await, and no task is created. What a call or
+coroutine leaves to be run when it returns (a stream, the body of a response) is run within it too.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from ..logs import report
+from .bodies import body_of, is_response
+from .steps import stepped
+
 if TYPE_CHECKING:
     from .confirming import Confirmation
 
-__all__ = ["Run", "drive", "is_driven", "raised", "returned", "run_driven"]
+__all__ = ["Run", "drive", "raised", "returned", "run_driven"]
 
 T = TypeVar("T")
 
@@ -40,6 +45,9 @@ class Run(Protocol):
     def pass_on(self, item: Any) -> None:
         """See an item that a generator yields, on its way to the consumer."""
 
+    def hand_on(self, response: Any, *, followed: bool) -> None:
+        """See a web framework's response on its way out; if its body is ``followed``, the run ends with it."""
+
     def succeed(self, result: Any) -> None:
         """End well."""
 
@@ -50,12 +58,8 @@ class Run(Protocol):
         """Return what the caller waits for, after it has ended well; mostly nothing."""
 
 
-_DRIVEN = (types.CoroutineType, types.GeneratorType, types.AsyncGeneratorType)
-
-
-def is_driven(value: object) -> bool:
-    """Tell whether what a call returned still has its code to run."""
-    return isinstance(value, _DRIVEN)
+_STREAMS = (types.GeneratorType, types.AsyncGeneratorType)
+_DRIVEN = (types.CoroutineType, *_STREAMS)
 
 
 def drive(value: Any, run: Run) -> Any:
@@ -115,14 +119,43 @@ def returned(result: Any, run: Run, *, lazy: bool) -> Any:
     """Return what a call, of `run_driven`'s kind, is to return, and end ``run`` or let it be driven."""
     if not lazy:
         run.suspend()
-    if is_driven(result):
-        return drive(result, run)
+    if (left := _left_to_run(result, run)) is not None:
+        return left
     if lazy:  # only declared to be lazy
         run.start()
     run.succeed(result)
     if (waits_for := run.confirmation()) is not None:
         waits_for.confirm()
     return result
+
+
+def _left_to_run(result: Any, run: Run) -> Any:
+    """Return a result whose code is still to run, so that it does within ``run``; ``None`` for any other."""
+    kind = type(result)  # not its `__class__`: a lazy object would be evaluated for that
+    if kind in _DRIVEN:
+        return drive(result, run)
+    response = result
+    if kind is tuple and len(result) in (2, 3):  # Flask's way of saying status and headers
+        response = result[0]
+        if type(response) in _STREAMS:
+            return (drive(response, run), *result[1:])
+    if not is_response(response):
+        return None
+    run.start()
+    followed = False
+    try:
+        body = body_of(response)
+        if body is not None:
+            body.replace(_within(run, body.iterator))
+            followed = True
+        run.hand_on(response, followed=followed)
+    except Exception as error:  # noqa: BLE001 - the response goes its way all the same
+        report("driving.body", error)
+    return result if followed else None
+
+
+def _within(run: Run, iterator: Any) -> Any:
+    return drive(iterator, run) if type(iterator) in _STREAMS else stepped(iterator, run)
 
 
 def _close_unawaited(inner: types.CoroutineType[Any, Any, Any]) -> None:
@@ -140,6 +173,8 @@ async def _coroutine(inner: Coroutine[Any, Any, T], run: Run) -> T:
         run.fail(error)
         raise
     run.suspend()
+    if (left := _left_to_run(result, run)) is not None:
+        return left  # type: ignore[no-any-return]
     run.succeed(result)
     if (waits_for := run.confirmation()) is not None:
         await waits_for.aconfirm()

@@ -1,14 +1,18 @@
 """Scope: what the current code runs under. One ContextVar holds a chain of them, innermost first.
 
-Invariants: a scope is closed once and stays closed; readers walk past closed ones, so that one left
-behind in a foreign context is never blamed; leaving puts back what was there, by value, and only
-where the variable still holds the scope that is left or one inside it.
+Invariants: a scope is closed once and stays closed. Its identity outlives it, for the code that was started in
+it and still holds it in a copied context; its authority ends with it, and nothing hangs under it any more
+(docs/decisions/0013). Leaving puts back what was there, by value, and only where the variable still holds the
+scope that is left or one inside it. Closed scopes are taken out of the chain, so a job that starts the next
+one for ever keeps none of those before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,15 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Scope", "innermost", "nearest_open", "parent_of"]
 
+#: How many facts of its environment a scope takes over from one that has ended: the last that were set.
+INHERITED_FACTS = 64
+
 
 class Scope:
     """What code inside runs under. Read it with `current_scope`; scopes and decorators make it."""
 
     __slots__ = (
+        "_begun",
         "_ended",
+        "_entered",
         "_inside",
         "_outside",
-        "attribution",
+        "_own",
         "closed",
         "parent",
         "recorder",
@@ -40,13 +49,16 @@ class Scope:
         self, within: Scope | None, inner: Attribution, recorder: Recorder | None = None
     ) -> None:
         around = nearest_open(within)
-        #: The scope around; closed ones are left out, or a chain of fire-and-forget would never be
-        #: freed.
-        self.parent = around
+        if around is not None and around.parent is not None:
+            around.leave_out_closed()
+        #: The nearest scope around that was still open.
+        self.parent: Scope | None = around
+        #: The task that had ended, where it began in the context of one (fire and forget).
         self._ended = None if around is within else parent_of(within)[1]
-        self.attribution: Attribution = (
-            inner if around is None else around.attribution.overlaid(inner)
-        )
+        #: What it says of authority itself, if anything.
+        self._own = inner if inner.authority is not None else None
+        #: What held when it began.
+        self._begun: Attribution = inner if within is None else _outlived(within).overlaid(inner)
         self.recorder = recorder
         self.task: Task | None = None
         self.closed = False
@@ -54,53 +66,80 @@ class Scope:
         self._inside: Scope | None = None
         #: What was current before it was resumed.
         self._outside: Scope | None = None
+        #: Tells the context that a block was entered in from its copies.
+        self._entered: Token[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Scope task={self.nearest_task()!r} {'closed' if self.closed else 'open'}>"
 
     @property
+    def attribution(self) -> Attribution:
+        """What holds for a record that is made in it now: its identity, and the authority in force."""
+        begun = self._begun
+        return begun if begun.authority is None else self._in_force(begun)
+
+    def _in_force(self, begun: Attribution) -> Attribution:
+        """Return ``begun`` without the authorities of those scopes that have been closed since."""
+        trail: list[Authority] = []
+        node: Scope | None = self
+        while node is not None:
+            own = node._own
+            if own is not None and own.authority is not None and not node.closed:
+                trail[:0] = (*own.overridden, own.authority)
+            node = node.parent
+        authority = trail.pop() if trail else None
+        if authority is begun.authority and tuple(trail) == begun.overridden:
+            return begun
+        return replace(begun, authority=authority, overridden=tuple(trail))
+
+    @property
     def agent_id(self) -> str | None:
         """The agent, if a scope names one."""
-        return self.attribution.agent_id
+        return self._begun.agent_id
 
     @property
     def domain(self) -> str | None:
         """The domain, if a scope names one."""
-        return self.attribution.domain
+        return self._begun.domain
 
     @property
     def session_id(self) -> str | None:
         """The session."""
-        return self.attribution.session_id
+        return self._begun.session_id
 
     @property
     def user_id(self) -> str | None:
         """The authenticated user."""
-        return self.attribution.user_id
+        return self._begun.user_id
 
     @property
     def correlation_id(self) -> str | None:
         """The correlation id."""
-        return self.attribution.correlation_id
+        return self._begun.correlation_id
 
     @property
     def tenant_id(self) -> str | None:
         """The tenant."""
-        return self.attribution.tenant_id
+        return self._begun.tenant_id
 
     @property
     def environment(self) -> Mapping[str, Any]:
         """Facts for CPS 1.2, of all scopes around; the inner one wins."""
-        return self.attribution.environment
+        return self._begun.environment
 
     @property
     def authority(self) -> Authority | None:
-        """The authority in force, if a scope names one."""
+        """The authority in force: of the innermost scope that names one and has not ended."""
         return self.attribution.authority
 
     def nearest_task(self) -> Task | None:
         """Return the innermost task that is still open, or ``None``."""
         return parent_of(self)[0]
+
+    def enter(self) -> None:
+        """Resume it for a block, which may be left in another context than it was entered in."""
+        self.resume()
+        self._entered = _entries.set(None)
 
     def resume(self) -> None:
         """Make this scope current here, or the inner one that was current when it was suspended."""
@@ -115,20 +154,53 @@ class Scope:
         if node is self:
             _current.set(self._outside)
             self._inside = inside
-        self._outside = None
+        elif self._entered is not None:
+            return  # where it was entered, `innermost` puts back what was there
+        self._outside = self._entered = None
 
     def close(self) -> None:
         """Close it, for every context that still holds it."""
         self.closed = True
         self._inside = None
+        if self.parent is not None:
+            self.leave_out_closed()
+
+    def leave_out_closed(self) -> None:
+        """Take closed scopes out of the chain between this one and the nearest open one around."""
+        around = self.parent
+        if around is None or not around.closed:
+            return
+        if self._ended is None:  # first, since other threads read the parent first
+            self._ended = parent_of(around)[1]
+        self.parent = nearest_open(around)
+
+    def put_back(self) -> bool:
+        """Put back what was current before it, if it was entered in this very context and left in another."""
+        if self._entered is None:
+            return False
+        try:
+            _entries.reset(self._entered)
+        except ValueError:  # a copy of that context: what runs here was started in the block
+            return False
+        _current.set(self._outside)
+        self._outside = self._entered = None
+        return True
 
 
 _current: ContextVar[Scope | None] = ContextVar("capsule_sdk_scope", default=None)
+#: Never holds anything; a token of it can be used in the context alone that it was made in.
+_entries: ContextVar[None] = ContextVar("capsule_sdk_entries", default=None)
 
 
 def innermost() -> Scope | None:
-    """Return the innermost scope that this context holds; it may have been closed elsewhere."""
-    return _current.get()
+    """Return the innermost scope that this context holds.
+
+    It may be closed: what it stood for has ended, and this is code that was started in it.
+    """
+    node = _current.get()
+    while node is not None and node.closed and node.put_back():
+        node = _current.get()
+    return node
 
 
 def nearest_open(node: Scope | None) -> Scope | None:
@@ -148,11 +220,21 @@ def parent_of(node: Scope | None) -> tuple[Task | None, UUID | None]:
     """
     ended: UUID | None = None
     while node is not None:
-        task = node.task
+        task, around = node.task, node.parent
         if task is not None:
             if not task.closed:
                 return task, ended
             ended = ended or task.id
         ended = ended or node._ended
-        node = node.parent
+        node = around
     return None, ended
+
+
+def _outlived(within: Scope) -> Attribution:
+    """Return what a scope takes over from the one it begins in, whether that has ended or not."""
+    attribution = within.attribution
+    facts = attribution.environment
+    if not within.closed or len(facts) <= INHERITED_FACTS:
+        return attribution
+    last = islice(facts.items(), len(facts) - INHERITED_FACTS, None)
+    return replace(attribution, environment=dict(last))

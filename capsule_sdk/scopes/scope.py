@@ -20,7 +20,7 @@ from ..records.attribution import NOBODY, Attribution
 from ..records.task import Task
 from ..settings import is_disabled
 from .confirming import Confirmation, is_covered
-from .node import Scope, innermost, nearest_open, parent_of
+from .node import Scope, innermost, parent_of
 from .options import ScopeOptions, attribution_of, check
 
 __all__ = [
@@ -70,8 +70,12 @@ _DETACHED = _Detached()
 
 
 def current_scope() -> Scope:
-    """Return what this code runs under; outside every scope one that sets nothing."""
-    return nearest_open(innermost()) or _NOWHERE
+    """Return what this code runs under; outside every scope one that sets nothing.
+
+    In code that was started in a scope and outlives it (a background task, a timer) this is that
+    scope: its identity still holds, its authority does not, and its task is the nearest open one.
+    """
+    return innermost() or _NOWHERE
 
 
 def current_task() -> Task:
@@ -127,7 +131,8 @@ def close_task(node: Scope, error: BaseException | None = None, result: Any = No
         return
     try:
         if error is None:
-            task.result = None if result is None else task.policy.value(result)
+            if result is not None:  # of a response, it has been taken already
+                task.result = task.policy.value(result)
             task.settle("success")
         else:
             task.settle_with(error)
@@ -228,7 +233,7 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
             if is_disabled():
                 return _DETACHED
             self._node = self._open(innermost())
-            self._node.resume()
+            self._node.enter()
         except Exception as error:  # noqa: BLE001
             report("scope.enter", error)
         refuse_if_strict(self._node, self._name)
@@ -284,19 +289,23 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
 def add_capsule_ids(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Put ``capsule_id``, ``agent_id`` and ``session_id`` of the current task on a log line.
+    """Put ``capsule_id``, ``agent_id`` and ``session_id`` on a log line.
 
-    A structlog processor: ``structlog.configure(processors=[add_capsule_ids, ...])``. What the line
-    already says is left as it is, and outside every task nothing is added.
+    A structlog processor: ``structlog.configure(processors=[add_capsule_ids, ...])``. The id is that
+    of the current task, the others are what a record made here would say. What the line already says
+    is left as it is, and what is not known is not added.
     """
     del logger, method
-    task = parent_of(innermost())[0]
-    if task is not None:
-        event.setdefault("capsule_id", str(task.id))
-        for key, value in (
-            ("agent_id", task.attribution.agent_id),
-            ("session_id", task.attribution.session_id),
-        ):
-            if value is not None:
-                event.setdefault(key, label(value))
+    scope = innermost()
+    if scope is None:
+        return event
+    task = scope.nearest_task()
+    inherited = NOBODY if task is None else task.attribution  # with what `configure` says
+    for key, value in (
+        ("capsule_id", None if task is None else str(task.id)),
+        ("agent_id", scope.agent_id or inherited.agent_id),
+        ("session_id", scope.session_id or inherited.session_id),
+    ):
+        if value is not None:
+            event.setdefault(key, label(value))
     return event

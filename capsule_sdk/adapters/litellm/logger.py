@@ -83,8 +83,6 @@ class CapsuleLogger(CustomLogger):
             agent_id=self.agent_id if self.agent_id != AGENT else settings.agent_id or AGENT,
             domain=self.domain if self.domain != DOMAIN else settings.domain or DOMAIN,
         )
-        while scope is not None and scope.closed:
-            scope = scope.parent
         return own.overlaid(scope.attribution if scope is not None else NOBODY)
 
     def is_private(self) -> bool:

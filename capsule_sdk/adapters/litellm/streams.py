@@ -199,6 +199,9 @@ class _FollowedRun:
     def pass_on(self, item: Any) -> None:
         self._follower.chunk(item)
 
+    def hand_on(self, response: Any, *, followed: bool) -> None:
+        """Nothing to do: a stream returns no response."""
+
     def succeed(self, result: Any) -> None:
         del result
         self._follower.end(None)

@@ -1,0 +1,153 @@
+"""Bodies: what web frameworks still have to run of a response that was returned, told by its class alone.
+
+A response is known by the name of its class and the package that this comes from, and read and changed in its
+own ``__dict__``: no framework is imported, and no attribute, iteration or truth of a foreign object is asked
+for. What is not named here is not looked into: an object that happens to hold an iterator belongs to its user.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from types import BuiltinMethodType, MethodType
+from typing import Any, NamedTuple
+
+__all__ = ["Body", "background_in", "background_of", "body_of", "functions_in", "is_response"]
+
+
+class _Shape(NamedTuple):
+    """Where a response keeps the iterator of its body: a field, or a field of a field."""
+
+    path: tuple[str, ...] = ()
+    #: The field with what closes the iterator.
+    closers: str = ""
+    #: The field that says that the server may send the body without iterating.
+    passed_through: str = ""
+
+
+_STARLETTE = _Shape(("body_iterator",))
+_NO_BODY = _Shape()
+
+#: By the package and the name of a class; the nearest one counts.
+SHAPES: dict[tuple[str, str], _Shape] = {
+    ("starlette", "StreamingResponse"): _STARLETTE,  # FastAPI's are subclasses
+    ("starlette", "_StreamingResponse"): _STARLETTE,  # what a middleware gets of `call_next`
+    ("sse_starlette", "EventSourceResponse"): _STARLETTE,
+    ("django", "StreamingHttpResponse"): _Shape(("_iterator",), closers="_resource_closers"),
+    ("django", "FileResponse"): _NO_BODY,  # of which a server may send the file by itself
+    ("werkzeug", "Response"): _Shape(
+        ("response",), passed_through="direct_passthrough"
+    ),  # Flask's is a subclass
+    ("quart", "Response"): _Shape(("response", "iter")),
+    ("aiohttp", "Response"): _Shape(("_body", "_iter")),
+}
+BACKGROUND = ("starlette", "BackgroundTask")
+RESPONSE = ("starlette", "Response")
+
+#: Iterators over what is there already.
+_EMPTY: tuple[Iterable[Any], ...] = (
+    [], (), "", b"", bytearray(), {}, {}.items(), {}.values(), set(), range(0),
+)  # fmt: skip
+_AT_HAND = tuple(type(iter(collection)) for collection in _EMPTY)
+
+
+class Body(NamedTuple):
+    """The iterator of a body that is still to be sent, and how to put another in its place."""
+
+    iterator: Any
+    replace: Callable[[Any], None]
+
+
+def is_response(value: Any) -> bool:
+    """Tell whether a value is a response of one of these frameworks."""
+    return bool(_names(type(value)))
+
+
+def body_of(response: Any) -> Body | None:
+    """Return the body of a response that is read step by step; ``None`` for everything else."""
+    shape = next((SHAPES[name] for name in _names(type(response)) if name in SHAPES), _NO_BODY)
+    fields = _fields(response) if shape.path else {}
+    if not fields or fields.get(shape.passed_through):
+        return None
+    for name in shape.path[:-1]:
+        fields = _fields(fields.get(name))
+    iterator = fields.get(shape.path[-1])
+    if iterator is None or not _is_read_in_steps(iterator):
+        return None
+    closers = fields.get(shape.closers)
+
+    def replace(new: Any) -> None:
+        for name in [name for name, value in fields.items() if value is iterator]:
+            fields[name] = new
+        if type(closers) is list:
+            closers[:] = [new.close if _closes(closer, iterator) else closer for closer in closers]
+
+    return Body(iterator, replace)
+
+
+def _is_read_in_steps(value: Any) -> bool:
+    """Tell whether a body comes into being while it is sent; a collection or a file is there already."""
+    kind = type(value)
+    if issubclass(kind, (io.IOBase, *_AT_HAND)):
+        return False
+    has = {name for base in kind.__mro__ for name in base.__dict__}
+    return "__len__" not in has and not has.isdisjoint(("__iter__", "__aiter__"))
+
+
+def background_of(response: Any) -> Any:
+    """Return the background tasks of a response, or ``None``."""
+    found = _fields(response).get("background")
+    return found if BACKGROUND in _names(type(found)) else None
+
+
+def background_in(arguments: Iterable[Any]) -> Any:
+    """Return the background tasks that a call may add to, among its arguments, or ``None``."""
+    if "starlette.background" not in sys.modules:
+        return None
+    for argument in arguments:
+        if BACKGROUND in _names(type(argument)):
+            return argument
+    return None
+
+
+def functions_in(background: Any) -> Iterator[dict[str, Any]]:
+    """Yield the fields of each background task, the function among them as ``func``."""
+    fields = _fields(background)
+    if "func" in fields:
+        yield fields
+    tasks = fields.get("tasks")
+    for task in list(tasks) if type(tasks) is list else ():
+        yield from functions_in(task)
+
+
+def _names(kind: type) -> tuple[tuple[str, str], ...]:
+    """Return package and name of a class and its bases, as far as they are known here."""
+    # A metaclass with a hash of its own would be foreign code.
+    return _known(kind) if type(kind).__hash__ is type.__hash__ else ()
+
+
+@lru_cache(maxsize=256)
+def _known(kind: type) -> tuple[tuple[str, str], ...]:
+    found = []
+    for base in kind.__mro__:
+        module = base.__dict__.get("__module__")
+        if isinstance(module, str):
+            name = module.partition(".")[0], base.__name__
+            if name in SHAPES or name in (BACKGROUND, RESPONSE):
+                found.append(name)
+    return tuple(found)
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    try:
+        fields = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    return fields if type(fields) is dict else {}
+
+
+def _closes(closer: Any, iterator: Any) -> bool:
+    bound = isinstance(closer, BuiltinMethodType | MethodType)
+    return bound and closer.__self__ is iterator and closer.__name__ == "close"
