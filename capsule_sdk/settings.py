@@ -29,6 +29,8 @@ class Settings:
         agent_id: agent of records made outside every scope that names one.
         domain: likewise for the domain.
         content: ``"full"`` seals texts, ``"digest"`` their SHA3-256, ``"omit"`` neither text nor digest.
+        messages: ``"hash"`` seals the messages of LLM calls as hashes, but for the user's last one; ``"full"``
+            as they are, as far as ``content`` lets them be.
         redact: called with every text of the content before it is sealed; returns what may be sealed.
         max_text: bytes (UTF-8) of one text that are sealed; the rest is proven by its digest.
         swallow_errors: ``False`` makes the end of the outermost task wait for the commit and raise
@@ -48,6 +50,7 @@ class Settings:
     agent_id: str | None = None
     domain: str | None = None
     content: Literal["full", "digest", "omit"] = "full"
+    messages: Literal["hash", "full"] = "hash"
     redact: Callable[[str], str] | None = None
     max_text: int = 16_384
     swallow_errors: bool = True
@@ -94,12 +97,15 @@ class Settings:
         )
 
 
+_WORDS = {"content": ("full", "digest", "omit"), "messages": ("hash", "full")}
+
 #: What each setting accepts, as a message says it.
 _ACCEPTED = {
     "url": "a path, 'sqlite:///…' or 'postgresql://…'",
     "agent_id": "a text",
     "domain": "a text",
     "content": "'full', 'digest' or 'omit'",
+    "messages": "'hash' or 'full'",
     "redact": "a function from text to text",
     "max_text": "a whole number of bytes, at least 1",
     "swallow_errors": "True or False",
@@ -119,8 +125,8 @@ def _check(shown: str, name: str, value: object) -> None:
 
 def _accepts(name: str, value: object) -> bool:
     match name:
-        case "content":
-            return value in ("full", "digest", "omit")
+        case "content" | "messages":
+            return value in _WORDS[name]
         case "redact":
             return value is None or callable(value)
         case "max_text" | "checkpoint_capsules":

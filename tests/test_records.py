@@ -258,7 +258,11 @@ def test_a_task_section_by_section() -> None:
     made = document(task)
     assert made["trigger"]["source"] == "app.rebalance"
     assert made["trigger"]["request"] == "Rebalance A"
-    assert made["context"]["environment"] == {"region": "eu", "tenant_id": "tenant-1"}
+    assert made["context"]["environment"] == {
+        "region": "eu",
+        "arguments": {"portfolio": "A"},
+        "tenant_id": "tenant-1",
+    }
     reasoning = made["reasoning"]
     assert (reasoning["analysis"], reasoning["reasoning"]) == ("Two ways", "Momentum")
     assert (reasoning["selected_option"], reasoning["confidence"]) == ("sell", 0.75)

@@ -379,11 +379,11 @@ def test_a_task_made_in_a_closed_tasks_context_hangs_under_the_nearest_open_one(
     under_outer, under_none = chain.named("late")
     assert under_outer["parent_id"] == chain.one("outer")["id"]
     environment = under_outer["context"]["environment"]
-    assert environment == {"closed_parent": chain.one("inner")["id"]}
+    assert environment["closed_parent"] == chain.one("inner")["id"]
     assert under_outer["context"]["session_id"] == "s"
     assert under_none["parent_id"] is None
     environment = under_none["context"]["environment"]
-    assert environment == {"closed_parent": chain.one("gone")["id"]}
+    assert environment["closed_parent"] == chain.one("gone")["id"]
     for capsule in chain.named("inside late"):
         assert "closed_parent" not in capsule["context"]["environment"]
     chain.verify()

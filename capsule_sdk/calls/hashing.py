@@ -20,15 +20,21 @@ __all__ = ["canonical_of", "content_digest", "prompt_hash", "request_hash"]
 _WHOLE = Limits(text=1 << 20, depth=64, items=100_000, total=1_000_000)
 
 
-def canonical_of(value: Any) -> str:
+def canonical_of(value: Any, *, strictly: bool = False) -> str:
     """Return the canonical JSON (CPS 2) of a prompt, or of another argument that holds content.
 
     The JSON is that of the values as they are, as `capsule_litellm` hashed them, so that old hashes compare;
     objects in it (a message that a model returned) count as their fields.
+
+    Raises:
+        TypeError, ValueError, RecursionError: only ``strictly``: it cannot be written as it is.
+
     """
     try:
         return _encode(value)
     except (TypeError, ValueError, RecursionError):
+        if strictly:
+            raise
         return canonical(safe(value))
 
 

@@ -8,38 +8,20 @@ name: it says nothing of the question, and is neither sealed nor hashed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..content import JSON, ContentPolicy, label
-from ..content.readers import Marker
-from ..content.secret_names import names_secret
-from .hashing import content_digest, prompt_hash, request_hash
+from ..logs import guarded
+from .conversation import sealed_messages, taken_apart
+from .hashing import prompt_hash, request_hash
+from .memory import Remembering, prefixes_of
+from .parts import Parts
 from .prompts import field, roles_of
 
-__all__ = ["PROMPTS", "Question", "question_of"]
+__all__ = ["Question", "question_of"]
 
-#: Where the prompt of a call stands, by the first of these arguments that it has.
-PROMPTS = ("messages", "input", "prompt", "query", "contents", "file", "image", "document")
-#: What comes before the messages, by the roles that it has for the model.
-SYSTEM = (
-    "system",
-    "instructions",
-    "system_instruction",
-    "systemInstruction",
-    "litellm_system_prompt",
-)
-#: Other arguments that hold content: sealed as their digest.
-CONTENT = frozenset(
-    {
-        *PROMPTS, *SYSTEM, "documents", "examples", "input_reference", "mask", "prediction", "prompt_variables",
-        "suffix", "assistant_continue_message", "user_continue_message",
-    }
-)  # fmt: skip
-#: Definitions of tools; and arguments that hold further arguments.
-TOOLS = ("tools", "functions")
-NESTED = ("config", "generation_config", "generationConfig", "extra_body")
 #: Names of tools that are listed.
 NAMES = 128
 
@@ -69,6 +51,7 @@ def question_of(
     beside: Callable[[str], bool],
     model: str,
     is_chat: bool = True,
+    remembering: Remembering | None = None,
 ) -> Question:
     """Return what these arguments ask for.
 
@@ -78,75 +61,83 @@ def question_of(
         beside: tells whether an argument of this name says nothing of what is asked.
         model: the model as the caller named it.
         is_chat: whether a bare text among the messages is the user's.
+        remembering: what earlier capsules hold, where the messages are to be sealed; else they are only hashed.
 
     """
-    prompt_name = next((name for name in PROMPTS if given.get(name) is not None), None)
-    prompt = None if prompt_name is None else given[prompt_name]
-    messages = prompt if isinstance(prompt, list) else [] if prompt is None else [prompt]
-    hashed = None if policy.mode == "omit" else prompt_hash(prompt)
-    parts = _Parts(hashing=hashed is not None)
-    parts.take(
-        {
-            name: value
-            for name, value in given.items()
-            if name not in (prompt_name, "model") and not names_secret(name) and not beside(name)
-        },
-        parts.parameters,
-    )
+    hashing = policy.mode != "omit"
+    parts = Parts(given, beside=beside, hashing=hashing, is_chat=is_chat)
+    arguments = _arguments(parts, policy)
+    hashed = None
+    if hashing:
+        prefixes: Sequence[str] = ()
+        if remembering is not None and parts.messages is parts.prompt:
+            prefixes = prefixes_of(parts.messages)
+        hashed = prefixes[-1] if prefixes else prompt_hash(parts.prompt)
+        arguments["request_hash"] = _request_hash(parts, model, hashed, arguments)
+        if remembering is not None:
+            with guarded("call.messages"):
+                _add_in_full(arguments, parts, policy, prefixes, remembering)
+    return Question(parts.prompt, hashed, len(parts.messages), arguments)
+
+
+def _arguments(parts: Parts, policy: ContentPolicy) -> dict[str, JSON]:
+    """Return what is told in every case."""
     arguments: dict[str, JSON] = {}
-    if roles := roles_of(prompt, before=["system"] * (parts.system * is_chat), is_chat=is_chat):
+    before = ["system"] * len(parts.system)
+    if roles := roles_of(parts.prompt, before=before, is_chat=parts.is_chat):
         arguments["roles"] = roles
     if parts.parameters:
         arguments["parameters"] = policy.value(parts.parameters)
-    tools: dict[str, JSON] = {"names": _names(parts.tools)}
     if parts.tools:
+        tools: dict[str, JSON] = {"names": _names(parts.tools)}
+        if parts.hashing:
+            tools["digest"] = prompt_hash(parts.tools)
         arguments["tools"] = tools
-    if hashed is not None:
-        determining = {"model": model, **parts.parameters}
-        if prompt_name is not None:
-            determining[prompt_name] = hashed
-        if parts.tools:
-            determining["tools"] = tools["digest"] = prompt_hash(parts.tools)
-        arguments["request_hash"] = request_hash(determining)
-    return Question(prompt, hashed, len(messages), arguments)
+    return arguments
 
 
-class _Parts:
-    """The arguments of a call, sorted: parameters, definitions of tools, how many texts of the system."""
-
-    __slots__ = ("hashing", "parameters", "system", "tools")
-
-    def __init__(self, *, hashing: bool) -> None:
-        self.hashing = hashing
-        self.parameters: dict[str, Any] = {}
-        self.tools: list[Any] = []
-        self.system = 0
-
-    def take(self, given: Mapping[str, Any], kept: dict[str, Any], *, nested: bool = False) -> None:
-        """Sort these arguments, and those that are nested in them."""
-        for name, value in given.items():
-            if value is None:
-                continue
-            if name in TOOLS:
-                self.tools += value if isinstance(value, list | tuple) else [value]
-            elif name in CONTENT:
-                self.system += name in SYSTEM
-                kept[name] = Marker(content_digest(value) if self.hashing else "[omitted]")
-            elif not nested and name in NESTED and (inner := _fields(value)) is not None:
-                kept[name] = {}
-                self.take(inner, kept[name], nested=True)
-            else:
-                kept[name] = value
+def _request_hash(parts: Parts, model: str, hashed: str, arguments: Mapping[str, Any]) -> str:
+    determining = {**parts.parameters, "model": model}
+    if parts.prompt_name is not None:
+        determining[parts.prompt_name] = hashed
+    if parts.tools:
+        determining["tools"] = arguments["tools"]["digest"]
+    return request_hash(determining)
 
 
-def _fields(value: Any) -> Mapping[str, Any] | None:
-    """Return the arguments that an argument holds: those of a mapping, or of a model of pydantic's."""
-    if isinstance(value, Mapping):
-        return value
-    if hasattr(type(value), "__pydantic_fields__"):
-        held: dict[str, Any] = object.__getattribute__(value, "__dict__")
-        return held
-    return None
+def _add_in_full(
+    arguments: dict[str, Any],
+    parts: Parts,
+    policy: ContentPolicy,
+    prefixes: Sequence[str],
+    remembering: Remembering,
+) -> None:
+    """Add the messages and other content, as far as no earlier capsule holds them."""
+    beside = tuple(parts.system_digests)
+    earlier = remembering.beginning(prefixes, beside)
+    new = [{"role": "system", "content": text} for text in parts.system] + parts.messages
+    if earlier is not None:
+        capsule, count = earlier
+        new = parts.messages[count:]
+        arguments["continues"] = {
+            "capsule_id": str(capsule),
+            "message_count": count,
+            "hash": prefixes[count - 1],
+        }
+    arguments["messages"] = sealed_messages(new, policy, is_chat=parts.is_chat)
+    if new:  # else the earlier one is as good for whoever comes next
+        remembering.holds(prefixes, beside)
+    if parts.content:
+        content = {name: taken_apart(value) for name, value in parts.content.items()}
+        arguments["content"] = policy.value(content)
+    if parts.tools:
+        offered = arguments["tools"]
+        holder = remembering.tools(offered["digest"])
+        if holder is not None:
+            offered["definitions_in"] = str(holder)
+        else:
+            offered["definitions"] = policy.value(parts.tools)
+            remembering.holds_tools(offered["digest"])
 
 
 def _names(tools: list[Any]) -> list[JSON]:

@@ -52,6 +52,7 @@ def configure(
     agent_id: str | None = None,
     domain: str | None = None,
     content: Literal["full", "digest", "omit"] | None = None,
+    messages: Literal["hash", "full"] | None = None,
     redact: Callable[[str], str] | None = None,
     max_text: int | None = None,
     swallow_errors: bool | None = None,
@@ -72,6 +73,8 @@ def configure(
         agent_id: agent of records outside every scope that names one.
         domain: likewise for the domain.
         content: ``"full"`` (default), ``"digest"`` or ``"omit"``: what is sealed of texts.
+        messages: ``"hash"`` (default) seals of an LLM call's messages the user's last one, and all as a hash;
+            ``"full"`` the whole conversation, system prompt, tool results and definitions of tools included.
         redact: called with every text of the content before it is sealed; returns what may be sealed.
         max_text: bytes (UTF-8) sealed of one text; 16 KiB by default, the rest is proven by its digest.
         swallow_errors: ``False``: the end of the outermost task waits for the commit, and raises
@@ -101,6 +104,7 @@ def configure(
             "agent_id": agent_id,
             "domain": domain,
             "content": content,
+            "messages": messages,
             "redact": redact,
             "max_text": max_text,
             "swallow_errors": swallow_errors,

@@ -111,11 +111,14 @@ def _fitting(text: str | None, width: int) -> str | None:
 def _capsule_of_task(task: Task) -> Capsule:
     reasoning: dict[str, Any] = task.reasoning
     tools = [ToolCall(**call) for call in task.tool_calls]
+    arguments = task.arguments if isinstance(task.arguments, dict) else {}
+    facts = {"arguments": arguments} if arguments else {}
     if task.capsule_type == CapsuleType.TOOL:
+        facts = {}
         tools.append(
             ToolCall(
                 tool=label(task.name),
-                arguments=task.arguments if isinstance(task.arguments, dict) else {},
+                arguments=arguments,
                 result=task.result,
                 success=task.status == "success",
                 duration_ms=task.duration_ms,
@@ -128,7 +131,7 @@ def _capsule_of_task(task: Task) -> Capsule:
         domain=_domain(task.attribution),
         parent_id=task.parent_id,
         trigger=_trigger(task, source=label(task.name), request=task.request),
-        context=_context(task, {}),
+        context=_context(task, facts),
         reasoning=ReasoningSection(
             analysis=reasoning.get("analysis", ""),
             options=[_option(fields, index) for index, fields in enumerate(task.options)],

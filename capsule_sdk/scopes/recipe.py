@@ -129,14 +129,12 @@ class Recipe:
         return self.inner.overlaid(Attribution(**found)) if found else self.inner
 
     def describe(self, bound: Mapping[str, Any], policy: ContentPolicy) -> tuple[str, Any]:
-        """Return the request and the arguments as they may be sealed.
+        """Return the request and all arguments, defaults included, as they may be sealed.
 
-        The request is what ``request_from`` says, else the first text among the arguments, else all
-        of them as JSON.
+        The request is what ``request_from`` says, else the first text among the arguments that were given, else
+        those as JSON.
         """
-        if not bound and self.request_from is None:
-            return "", {}
-        arguments = policy.value(bound) if self.capture_args else {}
+        arguments = policy.value(self._all(bound)) if self.capture_args else {}
         if not isinstance(arguments, dict):
             arguments = {}
         if self.request_from is not None:
@@ -146,13 +144,26 @@ class Recipe:
                     return "", arguments
                 text = value if isinstance(value, str) else canonical(policy.value(value))
                 return policy.text(text), arguments
-        if not arguments:
+        if not arguments or not bound:
             return "", arguments
         for name, value in bound.items():
             if isinstance(value, str) and not names_secret(name):
                 sealed = arguments.get(name)
                 return sealed if isinstance(sealed, str) else policy.text(value), arguments
-        return policy.text(canonical(arguments)), arguments
+        given = {
+            name: value
+            for name, value in arguments.items()
+            if name in bound or name not in self.defaults
+        }
+        return policy.text(canonical(given)), arguments
+
+    def _all(self, bound: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the arguments with the defaults of those that were not given, in the signature's order."""
+        if not self.defaults or self.defaults.keys() <= bound.keys():
+            return bound
+        both = {**self.defaults, **bound}
+        ordered = {name: both[name] for name in self.named if name in both}
+        return ordered if len(ordered) == len(both) else {**ordered, **both}
 
     def _answer(self, source: ArgumentSource, bound: Mapping[str, Any]) -> Any:
         if callable(source):

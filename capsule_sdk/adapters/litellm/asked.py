@@ -9,6 +9,7 @@ from typing import Any
 import litellm
 from litellm.types.utils import all_litellm_params
 
+from ...calls.memory import Remembering
 from ...calls.prompts import last_user_text
 from ...calls.question import question_of
 from ...content import ContentPolicy, label
@@ -41,11 +42,21 @@ _LITELLMS = frozenset(all_litellm_params)
 _CHATS = ("completion", "responses", "messages", "generate_content", "interaction")
 
 
-def request_of(call_type: str, given: Mapping[str, Any], policy: ContentPolicy) -> Request:
+def request_of(
+    call_type: str,
+    given: Mapping[str, Any],
+    policy: ContentPolicy,
+    remembering: Remembering | None = None,
+) -> Request:
     """Return the request that these arguments of the entry point ``call_type`` make."""
     model = label(given.get("model") or "unknown")
     question = question_of(
-        given, policy, beside=is_beside, model=model, is_chat=_is_chat(call_type)
+        given,
+        policy,
+        beside=is_beside,
+        model=model,
+        is_chat=_is_chat(call_type),
+        remembering=remembering,
     )
     environment: dict[str, Any] = {"stream": bool(given.get("stream"))}
     provider = given.get("custom_llm_provider") or (

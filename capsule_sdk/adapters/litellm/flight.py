@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 
+from ...calls.memory import Remembering, memory_of, whose
 from ...content import ContentPolicy
 from ...errors import RecordingError
 from ...logs import report
@@ -103,21 +104,27 @@ class Flight:
         parent, ended = parent_of(scope)
         request = Request(call_type, "unknown", "", None, 0)
         around, named = logger.attribution(scope, recorder), NOBODY
-        with self.guarded("litellm.request"):  # a call without its request is better than none
-            request = request_of(call_type, given, policy)
+        with self.guarded("litellm.attribution"):
             named = attribution_of(given, around)
+        belongs_to, remembering = around.overlaid(named), None
+        if recorder.settings.messages == "full":
+            remembering = Remembering(memory_of(recorder), whose(belongs_to, parent))
+        with self.guarded("litellm.request"):  # a call without its request is better than none
+            request = request_of(call_type, given, policy, remembering)
         if ended is not None:
             request.environment["closed_parent"] = str(ended)
         call = LLMCall(
             request,
             parent=parent,
-            attribution=around.overlaid(named),
+            attribution=belongs_to,
             capsule_type=str(logger.capsule_type),
             policy=policy,
         )
         call.attempts = self._attempts
         self._targets.append((recorder, call))
         recorder.begin(call)
+        if remembering is not None:
+            remembering.kept_by(call.id)
 
     def guarded(self, place: str) -> _Guard:
         """Do as `logs.guarded`; what went wrong is raised where the user asked for strictness."""

@@ -1,0 +1,165 @@
+"""A conversation as it is sealed, where the user lets it: ``configure(messages="full")``.
+
+Each message stands as it was sent, in the wire format of its call: roles, types, names and ids as they are,
+each text as the content policy lets it be, and images, audio and files as digest, size and media type.
+The whole is bounded: the oldest messages lose their texts first, and then their place.
+
+What an earlier capsule holds is not sealed again: `capsule_sdk.calls.memory` knows which one that is.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+from ..content import JSON, ContentPolicy, canonical, label
+from ..content.readers import Marker
+
+__all__ = ["sealed_messages", "taken_apart"]
+
+#: Bytes of JSON that the messages of one capsule have in all; beyond, texts are sealed as digests.
+WHOLE: Final = 1 << 20
+#: Messages that one capsule holds.
+MOST: Final = 2_000
+#: Levels of a message, and entries in it, that are looked at for images and files.
+_DEEPEST, _ENTRIES = 12, 20_000
+
+#: Entries of a message and of its parts that name something. They are kept in every mode.
+_LABELS = frozenset(
+    {
+        "call_id", "detail", "format", "id", "media_type", "mimeType", "mime_type", "name", "role", "status",
+        "tool_call_id", "tool_use_id", "type",
+    }
+)  # fmt: skip
+#: Entries below which the user's, or the model's, own data stands: nothing in there is a label.
+_OWN = frozenset({"args", "arguments", "input", "output", "response", "result", "results"})
+#: Entries that hold base64 where what stands beside them says so, or where it can be nothing else.
+_ENCODED = frozenset({"b64_json", "data", "file_data"})
+_TOLD_BY = ("media_type", "mime_type", "mimeType", "format")
+_SURE = 64  # characters from which a text without spaces that decodes as base64 is taken for it
+
+
+def sealed_messages(
+    messages: Sequence[Any], policy: ContentPolicy, *, is_chat: bool = True, whole: int = WHOLE
+) -> list[JSON]:
+    """Return these messages as they may be sealed, oldest first.
+
+    Args:
+        messages: those that no earlier capsule holds.
+        policy: what of their texts may be sealed.
+        is_chat: whether a bare text is a message of the user's.
+        whole: bytes that they have in all.
+
+    """
+    digests = ContentPolicy("digest", policy.redact, policy.limits)
+    sealed: list[JSON] = []
+    for message in reversed(messages[-MOST:]):
+        is_bare = is_chat and isinstance(message, str)
+        taken = taken_apart({"role": "user", "content": message} if is_bare else message)
+        entry = policy.value(taken) if whole > 0 else digests.value(taken)
+        whole -= len(canonical(entry))
+        sealed.append(entry)
+    if len(messages) > MOST:
+        sealed.append(f"[cut: {MOST} of {len(messages)} entries kept]")
+    sealed.reverse()
+    return sealed
+
+
+def taken_apart(value: Any) -> Any:
+    """Return a message, or other content, with its labels marked as such and its media replaced."""
+    return _Taking().node(value, 0, own=False)
+
+
+class _Taking:
+    """One pass over one message, which looks at so many entries and no more: a message may hold itself."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = _ENTRIES
+
+    def node(self, value: Any, depth: int, *, own: bool) -> Any:
+        if isinstance(value, str):
+            return _of_data_url(value) if value[:5] == "data:" else value
+        self.left -= 1
+        if depth >= _DEEPEST or self.left < 0:
+            return value
+        if type(value) is list or type(value) is tuple:
+            return [
+                self.node(entry, depth + 1, own=own) for entry in value[: self.left + 1]
+            ] + list(value[self.left + 1 :])
+        fields = _fields(value)
+        if fields is None:
+            return value
+        return {
+            name: self.entry(name, entry, fields, depth, own=own)
+            for name, entry in fields.items()
+            if entry is not None or fields is value  # a model's fields that nobody set
+        }
+
+    def entry(
+        self, name: Any, entry: Any, beside: Mapping[Any, Any], depth: int, *, own: bool
+    ) -> Any:
+        if type(entry) is str:
+            if not own and name in _LABELS:
+                return Marker(label(entry))
+            if name in _ENCODED and (media := _of_base64(entry, beside)) is not None:
+                return media
+        return self.node(entry, depth + 1, own=own or name in _OWN)
+
+
+def _fields(value: Any) -> Mapping[Any, Any] | None:
+    if isinstance(value, dict):
+        return value if type(value) is dict else dict(dict.items(value))
+    if hasattr(type(value), "__pydantic_fields__"):
+        held = object.__getattribute__(value, "__dict__")
+        return {**held, **(getattr(value, "__pydantic_extra__", None) or {})}
+    return None
+
+
+def _of_data_url(url: str) -> Any:
+    """Return what stands for the content of a ``data:`` URL (RFC 2397); the text itself if it is none."""
+    head, comma, _ = url[:1024].partition(",")
+    if not comma:
+        return url
+    media_type = head[5:].removesuffix(";base64")
+    start = len(head) + 1
+    if not head.endswith(";base64"):
+        return _media(unquote_to_bytes(url[start:]), media_type)
+    content = _decoded(url[start:])
+    return url if content is None else _media(content, media_type)
+
+
+def _of_base64(value: str, beside: Mapping[Any, Any]) -> Any:
+    """Return what stands for content in base64; ``None`` if it is none."""
+    if beside.get("type") == "text" or value[:5] == "data:":
+        return None
+    media_type = next((told for name in _TOLD_BY if isinstance(told := beside.get(name), str)), "")
+    if not media_type and (len(value) < _SURE or " " in value[:1024]):
+        return None
+    content = _decoded(value)
+    return None if content is None else _media(content, media_type)
+
+
+def _decoded(text: str) -> bytes | None:
+    if any(character in text for character in "-_\n\r"):
+        text = text.translate(_URL_SAFE)
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        return None
+
+
+_URL_SAFE = {ord("-"): "+", ord("_"): "/", ord("\n"): None, ord("\r"): None}
+
+
+def _media(content: bytes, media_type: str) -> Any:
+    return {
+        "media_type": Marker(label(media_type)),
+        "bytes": len(content),
+        "sha3_256": Marker(hashlib.sha3_256(content).hexdigest()),
+    }

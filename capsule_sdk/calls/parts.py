@@ -1,0 +1,122 @@
+"""The parts of a question: the arguments of a call, sorted into prompt, tools, other content and parameters.
+
+Sorted by their names, which the wire formats of OpenAI, Anthropic, Google and Cohere, and their SDKs, have
+given them. What has another name is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..content.readers import Marker
+from ..content.secret_names import names_secret
+from .hashing import content_digest
+
+__all__ = ["Parts"]
+
+#: Where the prompt of a call stands, by the first of these arguments that it has.
+PROMPTS = ("messages", "input", "prompt", "query", "contents", "file", "image", "document")
+#: What comes before the messages, as the system's.
+SYSTEM = (
+    "system",
+    "instructions",
+    "system_instruction",
+    "systemInstruction",
+    "litellm_system_prompt",
+)
+#: Other arguments that hold content.
+CONTENT = frozenset(
+    {
+        *PROMPTS, *SYSTEM, "assistant_continue_message", "documents", "examples", "input_reference", "mask",
+        "prediction", "prompt_variables", "suffix", "user_continue_message",
+    }
+)  # fmt: skip
+#: Definitions of tools; and arguments that hold further arguments.
+TOOLS = ("tools", "functions")
+NESTED = ("config", "generation_config", "generationConfig", "extra_body")
+
+
+class Parts:
+    """The arguments of one call, sorted.
+
+    Args:
+        given: the arguments by name; ``None`` counts as not given.
+        beside: tells whether an argument of this name says nothing of what is asked.
+        hashing: whether what holds content may be told by its digest.
+        is_chat: whether a bare text among the messages is the user's.
+
+    Attributes:
+        prompt_name: the argument that holds the prompt.
+        prompt: the prompt as it was given.
+        messages: the same as a list.
+        parameters: all other arguments by name, with digests in the place of content.
+        tools: definitions of the tools offered.
+        system: what comes before the messages.
+        system_digests: its digests.
+        content: other content, by name.
+
+    """
+
+    __slots__ = (
+        "content", "hashing", "is_chat", "messages", "parameters", "prompt", "prompt_name", "system",
+        "system_digests", "tools",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        given: Mapping[str, Any],
+        *,
+        beside: Callable[[str], bool],
+        hashing: bool,
+        is_chat: bool,
+    ) -> None:
+        self.hashing, self.is_chat = hashing, is_chat
+        self.prompt_name = next((name for name in PROMPTS if given.get(name) is not None), None)
+        self.prompt: Any = None if self.prompt_name is None else given[self.prompt_name]
+        self.messages: list[Any] = [] if self.prompt is None else [self.prompt]
+        if isinstance(self.prompt, list):
+            self.messages = self.prompt
+        self.parameters: dict[str, Any] = {}
+        self.tools: list[Any] = []
+        self.system: list[Any] = []
+        self.system_digests: list[str] = []
+        self.content: dict[str, Any] = {}
+        asked = {
+            name: value
+            for name, value in given.items()
+            if name not in (self.prompt_name, "model")
+            and not names_secret(name)
+            and not beside(name)
+        }
+        self._sort(asked, self.parameters)
+
+    def _sort(self, given: Mapping[str, Any], kept: dict[str, Any], within: str = "") -> None:
+        """Sort these arguments, and those that are nested in them."""
+        for name, value in given.items():
+            if value is None:
+                continue
+            if name in TOOLS:
+                self.tools += value if isinstance(value, list | tuple) else [value]
+            elif name in CONTENT:
+                kept[name] = Marker(content_digest(value) if self.hashing else "[omitted]")
+                if name in SYSTEM and self.is_chat:
+                    self.system.append(value)
+                    self.system_digests.append(kept[name])
+                else:
+                    self.content[within + name] = value
+            elif not within and name in NESTED and (inner := _arguments(value)) is not None:
+                kept[name] = {}
+                self._sort(inner, kept[name], f"{name}.")
+            else:
+                kept[name] = value
+
+
+def _arguments(value: Any) -> Mapping[str, Any] | None:
+    """Return the arguments that an argument holds: those of a mapping, or of a model of pydantic's."""
+    if isinstance(value, dict):
+        return value
+    if hasattr(type(value), "__pydantic_fields__"):
+        held: dict[str, Any] = object.__getattribute__(value, "__dict__")
+        return held
+    return None
