@@ -1,7 +1,7 @@
 """``@capsuled``: every call of the decorated callable is one task; and ``bind_scope``, for other threads.
 
-What kind of call it is gets decided from what the call returns, so partials, lambdas and callable
-objects work like plain functions.
+A decorated function is a function (`functions`); every other callable is wrapped by wrapt. What kind of call it
+is gets decided from what the call returns, so partials, lambdas and callable objects work like plain functions.
 """
 
 from __future__ import annotations
@@ -10,23 +10,21 @@ import copy
 import functools
 import importlib
 import inspect
-import sys
 from collections.abc import Callable, Mapping
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 import wrapt
 
 from ..errors import DecorationError
-from ..logs import report
-from ..records.attribution import NOBODY, Attribution
+from ..records.attribution import Attribution
 from ..settings import is_disabled
-from .bodies import background_in, background_of, functions_in
-from .confirming import Confirmation
 from .driving import run_driven
-from .node import Scope, innermost
+from .functions import Recording
+from .node import innermost
 from .options import TaskOptions, attribution_of, check
-from .recipe import Recipe, is_lazy
-from .scope import close_task, confirmation, open_task, refuse_if_strict
+from .recipe import Recipe
+from .runs import TaskRun, bound_to
 
 if TYPE_CHECKING:
     _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
@@ -100,9 +98,19 @@ def _decorate(fn: Any, options: Mapping[str, Any], inner: Attribution) -> Any:
     if is_disabled():
         return fn
     recipe = Recipe(target, options, inner)
+    if type(target) is not FunctionType:
+        return _wrapped(fn, recipe, options)
+    made = Recording(target, recipe, options).function
+    return made if fn is target else type(fn)(made)
 
+
+def _again(fn: Any, options: Mapping[str, Any]) -> Any:
+    return _decorate(fn, options, attribution_of(options))
+
+
+def _wrapped(fn: Any, recipe: Recipe, options: Mapping[str, Any]) -> Any:
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        run = _TaskRun(recipe, instance, args, kwargs)
+        run = TaskRun(recipe, instance, args, kwargs)
         return run_driven(wrapped, args, kwargs, run, lazy=recipe.lazy)
 
     return _Capsuled(fn, call, options)
@@ -135,6 +143,15 @@ class _Capsuled(_FunctionWrapper):
         super().__init__(fn, call)
         self._self_options = options
 
+    def __get__(self, instance: Any, *owner: Any) -> Any:
+        bound: Any = super().__get__(instance, *owner)
+        inner = bound.__wrapped__
+        if type(inner) is MethodType and inner.__func__ is self.__wrapped__:
+            return MethodType(
+                self, inner.__self__
+            )  # Python's own can be kept weakly and made again
+        return self if inner is self.__wrapped__ else bound
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         if (name := _own_name(self.__wrapped__)) is not None:
             return name
@@ -162,146 +179,6 @@ def _by_name(module: str, qualname: str) -> Any:
     return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
 
 
-def _again(fn: Any, options: Mapping[str, Any]) -> Any:
-    return _decorate(fn, options, attribution_of(options))
-
-
-class _ScopeRun:
-    """One call with a scope of its own, of which nothing is recorded: a call of what is bound."""
-
-    __slots__ = ("_active", "_node")
-
-    def __init__(self, node: Scope | None) -> None:
-        self._node = node
-        self._active = False
-
-    def __del__(self) -> None:
-        # Whoever drives it was destroyed: never stepped, or in an await that nobody can finish.
-        node = self._node
-        if node is None or node.closed or sys.is_finalizing():
-            return
-        if self._active:
-            self.suspend()
-        self.fail(GeneratorExit())
-
-    def start(self) -> None:
-        """Nothing to begin."""
-
-    def resume(self) -> None:
-        if self._node is not None:
-            self._active = True
-            self._node.resume()
-
-    def suspend(self) -> None:
-        if self._node is not None:
-            self._active = False
-            self._node.suspend()
-
-    def pass_on(self, item: Any) -> None:
-        """Record nothing of what a generator yields."""
-
-    def hand_on(self, response: Any, *, followed: bool) -> None:
-        """Record nothing of it."""
-
-    def succeed(self, result: Any) -> None:
-        if self._node is not None:
-            self._node.close()
-
-    def fail(self, error: BaseException) -> None:
-        if self._node is not None:
-            self._node.close()
-
-    def confirmation(self) -> Confirmation | None:
-        """Nothing is recorded, so nothing is waited for."""
-        return None
-
-
-class _TaskRun(_ScopeRun):
-    """One call of a decorated callable: the `Run` that opens, fills and closes its task."""
-
-    __slots__ = ("_args", "_background", "_begun", "_instance", "_kwargs", "_recipe", "_within")
-
-    def __init__(
-        self, recipe: Recipe, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        super().__init__(None)
-        self._recipe = recipe
-        self._instance = instance
-        self._args = args
-        self._kwargs = kwargs
-        self._within = innermost()
-        self._begun = False
-        #: What it leaves to be run after it.
-        self._background: Any = None
-
-    def start(self) -> None:
-        if self._begun:
-            return
-        self._begun = True
-        recipe = self._recipe
-        try:  # here and below: `guarded` would be a tenth of the price of a call
-            bound = recipe.bind(self._instance, self._args, self._kwargs)
-            self._node = open_task(
-                recipe.name,
-                inner=recipe.attribution(bound),
-                capsule_type=recipe.capsule_type,
-                within=self._within,
-                describe=lambda policy: recipe.describe(bound, policy),
-            )
-            self._background = background_in(bound.values())
-        except Exception as error:  # noqa: BLE001
-            report("decorator.start", error)
-        self._args, self._kwargs, self._instance, self._within = (), {}, None, None
-        refuse_if_strict(self._node, recipe.name)
-
-    def hand_on(self, response: Any, *, followed: bool) -> None:
-        node = self._node
-        if node is None or node.task is None:
-            return
-        if self._background is None:
-            self._background = background_of(response)
-        if followed:
-            self._bind_background(node)  # it may run before the end of the body is known
-            if self._recipe.capture_result:
-                node.task.result = node.task.policy.value(response)
-
-    def _bind_background(self, node: Scope) -> None:
-        """Bind background tasks, which run outside of every scope, to the one they were added in."""
-        for task in functions_in(self._background):
-            if not isinstance(task["func"], _ScopeBound):
-                task["func"] = _bound(task["func"], node)
-
-    def succeed(self, result: Any) -> None:
-        self._end(result if self._recipe.capture_result else None, None)
-
-    def fail(self, error: BaseException) -> None:
-        self._end(None, error)
-
-    def _end(self, result: Any, error: BaseException | None) -> None:
-        node = self._node
-        if node is None:
-            return
-        try:
-            if self._background is not None:
-                self._bind_background(node)
-            close_task(node, error, result)
-        except Exception as trouble:  # noqa: BLE001
-            report("decorator.succeed" if error is None else "decorator.fail", trouble)
-
-    def confirmation(self) -> Confirmation | None:
-        return confirmation(self._node)
-
-
-class _ScopeBound(_FunctionWrapper):
-    """A callable with the scope it was bound to."""
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError(
-            "bind_scope binds to a scope of this process, which cannot be pickled; hand the function "
-            "itself to the other process, and open a scope there"
-        )
-
-
 def bind_scope(fn: Callable[P, R], /) -> Callable[P, R]:
     """Return ``fn`` bound to the scope of this moment, for an executor or a thread without its context.
 
@@ -318,15 +195,5 @@ def bind_scope(fn: Callable[P, R], /) -> Callable[P, R]:
         )
     if is_disabled():
         return fn
-    bound: Callable[P, R] = _bound(fn, innermost())
+    bound: Callable[P, R] = bound_to(fn, innermost())
     return bound
-
-
-def _bound(fn: Any, within: Scope | None) -> Any:
-    lazy = is_lazy(fn)
-
-    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        del instance
-        return run_driven(wrapped, args, kwargs, _ScopeRun(Scope(within, NOBODY)), lazy=lazy)
-
-    return _ScopeBound(fn, call)

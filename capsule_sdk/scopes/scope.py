@@ -20,6 +20,7 @@ from ..records.attribution import NOBODY, Attribution
 from ..records.task import Task
 from ..settings import is_disabled
 from .confirming import Confirmation, is_covered
+from .depth import elsewhere, has_room
 from .node import Scope, innermost, parent_of
 from .options import ScopeOptions, attribution_of, check
 
@@ -213,7 +214,7 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
 
     """
 
-    __slots__ = ("_inner", "_name", "_node", "_options")
+    __slots__ = ("_cramped", "_inner", "_name", "_node", "_options")
 
     def __init__(self, name: str | None = None, **options: Unpack[ScopeOptions]) -> None:
         if name is not None and not isinstance(name, str):
@@ -223,16 +224,19 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         self._options = options
         self._inner = attribution_of(options)
         self._node: Scope | None = None
+        self._cramped = False
 
     def __enter__(self) -> Task:
         if self._node is not None:
             raise ConfigurationError(
                 f"this capsule_scope({self._name!r}) is open already; make a new one for each `with`"
             )
+        self._cramped = not has_room()
         try:  # here and below: `guarded` would be a tenth of the price of a scope
             if is_disabled():
                 return _DETACHED
-            self._node = self._open(innermost())
+            opened = functools.partial(self._open, innermost())
+            self._node = elsewhere(opened) if self._cramped else opened()
             self._node.enter()
         except Exception as error:  # noqa: BLE001
             report("scope.enter", error)
@@ -280,7 +284,8 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
             return None
         try:
             node.suspend()
-            close_task(node, error)
+            closed = functools.partial(close_task, node, error)
+            elsewhere(closed) if self._cramped else closed()
         except Exception as trouble:  # noqa: BLE001
             report("scope.exit", trouble)
         return confirmation(node) if error is None else None

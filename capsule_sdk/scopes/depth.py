@@ -1,0 +1,65 @@
+"""Room on the stack: near Python's recursion limit a task is opened and closed in a thread of its own.
+
+Whatever is called has to be recorded, also where the user's recursion leaves too few frames to do it in. The
+limit holds for each thread, and a new one has all of it.
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock, start_new_thread
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import TypeVar
+
+__all__ = ["elsewhere", "has_room"]
+
+T = TypeVar("T")
+
+#: Frames that opening a task may take, and closing it again from a few frames further in.
+ROOM = 32
+#: Frames that it takes to do so in another thread. Where these are not there either, the call does not fit.
+LEAST = 10
+
+
+def has_room() -> bool:
+    """Tell whether a task can be opened and closed in this thread.
+
+    Raises:
+        RecursionError: not even `elsewhere` can be called: the user's call goes too deep, as it would
+            undecorated a little later.
+
+    """
+    try:
+        _reach(ROOM)
+    except RecursionError:
+        _reach(LEAST)
+        return False
+    return True
+
+
+def _reach(frames: int) -> None:
+    if frames:
+        _reach(frames - 1)
+
+
+def elsewhere(work: Callable[[], T]) -> T:
+    """Do ``work`` in a thread of its own, in a copy of this context, and return what it returns."""
+    context = copy_context()
+    done = allocate_lock()
+    done.acquire()
+    found: list[T] = []
+    problems: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(context.run(work))
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            problems.append(error)
+        finally:
+            done.release()
+
+    start_new_thread(run, ())
+    done.acquire()  # not `threading.Thread`, which needs more frames than there may be
+    if problems:
+        raise problems.pop()
+    return found.pop()

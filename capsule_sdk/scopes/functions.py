@@ -1,0 +1,132 @@
+"""Recorded functions: what ``@capsuled`` makes of a function is a function, as `functools.wraps` makes them.
+
+So all that Python and other people's code do by a function's type they do to it: binding, implicit class
+methods, weak methods, pickling by name, and by value (cloudpickle), which takes the recording along. Its call
+leaves one frame between the caller and the function, which looks at the stack do not find (`unseen`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import types
+from collections.abc import Callable, Mapping
+from types import CodeType, FunctionType
+from typing import Any, Final
+
+from .driving import raised, returned
+from .options import attribution_of
+from .recipe import Recipe
+from .runs import TaskRun
+from .unseen import unseen
+
+__all__ = ["Recording"]
+
+_KIND: Final = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+
+
+class Recording:
+    """A function, and what is recorded around each call of it. Goes along where the function is shipped."""
+
+    __slots__ = ("_fn", "_may_be_method", "_options", "_recipe", "function")
+
+    def __init__(self, fn: FunctionType, recipe: Recipe, options: Mapping[str, Any]) -> None:
+        self._fn = fn
+        self._recipe = recipe
+        self._options = options
+        # Whose first parameter is called otherwise than self or cls is looked up in its class.
+        owner = fn.__qualname__.rpartition(".")[0]
+        self._may_be_method = (
+            bool(owner) and not owner.endswith("<locals>") and recipe.instance_name is None
+        )
+        self.function: FunctionType = self._made()
+
+    def __reduce__(self) -> Any:
+        return _again, (self._fn, dict(self._options))
+
+    def _made(self) -> FunctionType:
+        template = _call_of(self._fn, self.begin, self.failed, self.ended)
+        # The flags let it pass for the kind that it stands for: calling it makes what calling that makes.
+        flags = self._fn.__code__.co_flags & (_KIND | inspect.CO_ITERABLE_COROUTINE)
+        made = FunctionType(_flagged(flags), self._fn.__globals__, closure=template.__closure__)
+        made.__defaults__, made.__kwdefaults__ = self._fn.__defaults__, self._fn.__kwdefaults__
+        functools.update_wrapper(made, self._fn)
+        signature = inspect.signature(self._fn)
+        if not any(isinstance(p.annotation, str) for p in signature.parameters.values()):
+            # For `inspect.getfullargspec`, which does not look at __wrapped__. Texts are left to those who
+            # evaluate them there.
+            made.__signature__ = signature  # type: ignore[attr-defined]
+        return made
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskRun:
+        """Open the task of a call; of a function whose code runs later, when it does."""
+        instance = None
+        if self._may_be_method and args and _is_method_of(args[0], self.function):
+            instance, args = args[0], args[1:]
+        run = TaskRun(self._recipe, instance, args, kwargs)
+        if not self._recipe.lazy:
+            run.start()
+            run.resume()
+        elif self.function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
+            types.coroutine(
+                self._fn
+            )  # stands above as well, and has marked the function that it saw
+        return run
+
+    def failed(self, run: TaskRun, error: BaseException) -> None:
+        """End it with what the call raises."""
+        raised(error, run, lazy=self._recipe.lazy)
+
+    def ended(self, run: TaskRun, result: Any) -> Any:
+        """Return what the call is to return."""
+        return returned(result, run, lazy=self._recipe.lazy)
+
+
+def _call_of(
+    fn: Callable[..., Any],
+    begin: Callable[..., TaskRun],
+    failed: Callable[[TaskRun, BaseException], None],
+    ended: Callable[[TaskRun, Any], Any],
+    anything: type[
+        BaseException
+    ] = BaseException,  # the globals are those of the decorated function
+) -> FunctionType:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        run = begin(args, kwargs)
+        try:
+            result = fn(*args, **kwargs)
+        except anything as error:
+            seen = None  # see `unseen`
+            failed(run, error)
+            raise
+        seen = None  # noqa: F841 - see `unseen`
+        return ended(run, result)
+
+    return call  # type: ignore[return-value]  # a function made by `def`
+
+
+@functools.cache
+def _flagged(flags: int) -> CodeType:
+    nothing: Any = None
+    code = unseen(_call_of(nothing, nothing, nothing, nothing).__code__)
+    return code.replace(co_flags=code.co_flags | flags)
+
+
+def _is_method_of(first: Any, function: FunctionType) -> bool:
+    """Tell whether the first argument of a call is what the function was called through."""
+    name = function.__name__
+    kinds: list[type] = [type(first)]
+    if issubclass(
+        type(first), type
+    ):  # called through the class; not `isinstance`, which runs its code
+        kinds.append(first)
+    for owner in itertools.chain.from_iterable(kind.__mro__ for kind in kinds):
+        held = owner.__dict__.get(name)
+        if held is function or (isinstance(held, classmethod) and held.__func__ is function):
+            return True
+    return False
+
+
+def _again(fn: FunctionType, options: Mapping[str, Any]) -> Recording:
+    return Recording(fn, Recipe(fn, options, attribution_of(options)), options)

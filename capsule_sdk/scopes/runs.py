@@ -1,0 +1,201 @@
+"""Runs: what happens in the SDK at the beginning and the end of one call that is driven."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from ..logs import report
+from ..records.attribution import NOBODY
+from .bodies import background_in, background_of, functions_in
+from .confirming import Confirmation
+from .depth import elsewhere, has_room
+from .driving import run_driven
+from .node import Scope, innermost
+from .recipe import Recipe, is_lazy
+from .scope import close_task, confirmation, open_task, refuse_if_strict
+
+if TYPE_CHECKING:
+    _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
+else:
+    _FunctionWrapper = wrapt.FunctionWrapper
+
+__all__ = ["ScopeRun", "TaskRun", "bound_to"]
+
+
+class ScopeRun:
+    """One call with a scope of its own, of which nothing is recorded: a call of what is bound."""
+
+    __slots__ = ("_active", "_node")
+
+    def __init__(self, node: Scope | None) -> None:
+        self._node = node
+        self._active = False
+
+    def __del__(self) -> None:
+        # Whoever drives it was destroyed: never stepped, or in an await that nobody can finish.
+        node = self._node
+        if node is None or node.closed or sys.is_finalizing():
+            return
+        if self._active:
+            self.suspend()
+        self.fail(GeneratorExit())
+
+    def start(self) -> None:
+        """Nothing to begin."""
+
+    def resume(self) -> None:
+        """Make its scope current."""
+        if self._node is not None:
+            self._active = True
+            self._node.resume()
+
+    def suspend(self) -> None:
+        """Put back what was current before."""
+        if self._node is not None:
+            self._active = False
+            self._node.suspend()
+
+    def pass_on(self, item: Any) -> None:
+        """Record nothing of what a generator yields."""
+
+    def hand_on(self, response: Any, *, followed: bool) -> None:
+        """Record nothing of it."""
+
+    def succeed(self, result: Any) -> None:
+        """End well."""
+        if self._node is not None:
+            self._node.close()
+
+    def fail(self, error: BaseException) -> None:
+        """End with this exception."""
+        if self._node is not None:
+            self._node.close()
+
+    def confirmation(self) -> Confirmation | None:
+        """Nothing is recorded, so nothing is waited for."""
+        return None
+
+
+class TaskRun(ScopeRun):
+    """One call of a decorated callable: the `Run` that opens, fills and closes its task."""
+
+    __slots__ = (
+        "_args",
+        "_background",
+        "_begun",
+        "_cramped",
+        "_instance",
+        "_kwargs",
+        "_recipe",
+        "_within",
+    )
+
+    def __init__(
+        self, recipe: Recipe, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        super().__init__(None)
+        self._recipe = recipe
+        self._instance = instance
+        self._args = args
+        self._kwargs = kwargs
+        self._within = innermost()
+        self._begun = self._cramped = False
+        #: What it leaves to be run after it.
+        self._background: Any = None
+
+    def start(self) -> None:
+        """Open the task."""
+        if self._begun:
+            return
+        self._begun = True
+        self._cramped = not has_room()
+        try:  # here and below: `guarded` would be a tenth of the price of a call
+            if self._cramped:
+                elsewhere(self._open)
+            else:
+                self._open()
+        except Exception as error:  # noqa: BLE001
+            report("decorator.start", error)
+        self._args, self._kwargs, self._instance, self._within = (), {}, None, None
+        refuse_if_strict(self._node, self._recipe.name)
+
+    def _open(self) -> None:
+        recipe = self._recipe
+        bound = recipe.bind(self._instance, self._args, self._kwargs)
+        self._node = open_task(
+            recipe.name,
+            inner=recipe.attribution(bound),
+            capsule_type=recipe.capsule_type,
+            within=self._within,
+            describe=lambda policy: recipe.describe(bound, policy),
+        )
+        self._background = background_in(bound.values())
+
+    def hand_on(self, response: Any, *, followed: bool) -> None:
+        """Keep what a response leaves to be run after it."""
+        node = self._node
+        if node is None or node.task is None:
+            return
+        if self._background is None:
+            self._background = background_of(response)
+        if followed:
+            self._bind_background(node)  # it may run before the end of the body is known
+            if self._recipe.capture_result:
+                node.task.result = node.task.policy.value(response)
+
+    def _bind_background(self, node: Scope) -> None:
+        """Bind background tasks, which run outside of every scope, to the one they were added in."""
+        for task in functions_in(self._background):
+            if not isinstance(task["func"], ScopeBound):
+                task["func"] = bound_to(task["func"], node)
+
+    def succeed(self, result: Any) -> None:
+        """End well."""
+        self._end(result if self._recipe.capture_result else None, None)
+
+    def fail(self, error: BaseException) -> None:
+        """End with this exception."""
+        self._end(None, error)
+
+    def _end(self, result: Any, error: BaseException | None) -> None:
+        node = self._node
+        if node is None:
+            return
+        try:
+            if self._background is not None:
+                self._bind_background(node)
+            if self._cramped:
+                elsewhere(partial(close_task, node, error, result))
+            else:
+                close_task(node, error, result)
+        except Exception as trouble:  # noqa: BLE001
+            report("decorator.succeed" if error is None else "decorator.fail", trouble)
+
+    def confirmation(self) -> Confirmation | None:
+        """Return what strict mode waits for."""
+        return confirmation(self._node)
+
+
+class ScopeBound(_FunctionWrapper):
+    """A callable with the scope it was bound to."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(
+            "bind_scope binds to a scope of this process, which cannot be pickled; hand the function "
+            "itself to the other process, and open a scope there"
+        )
+
+
+def bound_to(fn: Any, within: Scope | None) -> Any:
+    """Return ``fn`` bound to a scope, of which nothing is recorded."""
+    lazy = is_lazy(fn)
+
+    def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        del instance
+        return run_driven(wrapped, args, kwargs, ScopeRun(Scope(within, NOBODY)), lazy=lazy)
+
+    return ScopeBound(fn, call)
