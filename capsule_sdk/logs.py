@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["errors", "guarded", "log", "report", "tell"]
+__all__ = ["errors", "gap", "gaps", "guarded", "log", "report", "tell"]
 
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     logging.getLogger("capsule_sdk"),
@@ -31,6 +31,10 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 #: How often each internal error has happened in this process, by the place it happened in.
 errors: Counter[str] = Counter()
 
+#: What this process cannot record as it should, each with what that costs: parts of a framework that capture
+#: relies on, and that this version does not have, or does not use.
+gaps: dict[str, str] = {}
+
 #: Set by the project's own tests: internal errors are collected there as well, and raised where they can be.
 raised: list[BaseException] | None = None
 
@@ -43,6 +47,13 @@ def report(place: str, error: BaseException, **facts: Any) -> None:
     tell("error", "internal error", place=place, exc_info=error, **facts)
     if raised is not None and threading.current_thread() is threading.main_thread():
         raise error
+
+
+def gap(what: str, costs: str) -> None:
+    """Note something that this process cannot record as it should, and log it the first time."""
+    if what not in gaps:
+        gaps[what] = costs
+        tell("warning", f"{what}: {costs}. Please report it, with the version of the framework")
 
 
 def tell(level: str, event: str, **facts: Any) -> None:

@@ -97,6 +97,7 @@ async def aask(text="hi", **more):
 def interrupt_after(seconds):
     threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
 
+exec(compile(job["first"], "<first>", "exec"))
 litellm.callbacks = [CapsuleLogger()]
 exec(compile(job["program"], "<program>", "exec"))
 """
@@ -131,13 +132,22 @@ class Programs:
         )
 
     def run(
-        self, directory: Path, base_url: str, program: str, *, code: int | set[int] = 0
+        self,
+        directory: Path,
+        base_url: str,
+        program: str,
+        *,
+        first: str = "",
+        code: int | set[int] = 0,
     ) -> Done:
-        """Run a program whose chain is in ``directory``; it must end with this exit code, or one of these."""
+        """Run a program whose chain is in ``directory``; it must end with this exit code, or one of these.
+
+        What comes ``first`` is run before there is a logger.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         at: dict[str, Any] = {"api_base": base_url, "api_key": "sk-test"}
-        job = {"dir": str(directory), "at": at, "program": program}
+        job = {"dir": str(directory), "at": at, "program": program, "first": first}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()

@@ -18,7 +18,7 @@ from uuid import UUID
 from ..chain.location import is_postgresql, sqlite_path
 from ..chain.reading import Glance
 from ..errors import ChainUnavailable
-from ..journal.files import homes, is_alive, set_aside_in, size_of
+from ..journal.files import gaps_in, homes, is_alive, set_aside_in, size_of
 from ..journal.leftovers import Contents, Known
 from ..vocabulary import CUT_OFF, RECORDS_LOST
 
@@ -39,6 +39,7 @@ class JournalStatus:
         open: tasks and calls that have not ended.
         waiting: records that have ended and are not in the chain.
         lag: seconds that the oldest of these waits.
+        gaps: what that process cannot record as it should, and what each costs.
 
     """
 
@@ -48,6 +49,7 @@ class JournalStatus:
     open: int
     waiting: int
     lag: float
+    gaps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,10 @@ def _troubles(
         elif journal.lag > PATIENCE:
             waiting = f"{journal.waiting} records have been waiting for the store"
             yield f"{journal.name}: {waiting} for {journal.lag:.0f} s"
+        if journal.alive:
+            yield from (
+                f"{journal.name} does not record all as it should: {gap}" for gap in journal.gaps
+            )
     for path in damaged:
         yield f"a damaged journal is kept: {path}"
 
@@ -145,7 +151,13 @@ def _journal(path: Path, glance: Glance | None) -> JournalStatus:
     waiting = set(ended) if glance is None else glance.missing(ended)
     oldest = min((ended[key] for key in waiting), default=now)
     return JournalStatus(
-        path.name, alive, size_of(path), opened, len(waiting), round(max(0.0, now - oldest), 1)
+        path.name,
+        alive,
+        size_of(path),
+        opened,
+        len(waiting),
+        round(max(0.0, now - oldest), 1),
+        tuple(gaps_in(path)),
     )
 
 

@@ -19,7 +19,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +27,7 @@ __all__ = [
     "Home",
     "backlog_in",
     "create",
+    "gaps_in",
     "homes",
     "is_alive",
     "records_in",
@@ -38,6 +39,7 @@ __all__ = [
 _LOCK = "owner.lock"
 _RECORDS, _BACKLOG = "records", "backlog"
 _DAMAGED = "damaged"
+_GAPS = "gaps"
 #: Bytes that have to fit on a disk that was full, before it is used again.
 _PROBE = 65_536
 #: How often a directory is made, in case that others sweep it away before it is locked.
@@ -150,6 +152,16 @@ class Home:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
+    def say_gaps(self, gaps: Iterable[str]) -> None:
+        """Leave, for whoever looks at living processes, what this one cannot record as it should; line by line.
+
+        Raises:
+            OSError: it cannot be written.
+
+        """
+        text = "\n".join(" ".join(gap.split()) for gap in gaps)
+        (self.path / _GAPS).write_text(text, encoding="utf-8")
+
     def size(self) -> int:
         """Return how many bytes lie here."""
         return size_of(self.path)
@@ -182,6 +194,14 @@ class Home:
     def _new(self, kind: str) -> Path:
         self._numbers += 1
         return self.path / f"{kind}-{self._numbers:08}"
+
+
+def gaps_in(path: Path) -> list[str]:
+    """Return what the process of a directory said that it cannot record as it should."""
+    try:
+        return (path / _GAPS).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def sweep(root: Path) -> None:

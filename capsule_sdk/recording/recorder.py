@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecordingError
-from ..logs import errors, report, tell
+from ..logs import errors, gaps, report, tell
 from ..records.record import Ended, Record
 from ..records.task import Task
 from ..settings import Settings
@@ -233,6 +233,7 @@ class Recorder:
             journal_size=rounds.safekeeping.size(),
             journal_trouble=rounds.safekeeping.trouble,
             checkpoint_trouble=rounds.checkpoint_trouble,
+            gaps=tuple(f"{what}: {costs}" for what, costs in gaps.items()),
         )
 
     def _wait(self, done: Callable[[], bool], timeout: float) -> None:

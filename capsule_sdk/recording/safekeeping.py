@@ -7,6 +7,7 @@ there is room all that was missed. What was missed meanwhile is in memory, and a
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from ..journal.files import Home
 from ..journal.frames import Kind
 from ..journal.journal import Journal
-from ..logs import errors, report, tell
+from ..logs import errors, gaps, report, tell
 from ..records.record import Record
 from ..records.state import beginning, ending, note, state
 from ..records.task import Task
@@ -45,6 +46,7 @@ class Safekeeping:
         self._next_look = 0.0
         self._trouble_since: float | None = None
         self._next_reminder = 0.0
+        self._gaps_told: tuple[Home | None, int] = (None, 0)
 
     # -- the callers' side ------------------------------------------------------------------------
 
@@ -121,6 +123,7 @@ class Safekeeping:
         journal = self._journal
         if journal is None:
             return
+        self._tell_gaps()
         try:
             if journal.is_open and not journal.is_there():
                 tell("error", "the journal was removed while in use", directory=str(journal.root))
@@ -188,7 +191,16 @@ class Safekeeping:
                 error=f"{type(error).__name__}: {error}",
             )
 
+    def _tell_gaps(self) -> None:
+        """Leave in the journal what this process cannot record as it should, for ``capsuled status``."""
+        told = (self.home, len(gaps))
+        if told[0] is not None and gaps and told != self._gaps_told:
+            self._gaps_told = told
+            with contextlib.suppress(OSError):  # the log has it
+                told[0].say_gaps(f"{what}: {costs}" for what, costs in gaps.items())
+
     def _is_well(self) -> None:
+        self._tell_gaps()
         if self._trouble_since is not None:
             seconds = round(time.monotonic() - self._trouble_since, 1)
             tell("warning", "the journal can be written again", seconds=seconds)

@@ -26,6 +26,8 @@ class Stats:
         times_away: how often it went away.
         journal_size: bytes of this process's journal, with all that waits there for the store.
         journal_trouble: why the journal cannot be written; ``None`` while it can.
+        gaps: what this process cannot record as it should, and what each costs: parts of LiteLLM that capture
+            relies on, and that this version does not have, or does not use. Empty where all is well.
         checkpoint_trouble: why checkpoints cannot be written; ``None`` while they can, or none are wanted.
 
     """
@@ -45,3 +47,4 @@ class Stats:
     journal_size: int
     journal_trouble: str | None
     checkpoint_trouble: str | None
+    gaps: tuple[str, ...] = ()

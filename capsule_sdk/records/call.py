@@ -30,7 +30,8 @@ class Request:
         prompt_hash: SHA3-256 over the canonical JSON of all messages (CPS 1.3); ``None`` where texts
             are omitted.
         message_count: how many messages there were.
-        environment: further facts for CPS 1.2: provider, call id, stream …
+        environment: further facts for CPS 1.2: provider, call id, stream …; ``asks_model`` is false where the
+            call asks no model, but reads, keeps or removes something at the provider.
         arguments: what else was asked for (CPS 1.5): roles, parameters, tools, request_hash …
 
     """
@@ -58,7 +59,7 @@ class Answer:
 class LLMCall(Record):
     """One open call to a model. An adapter opens it, writes `answer` and settles it."""
 
-    __slots__ = ("_answer", "attempts", "read", "request")
+    __slots__ = ("_answer", "asks_model", "attempts", "read", "request")
 
     def __init__(
         self,
@@ -73,6 +74,8 @@ class LLMCall(Record):
             parent=parent, attribution=attribution, capsule_type=capsule_type, policy=policy
         )
         self.request = request
+        #: Whether it is counted among the calls to a model.
+        self.asks_model = request.environment.get("asks_model") is not False
         self.attempts: Sequence[str] = ()
         #: Reads what has come (so far), for an answer that is not written down yet. Called once, when the call
         #: has ended: it must hold no object of the user's, and the call must not keep a stream alive.
@@ -102,6 +105,11 @@ class LLMCall(Record):
 
     def totals(self) -> Totals:
         """Return this one call as sums."""
+        answer = self.answer
         return Totals.of_call(
-            self.answer.tokens_in, self.answer.tokens_out, self.answer.cost_usd, self.duration_ms
+            answer.tokens_in,
+            answer.tokens_out,
+            answer.cost_usd,
+            self.duration_ms,
+            asks_model=self.asks_model,
         )

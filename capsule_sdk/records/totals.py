@@ -29,10 +29,17 @@ class Totals:
         tokens_out: int | None,
         cost_usd: Decimal | None,
         latency_ms: int,
+        *,
+        asks_model: bool = True,
     ) -> Totals:
-        """Return what one LLM call contributes. A cost that cannot be added up counts as unknown."""
+        """Return what one call contributes. A cost that cannot be added up counts as unknown.
+
+        One that asks no model is not counted: of such a call no tokens are expected, only what it has cost.
+        """
         if cost_usd is not None and not (cost_usd.is_finite() and cost_usd.adjusted() < _ABSURD):
             cost_usd = None
+        if not asks_model:
+            return cls(cost_usd=cost_usd or Decimal(0))
         return cls(
             llm_calls=1,
             tokens_in=tokens_in or 0,

@@ -55,7 +55,7 @@ export function factsOf(record) {
   const { name, isCall } = called(record);
   const type = text(record.get("type"));
   return {
-    kind: isCall ? "call" : type === "system" ? "system" : "task",
+    kind: isCall ? (asksModel(context) ? "call" : "request") : type === "system" ? "system" : "task",
     type: short(type),
     domain: short(text(record.get("domain"))),
     agent: short(text(context.get("agent_id"))),
@@ -82,6 +82,11 @@ function called(record) {
   const isOurs = source === "litellm" || (source === "" && tool.startsWith("litellm."));
   if (isOurs) return { name: tool || source, isCall: true };
   return { name: source, isCall: text(section(record, "reasoning").get("model")) !== "" };
+}
+
+/** Whether a model was asked, and not only something read, kept or removed at its provider. */
+function asksModel(context) {
+  return section(context, "environment").get("asks_model") !== false;
 }
 
 function toolOf(record) {

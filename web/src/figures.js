@@ -18,11 +18,11 @@ export function figuresOf(rows) {
     models: modelsOf(calls),
     times: timesOf(calls),
     authorities: sharesOf(rows),
-    ...sumsOf(calls),
+    ...sumsOf(calls, rows.filter((row) => row.kind === "request" && row.cost !== null)),
   };
 }
 
-function sumsOf(calls) {
+function sumsOf(calls, priced) {
   const cost = new DecimalSum();
   const sums = { calls: calls.length, tokensIn: 0n, tokensOut: 0n, usageUnknown: 0, cost };
   for (const call of calls) {
@@ -31,6 +31,7 @@ function sumsOf(calls) {
     if (call.tokensIn === null && call.tokensOut === null) sums.usageUnknown += 1;
     cost.add(call.cost);
   }
+  for (const request of priced) cost.add(request.cost);
   return sums;
 }
 

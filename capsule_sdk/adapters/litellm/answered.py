@@ -13,7 +13,6 @@ __all__ = [
     "Answered",
     "Price",
     "answer_of",
-    "blocked",
     "cost_of",
     "genai_candidate",
     "get",
@@ -22,29 +21,12 @@ __all__ = [
     "usage_of",
 ]
 
-#: Errors that say a policy, a guardrail or a budget has refused the call: ``outcome.status`` is ``blocked``.
-REFUSALS = frozenset(
-    {
-        "BlockedPiiEntityError",
-        "BudgetExceededError",
-        "ContentPolicyViolationError",
-        "GuardrailInterventionNormalStringError",
-        "GuardrailRaisedException",
-        "RejectedRequestError",
-    }
-)
-
 #: What the Gemini API calls its tokens, as JSON and as an object.
 GENAI_TOKENS_IN = ("promptTokenCount", "prompt_token_count")
 GENAI_TOKENS_OUT = ("candidatesTokenCount", "candidates_token_count")
 
 #: Prices a model's tokens: (model, usage) -> dollars or None.
 Price = Callable[[str, Any], float | None]
-
-
-def blocked(error: BaseException) -> bool:
-    """Tell whether this error is a refusal by policy, guardrail or budget."""
-    return any(kind.__name__ in REFUSALS for kind in type(error).__mro__)
 
 
 def usage_of(value: Any) -> tuple[int | None, int | None]:

@@ -22,32 +22,40 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ...logs import guarded, log
+from ...logs import guarded
+from .discovery import module_named, wrappers
 from .flight import current
 from .hooks import answered_from_cache, looking_up, mark
+from .selfcheck import part_in_use
 
 __all__ = ["install"]
 
+#: What it costs if LiteLLM does not pass a part.
+SCOPES = (
+    "calls by functions that were taken from LiteLLM before the logger was made may miss their scope and "
+    "their attempts"
+)
+CACHED = (
+    "answers from LiteLLM's cache to functions that were taken from it before the logger was made may be "
+    "recorded late, outside their scope, or not at all"
+)
+
 
 def install() -> None:
-    """Wrap the parts of LiteLLM that such calls pass. One that is missing costs the cases named above."""
-    import litellm.caching.caching_handler as caching  # noqa: PLC0415 - not for those who only import us
+    """Wrap the parts of LiteLLM that such calls pass. One that is not passed costs the cases named above."""
     import litellm.utils as utils  # noqa: PLC0415, PLR0402 - the module, not what it exports
 
-    _wrap(utils, "function_setup", _setup)
+    caching = module_named("litellm.caching.caching_handler")
     handler = getattr(caching, "LLMCachingHandler", None)
-    _wrap(handler, "_sync_get_cache", _look_up)
-    _wrap(handler, "_async_get_cache", _alook_up)
-
-
-def _wrap(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Any]) -> None:
-    original = getattr(owner, name, None)
-    if callable(original):
-        setattr(owner, name, functools.wraps(original)(wrap(original)))
-    else:
-        log.warning(
-            "this LiteLLM lacks a part; calls by early imported names may be missed", part=name
-        )
+    for owner, names, wrap, costs in (
+        (utils, ("function_setup",), _setup, SCOPES),
+        (handler, ("sync_get_cache", "_sync_get_cache"), _look_up, CACHED),  # 1.106 renamed both
+        (handler, ("async_get_cache", "_async_get_cache"), _alook_up, CACHED),
+    ):
+        name = part_in_use(owner, names, wrappers(), costs=costs)
+        if name is not None:
+            original = getattr(owner, name)
+            setattr(owner, name, functools.wraps(original)(wrap(original)))
 
 
 def _setup(original: Callable[..., Any]) -> Any:

@@ -1,16 +1,15 @@
 """Entries: LiteLLM's public entry points, wrapped so that the caller's own outcome decides.
 
-Each name in ``ENTRIES`` is replaced, once, by a wrapper that follows one call from its start to its end; the
-modules that took the function before (``from litellm import completion``) are pointed at the wrapper too.
-LiteLLM calling itself for the same call passes its logging object on, and goes through unrecorded; a call
-without one (a judge in a callback, a member of a batch, an attempt of the Router) is a call of its own.
+Each entry point that `discovery` finds is replaced, once, by a wrapper that follows one call from its start to
+its end; the modules that took the function before (``from litellm import completion``) are pointed at the
+wrapper too. LiteLLM calling itself for the same call passes its logging object on, and goes through unrecorded;
+a call without one (a judge in a callback, a member of a batch, an attempt of the Router) is a call of its own.
 Functions that were kept elsewhere before are `capsule_sdk.adapters.litellm.early`'s affair.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import sys
 import threading
@@ -20,35 +19,17 @@ from typing import Any
 import litellm
 import wrapt
 
-from ...logs import guarded, log
+from ...logs import gap, guarded
 from ...scopes.scope import Scope, innermost
 from ...settings import is_disabled
-from . import early
+from . import discovery, early
 from .flight import Flight, current
 from .hooks import follow_events, slot_of
 from .lists import active_loggers
+from .selfcheck import functions_of, part_in_use
 from .streams import is_stream
 
 __all__ = ["install"]
-
-#: Where LiteLLM offers an entry point, and the names it has there. An ``a`` in front is the async twin.
-ENTRIES: dict[str, tuple[str, ...]] = {
-    "litellm": (
-        "completion", "acompletion", "completion_with_retries", "acompletion_with_retries",
-        "text_completion", "atext_completion", "embedding", "aembedding",
-        "image_generation", "aimage_generation", "image_edit", "aimage_edit",
-        "image_variation", "aimage_variation", "transcription", "atranscription",
-        "speech", "aspeech", "moderation", "amoderation", "rerank", "arerank",
-        "responses", "aresponses", "responses_with_retries", "aresponses_with_retries",
-        "compact_responses", "acompact_responses", "anthropic_messages", "agenerate_content",
-        "ocr", "aocr", "video_generation", "avideo_generation",
-    ),
-    "litellm.google_genai": (
-        "generate_content", "agenerate_content", "generate_content_stream",
-        "agenerate_content_stream",
-    ),
-    "litellm.anthropic_interface.messages": ("create", "acreate"),
-}  # fmt: skip
 
 #: What LiteLLM's entry points look up at each call, and the entry point it works for.
 IMPLEMENTATIONS: dict[str, dict[str, str]] = {
@@ -64,7 +45,10 @@ IMPLEMENTATIONS: dict[str, dict[str, str]] = {
 }  # fmt: skip
 
 #: Parts of LiteLLM that make one kind of call of another, and do not pass its logging object on.
-TRANSLATORS = ("litellm.google_genai.", "litellm.llms.anthropic.")
+TRANSLATORS = ("litellm.google_genai.", "litellm.interactions.", "litellm.llms.anthropic.")
+
+#: Parts of LiteLLM that make calls of their own.
+CALLERS = ("litellm.rag",)
 
 #: Functions that make calls of their own in threads that inherit no context.
 BATCHES = ("batch_completion", "batch_completion_models", "batch_completion_models_all_responses")
@@ -81,57 +65,73 @@ def install() -> None:
         if _installed:
             return
         _installed = True
-        replaced: dict[int, tuple[Any, Any]] = {}
-        for place, names in ENTRIES.items():
-            module = _module(place)
-            for name in names:
-                _replace(module, name, functools.partial(_entry, name), replaced)
+        found = list(discovery.entries())
+        replaced: dict[int, Any] = {}
+        inner: dict[int, Any] = {}
+        for entry in found:
+            wrap = functools.partial(_entry, entry.name, inside=entry.inner)
+            _replace(entry.module, entry.attribute, wrap, inner if entry.inner else replaced)
         for name in BATCHES:
             _replace(litellm, name, _batch, replaced)
-        _rebind(replaced)
+        _rebind({**inner, **replaced})
         for place, implementations in IMPLEMENTATIONS.items():
-            module = _module(place)
-            for name, entry in implementations.items():
-                _replace(module, name, functools.partial(_entry, entry, inner=True), {})
+            _implementations(discovery.module_named(place), implementations)
         early.install()
+        if not found or not discovery.wrappers():
+            gap("LiteLLM's entry points are made in another way", "most of them hang on its events")
 
 
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except Exception as error:  # noqa: BLE001 - an optional part of LiteLLM that does not load here
-        log.debug("entry points left out", module=name, error=repr(error))
-        return None
+def _implementations(module: Any, names: Mapping[str, str]) -> None:
+    """Wrap what the entry points in a module look up at each call."""
+    functions = list(functions_of(module))
+    for name, entry in names.items():
+        costs = (
+            f"calls by a `{entry}` that was taken from LiteLLM before the logger hang on its events"
+        )
+        if part_in_use(module, (name,), functions, costs=costs) is not None:
+            _replace(module, name, functools.partial(_entry, entry, inner=True), {})
 
 
-def _replace(
-    module: Any, name: str, wrap: Callable[[Any], Any], replaced: dict[int, tuple[Any, Any]]
-) -> None:
+def _replace(module: Any, name: str, wrap: Callable[[Any], Any], replaced: dict[int, Any]) -> None:
+    """Put a wrapper in a function's place; one function has one wrapper, wherever it is offered."""
     original = getattr(module, name, None)
     if not callable(original) or isinstance(original, wrapt.FunctionWrapper):
         return
-    wrapper = replaced[id(original)][1] if id(original) in replaced else wrap(original)
-    replaced[id(original)] = (original, wrapper)
+    wrapper = replaced.get(id(original))
+    if wrapper is None:
+        wrapper = replaced[id(original)] = wrap(original)
     setattr(module, name, wrapper)
 
 
-def _rebind(replaced: Mapping[int, tuple[Any, Any]]) -> None:
-    """Point the modules that imported an entry point earlier at its wrapper. LiteLLM's own stay as they are."""
+def _rebind(replaced: Mapping[int, Any]) -> None:
+    """Point the modules that imported an entry point earlier at its wrapper.
+
+    LiteLLM's own stay as they are, but for those that make calls of their own.
+    """
     for name, module in list(sys.modules.items()):
         names = getattr(module, "__dict__", None)
-        if type(names) is not dict or name.split(".", 1)[0] in ("litellm", "capsule_sdk"):
+        ours = name.split(".", 1)[0] in ("litellm", "capsule_sdk") and not name.startswith(CALLERS)
+        if type(names) is not dict or ours:
             continue
         for key, value in list(names.items()):
-            found = replaced.get(id(value))
-            if found is not None and found[0] is value:
-                names[key] = found[1]
+            wrapper = replaced.get(id(value))
+            if wrapper is not None and wrapper.__wrapped__ is value:
+                names[key] = wrapper
 
 
 # -- one call --------------------------------------------------------------------------------------
 
 
-def _entry(name: str, original: Any, *, inner: bool = False) -> Any:
-    """Return the wrapper of one entry point, or of what it looks up (``inner``)."""
+def _entry(name: str, original: Any, *, inner: bool = False, inside: bool = False) -> Any:
+    """Return the wrapper of one entry point.
+
+    Args:
+        name: what it is called in a capsule.
+        original: the function.
+        inner: whether it is what an entry point looks up, and carries out its calls.
+        inside: whether LiteLLM's own functions call it too, for a call that is under way; those go through.
+
+    """
     positional = _positional(name, original)
     lazy = inspect.iscoroutinefunction(original)
 
@@ -139,6 +139,8 @@ def _entry(name: str, original: Any, *, inner: bool = False) -> Any:
         del instance
         scope = kwargs.pop(SCOPE_ARGUMENT, None) or innermost()
         if is_disabled():
+            return wrapped(*args, **kwargs)
+        if inside and _under_way(kwargs):
             return wrapped(*args, **kwargs)
         known = _open_call(kwargs, inner=inner)
         begin: Callable[[], Flight | None]
@@ -203,6 +205,12 @@ def _open_call(kwargs: Mapping[str, Any], *, inner: bool) -> Flight | None:
         if flight is not None and flight.open:
             return flight
     return None
+
+
+def _under_way(kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether this is part of a call, which may be one that nobody follows yet."""
+    around = current.get()
+    return _logging_obj(kwargs) is not None or (around is not None and around.open)
 
 
 def _translated() -> bool:

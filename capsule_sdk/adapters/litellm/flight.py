@@ -25,9 +25,11 @@ from ...records.call import LLMCall, Request
 from ...records.record import Ended, sealed_error
 from ...scopes.confirming import Confirmation, is_covered
 from ...scopes.scope import Scope, parent_of
-from .answered import answer_of, blocked, usage_of
+from .answered import answer_of, usage_of
 from .asked import attribution_of, is_private, request_of
+from .discovery import asks_model
 from .pieces import Pieces
+from .refusals import blocked
 from .streams import follow
 
 if TYPE_CHECKING:
@@ -113,11 +115,14 @@ class Flight:
             request = request_of(call_type, given, policy, remembering)
         if ended is not None:
             request.environment["closed_parent"] = str(ended)
+        asks = asks_model(call_type)
+        if not asks:
+            request.environment["asks_model"] = False
         call = LLMCall(
             request,
             parent=parent,
             attribution=belongs_to,
-            capsule_type=str(logger.capsule_type),
+            capsule_type=str(logger.capsule_type) if asks else "tool",
             policy=policy,
         )
         call.attempts = self._attempts

@@ -27,7 +27,7 @@ class Totals:
 
     Attributes:
         capsules: how many there are.
-        tasks: how many of them are no LLM calls, and not of type ``system``.
+        tasks: how many of them are neither calls through LiteLLM nor of type ``system``.
         llm_calls: how many of them are calls of a model.
         failures: how many of them failed.
         tokens_in: tokens of the prompts of those calls.
@@ -59,9 +59,14 @@ class Totals:
         duration = round(summary.duration_ms or 0)
         if summary.llm_call:
             self._add_call(summary, duration)
+        elif summary.children_started is None and (summary.name or "").startswith("litellm."):
+            self.cost = self._with(summary.cost)
         elif summary.type != "system":
             self.tasks += 1
             self.task_ms += 0 if summary.parent_id else duration
+
+    def _with(self, cost: Decimal | None) -> Decimal:
+        return self.cost if cost is None else _EXACT.add(self.cost, cost)
 
     def _add_call(self, summary: Summary, duration: int) -> None:
         self.llm_calls += 1
@@ -72,7 +77,7 @@ class Totals:
         if summary.cost is None:
             self.cost_unknown += 1
         else:
-            self.cost = _EXACT.add(self.cost, summary.cost)
+            self.cost = self._with(summary.cost)
 
 
 #: What a capsule can be counted under. A model is that of a call: a task is under none.

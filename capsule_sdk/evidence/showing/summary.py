@@ -99,7 +99,8 @@ def summary_of(record: object) -> Summary:
         for name in ("trigger", "context", "reasoning", "authority", "execution", "outcome")
     )
     metrics, resources = section(outcome, "metrics"), section(execution, "resources_used")
-    name, llm_call = _call(trigger, reasoning, execution, metrics)
+    name, call = _call(trigger, reasoning, execution, metrics)
+    asks_model = section(context, "environment").get("asks_model") is not False
     return Summary(
         sequence=_count(record.get("sequence")),
         id=_text(record.get("id")),
@@ -108,7 +109,7 @@ def summary_of(record: object) -> Summary:
         status=_text(outcome.get("status")),
         type=_text(record.get("type")),
         name=name,
-        llm_call=llm_call,
+        llm_call=call and asks_model,
         model=_text(reasoning.get("model")),
         agent=_text(context.get("agent_id")),
         domain=_text(record.get("domain")),
@@ -159,7 +160,7 @@ def _call(
     execution: Mapping[str, Any],
     metrics: Mapping[str, Any],
 ) -> tuple[str | None, bool]:
-    """Return what was called, and whether that is a model.
+    """Return what was called, and whether that is a model's provider.
 
     A task counts its children, whatever it is called; a call names a model and has none.
     """

@@ -3,7 +3,7 @@
 import { line } from "./dom.js";
 
 const STATUS_MARKS = { success: "✓", failure: "✕", blocked: "⊘", partial: "◐", pending: "…" };
-const KINDS = { call: "LLM call", task: "Task", system: "System", unreadable: "Unreadable" };
+const KINDS = { call: "LLM call", request: "Request", task: "Task", system: "System", unreadable: "Unreadable" };
 
 export const statusMark = (status) => STATUS_MARKS[status] ?? "?";
 export const kindName = (kind) => KINDS[kind];
