@@ -90,7 +90,7 @@ def test_an_option_of_odd_shape_is_kept_and_loses_no_capsule(chain: Chain, odd: 
     ("given", "kept"),
     [
         (0.123456, 0.1235), (2, 1.0), (-1, 0.0), (math.nan, 0.0), (math.inf, 1.0),
-        ("0.5", 0.5), ("high", 0.0), (None, 0.0), (10**400, 0.0), (True, 1.0),
+        ("0.5", 0.5), ("high", 0.0), (None, 0.0), (10**400, 1.0), (True, 1.0),
     ],
 )  # fmt: skip
 def test_a_fraction_is_between_zero_and_one_whatever_is_given(given: Any, kept: float) -> None:
@@ -144,12 +144,15 @@ def test_no_value_that_is_written_into_a_task_raises_or_loses_the_capsule(chain:
     chain.verify()
 
 
-@pytest.mark.internal_errors
-def test_options_that_cannot_be_iterated_are_reported_and_the_block_goes_on(chain: Chain) -> None:
+def test_options_and_durations_of_the_wrong_type_are_kept_as_far_as_they_go(chain: Chain) -> None:
     with capsule_scope("odd") as task:
         task.reason("kept", options=5)  # type: ignore[arg-type]
-        task.tool("kept", duration_ms="long")  # type: ignore[arg-type]
-    assert chain.one("odd")["reasoning"]["analysis"] == "kept"
+        task.tool("a", duration_ms="long")  # type: ignore[arg-type]
+        task.tool("b", duration_ms=float("inf"))  # type: ignore[arg-type]
+    capsule = chain.one("odd")
+    assert capsule["reasoning"]["analysis"] == "kept"
+    assert [option["description"] for option in capsule["reasoning"]["options"]] == ["5"]
+    assert [call["duration_ms"] for call in capsule["execution"]["tool_calls"]] == [0, 10**12]
 
 
 def test_values_are_taken_when_they_are_given(chain: Chain) -> None:

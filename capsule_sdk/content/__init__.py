@@ -1,10 +1,13 @@
 """Content: any Python value -> JSON that every language hashes alike, bounded, redacted, free of secrets.
 
-``policy`` walks a value, ``readers`` take apart each kind of it, ``canonical_json`` writes texts, numbers and
-moments, ``secret_names`` knows which names hide their values. Leaves: they import nothing of the rest.
+``policy`` walks a value, ``readers`` take apart each kind of it (``fields`` models, ``libraries`` arrays and
+tables, ``faults`` exceptions, ``texts`` moments and paths) by what ``inert`` can see without running code of
+the value's class. ``canonical_json`` writes texts, numbers and moments, ``secret_names`` knows which names
+hide their values. Leaves: they import nothing of the rest.
 """
 
 from .canonical_json import JSON, canonical, decimal_text, digest, utc
+from .inert import instance, is_builtin, type_name
 from .policy import SECRET, ContentPolicy, Limits, Mode, label, safe
 
 __all__ = [
@@ -16,7 +19,10 @@ __all__ = [
     "canonical",
     "decimal_text",
     "digest",
+    "instance",
+    "is_builtin",
     "label",
     "safe",
+    "type_name",
     "utc",
 ]

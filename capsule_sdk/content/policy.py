@@ -2,15 +2,14 @@
 
 Invariants, for every value a user's code can hand over:
 
-- never an exception (only KeyboardInterrupt, SystemExit and their like pass), never a consumed
-  iterator, never a changed value;
+- no code of the value's own types runs: never an exception, a query, a consumed iterator, a changed value;
 - bounded: depth, entries and bytes of text, in time linear in what is read;
 - what is left out says so, by a marker where it stood;
 - a value under the name of a secret is in no mode part of the result.
 
-Not handled here: how a value of each kind is taken apart (`capsule_sdk.content.readers`), and which field of a
-capsule it belongs in (`capsule_sdk.records.capsules`). It runs on the caller's thread, hence the short ways for
-plain values.
+Not handled here: how a value of each kind is taken apart (`capsule_sdk.content.readers`), and which field of
+a capsule it belongs in (`capsule_sdk.records.capsules`). It runs on the caller's thread, hence the short
+ways for plain values.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ from .canonical_json import (
     fit,
     weigh,
 )
-from .readers import Marker, type_name
+from .inert import type_name
+from .readers import Marker
 from .secret_names import names_secret
 
 __all__ = ["SECRET", "ContentPolicy", "Limits", "Mode", "label", "safe"]
@@ -104,8 +104,9 @@ class ContentPolicy:
         Lists and objects that are cut keep their first entries and a marker that states how many
         there were; it has no digest, which would mean reading all that was to be left unread.
         Sets are sorted by their canonical JSON (a cut one: what it yielded first). Dataclasses,
-        pydantic and attrs models and named tuples are read by their fields, other objects by
-        their `repr`, which is the one thing here that the user's code bounds and not ours.
+        pydantic, attrs and msgspec models and named tuples are read by the fields that they hold.
+        Other objects are sealed as their type, `<module.Class object>`: whatever more they could
+        say, their own code would have to say it.
         """
         kind = type(value)
         if kind is str:
@@ -194,7 +195,7 @@ class _Walk:
             return plain
         try:
             return self.read(value, kind, depth)
-        except Exception:  # noqa: BLE001  a user's object may raise anything from any method
+        except Exception:  # noqa: BLE001  a buffer may be released, a list changed by another thread
             return f"<{type_name(kind)}: unrepresentable>"
 
     def read(self, value: Any, kind: type, depth: int) -> JSON:
@@ -204,14 +205,19 @@ class _Walk:
         if shape is readers.INSTEAD:
             return self.node(read(value), depth + 1) if depth < _DEEPEST else _CYCLE
         if shape is readers.ERROR:
-            message = read(value)
-            return f"{type_name(kind)}: {self.text(message)}" if message else type_name(kind)
+            return self.error(read(value), type_name(kind), depth)
         if shape is readers.BYTES:
             size, sha3 = self.once(value, read)
             omit = self.policy.mode == "omit"
             return {"bytes": size} if omit else {"bytes": size, "sha3_256": sha3}
         plain: JSON = read(value)
         return plain
+
+    def error(self, said: Any, name: str, depth: int) -> str:
+        if type(said) is not str:
+            sealed = self.node(said, depth + 1) if depth < _DEEPEST else _CYCLE
+            return f"{name}: {sealed if isinstance(sealed, str) else canonical(sealed)}"
+        return f"{name}: {self.text(said)}" if said else name
 
     def container(self, shape: str, read: Callable[..., Any], value: Any, depth: int) -> JSON:
         if depth >= self.limits.depth:
@@ -296,7 +302,8 @@ _short_key = lru_cache(maxsize=4096)(_key)  # of short keys only, so that the ca
 
 
 def _names_secret(value: Any) -> bool:
-    return type(value) in {str, bytes} and len(value) < 64 and _short_key(value)[1]
+    kind: type = type(value)
+    return (kind is str or kind is bytes) and len(value) < 64 and _short_key(value)[1]
 
 
 def _distinct(key: str, taken: Mapping[str, Any]) -> str:

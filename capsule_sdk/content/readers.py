@@ -1,38 +1,73 @@
 """How a value of each kind is read: decided once per class, from the class, never the instance.
 
-A reader takes a value apart by one level and no further: into a plain JSON leaf, another value to
-read in its stead, or a bounded list of entries. It calls the base class's own methods where a
-subclass could lie, never advances an iterator, and may raise whatever the user's object raises:
-`capsule_sdk.content.policy` catches that, walks on, and knows about limits, cycles, redaction and secrets.
+A reader takes a value apart by one level and no further: into a plain JSON leaf, another value to read in
+its stead, or a bounded list of entries. The invariants:
 
-A leaf but for `canonical` (numbers, moments) and `secret_names`.
+- No code of the user's types runs: no ``__repr__``, ``__iter__``, ``__len__``, property or ``__getattr__``,
+  nor anything else that a class or its metaclass defines. A value may be a query, pages of an interface, a
+  proxy.
+- So only kinds that are known to be inert are looked into: built-in values and their subclasses, by the
+  base's own methods in C; plain values of the standard library; models, by the fields that they hold
+  (`fields`); arrays and tables (`libraries`). Everything else is sealed as its type.
+- An iterator is never advanced.
+
+A reader may raise all the same (a released buffer, a list that another thread changes):
+`capsule_sdk.content.policy` catches that, walks on, and knows about limits, cycles, redaction and secrets.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections import UserString, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set, Sized, ValuesView
+import gc
+from array import array
+from collections import ChainMap, UserDict, UserList, UserString, deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from fractions import Fraction
 from hashlib import sha3_256
 from itertools import islice
-from numbers import Integral, Rational, Real
 from pathlib import PurePath
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from re import Pattern
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+    SimpleNamespace,
+)
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from .canonical_json import decimal_text, fit, integer, moment, real
-from .secret_names import names_secret
+from .canonical_json import decimal_text, fit, integer, real
+from .faults import message_of
+from .fields import UNREAD, Entries, named_tuple, of_model
+from .inert import MISSING, class_name, held, held_by, true_bases
+from .libraries import of_library
+from .texts import moment_text, path_text, time_text
+
+__all__ = [
+    "ARRAY",
+    "BYTES",
+    "CONTAINERS",
+    "ERROR",
+    "INSTEAD",
+    "OBJECT",
+    "PLAIN",
+    "SET",
+    "Marker",
+    "Reader",
+    "reader",
+]
 
 # What a reader gives for a value:
 PLAIN: Final = "plain"  # (value) -> JSON, no content in any mode: numbers, names of types
 INSTEAD: Final = "instead"  # (value) -> another value, read in its stead; a str is content
-ERROR: Final = "error"  # (value) -> the message of an exception
+ERROR: Final = (
+    "error"  # (value) -> what an exception says: a text, or the values that it was made of
+)
 BYTES: Final = "bytes"  # (value) -> (length, SHA3-256)
 OBJECT: Final = "object"  # (value, room) -> (up to `room` pairs, how many there are)
 ARRAY: Final = "array"  # (value, room) -> (up to `room` entries, how many there are)
@@ -40,9 +75,9 @@ SET: Final = "set"  # as ARRAY, in no order
 CONTAINERS: Final = frozenset({OBJECT, ARRAY, SET})
 
 Reader: TypeAlias = tuple[str, Callable[..., Any]]
-Entries: TypeAlias = tuple[list[Any], int]
 
 _SLICE = 1 << 20
+_CLASSES_KEPT = 1024
 
 
 class Marker(str):
@@ -51,23 +86,18 @@ class Marker(str):
     __slots__ = ()
 
 
-def type_name(cls: type) -> str:
-    """Return the bounded name of a class, whatever its metaclass says."""
-    return fit(type.__dict__["__name__"].__get__(cls), 512)
-
-
-def _first(entries: Iterable[Any], room: int) -> list[Any]:
+def _first(iterate: Callable[[Any], Iterable[Any]], value: Any, room: int) -> list[Any]:
     """Return the first entries of what another thread may be changing meanwhile."""
     for _ in range(3):
         try:
-            return list(islice(entries, room))
+            return list(islice(iterate(value), room))
         except RuntimeError:  # it changed between two entries
             continue
-    return list(islice(entries, room))
+    return list(islice(iterate(value), room))
 
 
 def _dict(value: dict[Any, Any], room: int) -> Entries:
-    return _first(dict.items(value), room), dict.__len__(value)
+    return _first(dict.items, value, room), dict.__len__(value)
 
 
 def _list(value: list[Any], room: int) -> Entries:
@@ -78,144 +108,216 @@ def _tuple(value: tuple[Any, ...], room: int) -> Entries:
     return list(tuple.__getitem__(value, slice(room))), tuple.__len__(value)
 
 
-def _mapping(value: Mapping[Any, Any], room: int) -> Entries:
-    entries = _first(value.items(), room + 1)
-    return entries[:room], _total(value, entries)
+def _set(value: set[Any], room: int) -> Entries:
+    return _first(set.__iter__, value, room), set.__len__(value)
 
 
-def _iterable(value: Any, room: int) -> Entries:
-    entries = _first(value, room + 1)
-    return entries[:room], _total(value, entries)
+def _frozenset(value: frozenset[Any], room: int) -> Entries:
+    return _first(frozenset.__iter__, value, room), frozenset.__len__(value)
 
 
-def _total(value: Sized, seen: list[Any]) -> int:
-    """Return the length, which in the user's own classes may lie or raise."""
-    try:
-        return max(len(value), len(seen))
-    except Exception:  # noqa: BLE001  the user's __len__ may raise anything
-        return len(seen)
+def _deque(value: deque[Any], room: int) -> Entries:
+    return _first(deque.__iter__, value, room), deque.__len__(value)
 
 
-def _attributes(names: Sequence[str]) -> Callable[..., Entries]:
+def _array(value: array[Any], room: int) -> Entries:
+    # A copy of the head: a buffer held on it would make the user's next append raise BufferError.
+    return array.__getitem__(value, slice(room)).tolist(), array.__len__(value)
+
+
+def _range(value: range, room: int) -> Entries:
+    entries = list(islice(value, room + 1))
+    total = len(entries)
+    with suppress(OverflowError):  # longer than a list can be
+        total = len(value)
+    return entries[:room], total
+
+
+def _view(entries: Callable[[dict[Any, Any]], Iterable[Any]]) -> Callable[..., Entries]:
     def read(value: Any, room: int) -> Entries:
-        return [(name, _attribute(value, name)) for name in names[:room]], len(names)
+        behind = _behind(value)
+        return _first(entries, behind, room), dict.__len__(behind)
 
     return read
 
 
-def _attribute(value: Any, name: str) -> Any:
-    try:
-        return getattr(value, name)
-    except Exception as error:  # noqa: BLE001  a property may raise anything
-        return Marker(f"<unreadable: {type_name(type(error))}>")
+def _behind(value: Any) -> Any:
+    """Return the mapping behind a proxy or view: its own methods would call those of a subclass."""
+    return gc.get_referents(value)[0]
 
 
-def _pydantic(value: Any, room: int) -> Entries:
-    """Read what is set past pydantic's own accessors, some of which warn when they are called."""
-    held = object.__getattribute__(value, "__dict__")
-    fields = getattr(type(value), "__pydantic_fields__", held)
-    pairs = [(name, held[name]) for name in fields if name in held]
-    pairs += (getattr(value, "__pydantic_extra__", None) or {}).items()
-    return pairs[:room], len(pairs)
+def _data(value: Any) -> Any:
+    """Return what a UserDict, UserList or UserString wraps, past the methods of a subclass."""
+    return _held_or_kind(value, "data")
+
+
+def _held_or_kind(value: Any, name: str) -> Any:
+    found = held(value, name)
+    return kind_of(type(value)) if found is MISSING else found
 
 
 def _bytes(value: Any) -> tuple[int, str]:
+    """Return length and digest; of a subclass in copies, for it may define what a buffer of it is."""
     sha3 = sha3_256()
-    if issubclass(type(value), bytearray):
-        # In copies: a buffer held on it would make the user's next append raise BufferError.
-        size = bytearray.__len__(value)
-        for start in range(0, size, _SLICE):
-            sha3.update(bytes(bytearray.__getitem__(value, slice(start, start + _SLICE))))
-        return size, sha3.hexdigest()
+    cls: type = type(value)
+    for base in (bytes, bytearray):
+        if issubclass(cls, base) and cls is not bytes:
+            # A bytearray in copies too: a buffer held on it would make the user's next append fail.
+            size = base.__len__(value)
+            for start in range(0, size, _SLICE):
+                sha3.update(bytes(base.__getitem__(value, slice(start, start + _SLICE))))
+            return size, sha3.hexdigest()
     view = memoryview(value)
     sha3.update(view if view.c_contiguous and view.ndim == 1 else view.tobytes())
     return view.nbytes, sha3.hexdigest()
 
 
-def _opaque(value: Any) -> Any:
-    """Read an object by its repr; by its attributes where the repr might show a secret's value."""
-    cls: Any = type(value)
-    if cls.__repr__ is object.__repr__:
-        return _kind(cls)  # nothing but an address in memory
-    held = None
-    with suppress(AttributeError):  # past __getattr__: a proxy's may raise
-        held = object.__getattribute__(value, "__dict__")
-    if type(held) is dict and any(type(name) is str and names_secret(name) for name in list(held)):
-        return held
-    return repr(value)
+def _fraction(value: Fraction) -> Any:
+    parts = held(value, "_numerator"), held(value, "_denominator")
+    if type(parts[0]) is not int or type(parts[1]) is not int:
+        return kind_of(type(value))
+    return (
+        "/".join(str(integer(part)) for part in parts) if parts[1] != 1 else str(integer(parts[0]))
+    )
 
 
-def _kind(cls: type) -> Marker:
-    return Marker(f"<{type_name(cls)} object>")
+def _uuid(value: UUID) -> Any:
+    number = held(value, "int")
+    return str(UUID(int=number)) if type(number) is int else kind_of(type(value))
 
 
-def _qualified(value: Any) -> str:
-    module = value.__module__  # None for a method of a built-in value
-    return fit(f"{module}.{value.__qualname__}" if module else value.__qualname__, 512)
+def _namespace(value: Any) -> Any:
+    return held_by(type(value))(value)
 
 
-def _text(value: Any) -> str:
-    return str.__str__(str(value))
+# ── values that are known by their name ───────────────────────────────────────────────────────────
+
+
+def kind_of(cls: type) -> Marker:
+    """Return what stands for a value that is not looked into: its class."""
+    return Marker(f"<{class_name(cls).removeprefix('builtins.')} object>")
+
+
+def _class(value: type) -> str:
+    return class_name(value)
+
+
+def _function(value: FunctionType) -> str:
+    module = value.__module__
+    return _named(module if type(module) is str else "", value.__qualname__)
+
+
+def _builtin(value: BuiltinFunctionType) -> str:
+    owner = value.__self__
+    if owner is None or type(owner) is ModuleType:
+        module = value.__module__
+        return _named(module if type(module) is str else "", value.__name__)
+    cls: Any = owner if issubclass(type(owner), type) else type(owner)
+    return _named(class_name(cls).removeprefix("builtins."), value.__name__)
+
+
+def _method(value: MethodType) -> str:
+    function = value.__func__
+    if type(function) is FunctionType:
+        return _function(function)
+    return kind_of(type(function))
+
+
+def _module(value: ModuleType) -> str:
+    name = held(value, "__name__")
+    return fit(name, 512) if type(name) is str else kind_of(type(value))
+
+
+def _named(module: str, name: str) -> str:
+    return fit(f"{module}.{name}" if module else name, 512)
 
 
 # Tried in this order; a class may inherit from several (a str-Enum, a datetime is a date).
-_BASES: tuple[tuple[type | tuple[type, ...], Reader], ...] = (
+_BASES: tuple[tuple[type, Reader], ...] = (
     (Marker, (PLAIN, str.__str__)),
-    (Enum, (INSTEAD, lambda value: object.__getattribute__(value, "_value_"))),
+    (Enum, (INSTEAD, lambda value: _held_or_kind(value, "_value_"))),
     (str, (INSTEAD, str.__str__)),
     (int, (PLAIN, lambda value: integer(int.__index__(value)))),
     (float, (PLAIN, lambda value: real(float.__float__(value)))),
-    ((bytes, bytearray, memoryview), (BYTES, _bytes)),
+    (bytes, (BYTES, _bytes)),
+    (bytearray, (BYTES, _bytes)),
+    (memoryview, (BYTES, _bytes)),
     (dict, (OBJECT, _dict)),
     (list, (ARRAY, _list)),
     (tuple, (ARRAY, _tuple)),
-    ((set, frozenset), (SET, _iterable)),
-    (datetime, (INSTEAD, lambda value: moment(value).isoformat())),
-    ((date, time), (INSTEAD, lambda value: _text(value.isoformat()))),
+    (set, (SET, _set)),
+    (frozenset, (SET, _frozenset)),
+    (deque, (ARRAY, _deque)),
+    (array, (ARRAY, _array)),
+    (range, (ARRAY, _range)),
+    (type({}.keys()), (SET, _view(dict.keys))),
+    (type({}.items()), (SET, _view(dict.items))),
+    (type({}.values()), (ARRAY, _view(dict.values))),
+    (MappingProxyType, (INSTEAD, _behind)),
+    (UserDict, (INSTEAD, _data)),
+    (UserList, (INSTEAD, _data)),
+    (UserString, (INSTEAD, _data)),
+    (ChainMap, (INSTEAD, lambda value: _held_or_kind(value, "maps"))),
+    (slice, (INSTEAD, lambda value: [value.start, value.stop, value.step])),
+    (datetime, (INSTEAD, lambda value: moment_text(value) or kind_of(type(value)))),
+    (date, (INSTEAD, date.isoformat)),
+    (time, (INSTEAD, time_text)),
     (timedelta, (PLAIN, lambda value: real(timedelta.total_seconds(value)))),
-    (Decimal, (PLAIN, decimal_text)),
-    ((UUID, PurePath, UserString), (INSTEAD, _text)),
-    (BaseException, (ERROR, _text)),
-    ((type, FunctionType, BuiltinFunctionType, MethodType), (PLAIN, _qualified)),
-    (ModuleType, (PLAIN, lambda value: fit(value.__name__, 512))),
-    (SimpleNamespace, (INSTEAD, vars)),
+    (Decimal, (PLAIN, lambda value: decimal_text(Decimal(value)))),
+    (Fraction, (INSTEAD, _fraction)),
+    (complex, (INSTEAD, complex.__repr__)),
+    (UUID, (INSTEAD, _uuid)),
+    (PurePath, (INSTEAD, lambda value: path_text(value) or kind_of(type(value)))),
+    (Pattern, (INSTEAD, lambda value: value.pattern)),
+    (BaseException, (ERROR, message_of)),
+    (type, (PLAIN, _class)),
+    (FunctionType, (PLAIN, _function)),
+    (BuiltinFunctionType, (PLAIN, _builtin)),
+    (MethodType, (PLAIN, _method)),
+    (ModuleType, (PLAIN, _module)),
+    (SimpleNamespace, (INSTEAD, _namespace)),
+    (type(...), (PLAIN, repr)),
+    (type(NotImplemented), (PLAIN, repr)),
 )
 
-_ABSTRACT: tuple[tuple[type | tuple[type, ...], Reader], ...] = (
-    (Mapping, (OBJECT, _mapping)),
-    (Set, (SET, _iterable)),
-    ((Sequence, ValuesView, deque), (ARRAY, _iterable)),
-    (Integral, (PLAIN, lambda value: integer(int(value)))),
-    (Rational, (INSTEAD, _text)),
-    (Real, (PLAIN, lambda value: real(float(value)))),
+#: By exact name: small immutable values of the standard library whose text is their own.
+_AS_TEXT = frozenset(
+    {
+        "datetime.timezone",
+        "ipaddress.IPv4Address",
+        "ipaddress.IPv4Interface",
+        "ipaddress.IPv4Network",
+        "ipaddress.IPv6Address",
+        "ipaddress.IPv6Interface",
+        "ipaddress.IPv6Network",
+        "zoneinfo.ZoneInfo",
+    }
 )
 
+#: Kept by the number of the class, and with it: hashing a class may run code of its metaclass.
+_known: dict[int, tuple[type, Reader]] = {}
 
-@lru_cache(maxsize=1024)
+
 def reader(cls: type) -> Reader:
     """Return what a value of this class is, and the function that reads it."""
-    found = _named_tuple(cls) or _among(_BASES, cls) or _with_fields(cls)
-    if found:
-        return found
-    if any(hasattr(cls, name) for name in ("__next__", "__anext__", "__await__")):
-        return PLAIN, lambda _value: str.__str__(_kind(cls))  # never consumed
-    return _among(_ABSTRACT, cls) or (INSTEAD, _opaque)
+    known = _known.get(id(cls))
+    if known is None:
+        if len(_known) >= _CLASSES_KEPT:
+            _known.clear()
+        known = _known[id(cls)] = (cls, _reader(cls))
+    return known[1]
 
 
-def _among(kinds: tuple[tuple[type | tuple[type, ...], Reader], ...], cls: type) -> Reader | None:
-    return next((found for base, found in kinds if issubclass(cls, base)), None)
-
-
-def _named_tuple(cls: type) -> Reader | None:
-    names = getattr(cls, "_fields", None)
-    return (OBJECT, _attributes(names)) if issubclass(cls, tuple) and type(names) is tuple else None
-
-
-def _with_fields(cls: Any) -> Reader | None:
-    if dataclasses.is_dataclass(cls):
-        return OBJECT, _attributes([field.name for field in dataclasses.fields(cls)])
-    if hasattr(cls, "__pydantic_fields__") or "__fields__" in vars(cls):  # version 2, version 1
-        return OBJECT, _pydantic
-    if hasattr(cls, "__attrs_attrs__"):
-        return OBJECT, _attributes([field.name for field in cls.__attrs_attrs__])
-    return None
+def _reader(cls: type) -> Reader:
+    if issubclass(cls, tuple) and (read := named_tuple(cls)) is not None:
+        return OBJECT, read
+    bases = {id(base) for base in true_bases(cls)}
+    for base, found in _BASES:
+        if id(base) in bases:
+            return found
+    if (read := of_model(cls, Marker(UNREAD))) is not None:
+        return OBJECT, read
+    if class_name(cls) in _AS_TEXT:
+        return INSTEAD, lambda value: str.__str__(str(value))
+    kind = kind_of(cls)
+    return of_library(cls, Marker) or (PLAIN, lambda _value: str.__str__(kind))

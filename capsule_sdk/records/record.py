@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID, SafeUUID
 
+from ..content import instance
+
 if TYPE_CHECKING:
     from ..content import ContentPolicy
     from .attribution import Attribution
@@ -68,24 +70,17 @@ def how_it_ended(error: BaseException) -> str | None:
     Whatever is no `Exception` and none of Python's own three is a framework's cancellation
     (``asyncio.CancelledError``, ``trio.Cancelled``).
     """
-    if isinstance(error, Exception):
+    if instance(error, Exception):  # and not what it says itself, as `isinstance` would
         return None
     for kind, ended in _ENDINGS.items():
-        if isinstance(error, kind):
+        if instance(error, kind):
             return ended
     return Ended.CANCELLED
 
 
 def sealed_error(error: BaseException | str, policy: ContentPolicy) -> str:
     """Return an error as it is sealed: the type's name, and the message as ``policy`` lets it be."""
-    if isinstance(error, str):
-        return policy.text(error)
-    name = type(error).__name__
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - an exception of the user's may have any __str__
-        return f"{name}: <no message: str() of it failed>"
-    return f"{name}: {policy.text(message)}" if message else name
+    return policy.text(error)  # type: ignore[arg-type]  # of an exception: without running its own __str__
 
 
 class Record(ABC):

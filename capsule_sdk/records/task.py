@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import UUID
 
@@ -25,13 +26,31 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "children_digest", "fraction"]
 
+_LONGEST = 1e12  # milliseconds, about 30 years
+
 
 def fraction(value: Any) -> float:
     """Return one of CPS's own float fields: 0.0 to 1.0, to four decimals."""
+    return round(_number(value), 4)
+
+
+def _number(value: Any, most: float = 1.0) -> float:
+    """Return a number of a type that is known to be one, or of a text, from 0 to ``most``; 0 for all else."""
+    known = content.safe(value)
     try:
-        return round(min(1.0, max(0.0, float(value))), 4)
-    except (TypeError, ValueError, OverflowError):
+        number = float(known) if isinstance(known, str | int | float) else 0.0
+    except (ValueError, OverflowError):
         return 0.0
+    return 0.0 if isnan(number) else min(most, max(0.0, number))
+
+
+def _each(options: Any) -> list[Any]:
+    """Return options one by one; a foreign collection counts as one, for only its own code could walk it."""
+    for kind in (list, tuple):
+        if content.instance(options, kind):
+            return list(kind.__iter__(options))
+    single = content.instance(options, (str, bytes, dict, int, float))
+    return [options] if single or not content.is_builtin(options) else list(options)
 
 
 class Keeper(Protocol):
@@ -149,21 +168,24 @@ class Task(Record):
                 ("selected_option", selected),
                 ("reasoning", reasoning),
             ):
-                if given:
-                    self._put("reasoning", name, text(given))
+                if given is not None and (taken := text(given)):
+                    self._put("reasoning", name, taken)
             if confidence is not None:
                 self._put("reasoning", "confidence", fraction(confidence))
-            if isinstance(options, str | Mapping):
-                options = [options]
-            for option in options:
+            for option in _each(options):
                 self._add("options", self._option(option, selected))
 
     def _option(self, option: str | Mapping[str, Any], selected: str) -> dict[str, Any]:
-        fields = dict(option) if isinstance(option, Mapping) else {"description": option}
-        chosen = bool(selected) and selected in (fields.get("id"), fields.get("description"))
-        taken = self.policy.value(fields)
+        fields = content.safe(
+            option
+        )  # to compare: `selected` names what the user wrote, not what is sealed
+        if not isinstance(fields, dict):
+            fields = {"description": fields}
+        taken = self.policy.value(option)
         if not isinstance(taken, dict):
             taken = {"description": taken}
+        name = content.safe(selected)
+        chosen = bool(name) and name in (fields.get("id"), fields.get("description"))
         return {**taken, "selected": bool(fields.get("selected", chosen))}
 
     def tool(
@@ -184,7 +206,7 @@ class Task(Record):
                 "arguments": taken if isinstance(taken, dict) else {"arguments": taken},
                 "result": self.policy.value(result),
                 "success": error is None,
-                "duration_ms": int(duration_ms),
+                "duration_ms": int(_number(duration_ms, most=_LONGEST)),
                 "error": None if error is None else sealed_error(error, self.policy),
             }
             self._add("tool_calls", call)

@@ -14,6 +14,8 @@ from functools import lru_cache
 from types import BuiltinMethodType, MethodType
 from typing import Any, NamedTuple
 
+from ..content.inert import module_of, namespace, true_bases, type_name
+
 __all__ = ["Body", "background_in", "background_of", "body_of", "functions_in", "is_response"]
 
 
@@ -92,7 +94,7 @@ def _is_read_in_steps(value: Any) -> bool:
     kind = type(value)
     if issubclass(kind, (io.IOBase, *_AT_HAND)):
         return False
-    has = {name for base in kind.__mro__ for name in base.__dict__}
+    has = {name for base in true_bases(kind) for name in namespace(base)}
     return "__len__" not in has and not has.isdisjoint(("__iter__", "__aiter__"))
 
 
@@ -131,12 +133,10 @@ def _names(kind: type) -> tuple[tuple[str, str], ...]:
 @lru_cache(maxsize=256)
 def _known(kind: type) -> tuple[tuple[str, str], ...]:
     found = []
-    for base in kind.__mro__:
-        module = base.__dict__.get("__module__")
-        if isinstance(module, str):
-            name = module.partition(".")[0], base.__name__
-            if name in SHAPES or name in (BACKGROUND, RESPONSE):
-                found.append(name)
+    for base in true_bases(kind):
+        name = module_of(base).partition(".")[0], type_name(base)
+        if name in SHAPES or name in (BACKGROUND, RESPONSE):
+            found.append(name)
     return tuple(found)
 
 

@@ -132,7 +132,7 @@ def returned(result: Any, run: Run, *, lazy: bool) -> Any:
 def _left_to_run(result: Any, run: Run) -> Any:
     """Return a result whose code is still to run, so that it does within ``run``; ``None`` for any other."""
     kind = type(result)  # not its `__class__`: a lazy object would be evaluated for that
-    if kind in _DRIVEN:
+    if issubclass(kind, _DRIVEN):  # `in` would ask a metaclass
         return drive(result, run)
     response = result
     if kind is tuple and len(result) in (2, 3):  # Flask's way of saying status and headers

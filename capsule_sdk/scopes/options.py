@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, TypeAlias, TypedDict
 
-from ..content import safe
+from ..content import instance, label, safe
 from ..errors import ConfigurationError
 from ..records.attribution import NOBODY, Attribution
 from ..records.authority import Authority
@@ -20,6 +20,7 @@ __all__ = [
     "attribution_of",
     "check",
     "from_arg",
+    "text_of",
 ]
 
 
@@ -107,7 +108,7 @@ def check(
 
 def _wanted(name: str, value: Any, *, sourced: bool) -> str | None:
     """Return what this option takes, if ``value`` is something else."""
-    from_call = callable(value) or isinstance(value, from_arg)
+    from_call = callable(value) or type(value) is from_arg
     if name == "authority":  # Authority checks it, and lists what there is
         fits, wanted = True, ""
     elif name in _FLAGS:
@@ -117,16 +118,21 @@ def _wanted(name: str, value: Any, *, sourced: bool) -> str | None:
     elif name == "capsule_type":
         fits, wanted = value in _CAPSULE_TYPES, f"one of {', '.join(_CAPSULE_TYPES)}"
     elif name == "request_from":
-        fits, wanted = from_call or isinstance(value, str), "an argument's name or a function"
+        fits, wanted = from_call or instance(value, str), "an argument's name or a function"
     elif from_call:
         fits = sourced and name in SOURCED
         wanted = f"a text: only @capsuled takes from_arg or a function, for {', '.join(SOURCED)}"
     elif name in SOURCED:  # ids come as UUID or number from a database
-        fits = not isinstance(value, bool | bytes | Mapping | list | tuple | set)
+        fits = not instance(value, (bool, bytes, dict, list, tuple, set))
         wanted = "a text"
     else:
-        fits, wanted = isinstance(value, str), "a text"
+        fits, wanted = instance(value, str), "a text"
     return None if fits else wanted
+
+
+def text_of(value: Any) -> str:
+    """Return an option's value as text: a text whole, an id of another type as `label` has it."""
+    return str.__str__(value) if instance(value, str) else label(value)
 
 
 def attribution_of(given: Mapping[str, Any]) -> Attribution:
@@ -146,10 +152,10 @@ def attribution_of(given: Mapping[str, Any]) -> Attribution:
     )
     environment = given.get("environment")
     texts: dict[str, Any] = {
-        name: str.__str__(value) if isinstance(value, str) else str(value)
+        name: text_of(value)
         for name in ("agent_id", "domain", *SOURCED)
         if (value := given.get(name)) is not None
-        and not (callable(value) or isinstance(value, from_arg))
+        and not (callable(value) or type(value) is from_arg)
     }
     if not texts and authority is None and not environment:
         return NOBODY

@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from ..content import ContentPolicy, canonical
+from ..content import ContentPolicy, canonical, instance
 from ..content.secret_names import names_secret
 from ..errors import DecorationError
 from ..logs import guarded
 from ..records.attribution import Attribution
-from .options import SOURCED, ArgumentSource, from_arg
+from .options import SOURCED, ArgumentSource, from_arg, text_of
 
 __all__ = ["Recipe", "is_lazy"]
 
@@ -125,7 +125,7 @@ class Recipe:
             with guarded(f"decorator.{option}"):
                 value = self._answer(source, bound)
                 if value is not None:
-                    found[option] = str(value)
+                    found[option] = text_of(value)
         return self.inner.overlaid(Attribution(**found)) if found else self.inner
 
     def describe(self, bound: Mapping[str, Any], policy: ContentPolicy) -> tuple[str, Any]:
@@ -142,12 +142,11 @@ class Recipe:
                 value = self._answer(self.request_from, bound)
                 if value is None:
                     return "", arguments
-                text = value if isinstance(value, str) else canonical(policy.value(value))
-                return policy.text(text), arguments
+                return policy.text(value), arguments
         if not arguments or not bound:
             return "", arguments
         for name, value in bound.items():
-            if isinstance(value, str) and not names_secret(name):
+            if instance(value, str) and not names_secret(name):
                 sealed = arguments.get(name)
                 return sealed if isinstance(sealed, str) else policy.text(value), arguments
         given = {
