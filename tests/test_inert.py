@@ -102,7 +102,7 @@ def test_a_decorated_call_runs_nothing_of_arguments_defaults_and_results(
 
     @capsuled(capsule_type="tool", session_id=from_arg("first"), request_from="first")
     def named(first: Any) -> Any:
-        return [wire]
+        return wire, 200
 
     @capsuled
     def yields() -> Iterator[Any]:

@@ -137,7 +137,7 @@ def _left_to_run(result: Any, run: Run) -> Any:
     response = result
     if kind is tuple and len(result) in (2, 3):  # Flask's way of saying status and headers
         response = result[0]
-        if type(response) in _STREAMS:
+        if issubclass(type(response), _STREAMS):
             return (drive(response, run), *result[1:])
     if not is_response(response):
         return None
