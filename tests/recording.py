@@ -125,6 +125,9 @@ class FaultyChain:
             self.fault(capsules)
         return self.inner.append(capsules)
 
+    def fold(self) -> bool:
+        return self.inner.fold()
+
     def close(self) -> None:
         self.inner.close()
 

@@ -167,6 +167,7 @@ class Slow:
         begun.set()
         time.sleep(0.5)
         self.busy = False
+    def fold(self): return True
     def close(self): pass
 begun, chain = threading.Event(), Slow()
 root = pathlib.Path(os.environ["QUANTUMPIPES_DATA_DIR"], "slow-journal")

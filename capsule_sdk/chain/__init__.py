@@ -54,6 +54,15 @@ class Chain(Protocol):
         """
         ...
 
+    def fold(self) -> bool:
+        """Put all that was committed where a copy of the store finds it, without waiting for others.
+
+        Returns:
+            Whether it is there; if not, the same may succeed later.
+
+        """
+        ...
+
     def close(self) -> None:
         """Let go of files, connections and threads; a later append takes them again."""
         ...

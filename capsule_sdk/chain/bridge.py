@@ -83,6 +83,10 @@ class BridgedChain:
                     raise
             return added
 
+    def fold(self) -> bool:
+        """Return true: what the storage has taken is its affair."""
+        return True
+
     def close(self) -> None:
         """Close the storage on the loop it lived on, and end the loop.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from capsule_sdk.errors import ChainUnavailable
 
 from .postgresql import PostgresServer
-from .sqlite import SQLiteFile
+from .sqlite import SQLiteFile, log_of, size_of
 from .table import POSTGRESQL_TABLE, SQLITE_TABLE
 
 __all__ = ["Store", "looking_at"]
@@ -32,15 +33,18 @@ _RELATION = sa.text(
 
 @contextmanager
 def looking_at(store: Store) -> Iterator[sa.Connection]:
-    """Give a connection to a plain table of capsules, or to a database without one; nothing stays locked.
+    """Give a connection to a plain table of capsules; nothing stays locked.
 
     Raises:
-        ChainUnavailable: something else is in its place, or the store cannot be read.
+        ChainUnavailable: something else is in its place, a file has none, or the store cannot be read.
 
     """
     with store.connection() as connection:
-        file = isinstance(store, SQLiteFile)
-        disguise = _disguise_in_file(connection) if file else _disguise_on_server(connection)
+        disguise = (
+            _disguise_in_file(connection, store.path)
+            if isinstance(store, SQLiteFile)
+            else _disguise_on_server(connection)
+        )
         if disguise is not None:
             connection.rollback()
             name = store.path if isinstance(store, SQLiteFile) else store.identity
@@ -52,8 +56,13 @@ def looking_at(store: Store) -> Iterator[sa.Connection]:
         connection.rollback()
 
 
-def _disguise_in_file(connection: sa.Connection) -> str | None:
-    """Say what is there in place of a table; ``None`` for a table, or nothing."""
+def _disguise_in_file(connection: sa.Connection, path: Path) -> str | None:
+    """Say what is there in place of a table; ``None`` for a table.
+
+    Raises:
+        ChainUnavailable: there is nothing.
+
+    """
     kinds, ordered_by_rowid = [], True
     version = connection.dialect.dbapi.sqlite_version_info  # type: ignore[union-attr]
     if version >= _TABLE_LIST_SINCE:
@@ -63,6 +72,8 @@ def _disguise_in_file(connection: sa.Connection) -> str | None:
             ordered_by_rowid = not found.wr
     for kind, rootpage in connection.exec_driver_sql(_IN_MASTER):
         kinds.append(kind if rootpage or kind != "table" else "virtual")
+    if not kinds:
+        raise ChainUnavailable(_without_table(path, connection))
     if other := [kind for kind in kinds if kind != "table"]:
         return "a virtual table" if other[0] == "virtual" else f"a {other[0]}"
     columns = connection.exec_driver_sql(f"PRAGMA main.table_xinfo({_TABLE})").all()
@@ -71,6 +82,19 @@ def _disguise_in_file(connection: sa.Connection) -> str | None:
     if not ordered_by_rowid or any(column.name.lower() == "rowid" for column in columns):
         return "one without row ids"
     return None
+
+
+def _without_table(path: Path, connection: sa.Connection) -> str:
+    """Say that a file holds no chain, and where it may be."""
+    if connection.exec_driver_sql("SELECT count(*) FROM main.sqlite_master").scalar():
+        return f"{path} is a database without capsules: name the one that your capsules are in"
+    if size_of(log_of(path)):
+        return f"{path} holds no capsules yet: no program has recorded into it"
+    return (
+        f"{path} is an empty database: no program has recorded into it yet, or it was copied without"
+        f" {log_of(path).name}, which holds what a program that records has written last; copy both, or have"
+        " `capsuled backup` copy them"
+    )
 
 
 def _disguise_on_server(connection: sa.Connection) -> str | None:

@@ -101,6 +101,10 @@ class PostgresStore:
                 self._has_tables = False  # they may be what is missing
                 raise
 
+    def fold(self) -> bool:
+        """Return true: what is committed lies where the server keeps it."""
+        return True
+
     def close(self) -> None:
         """Close the connection."""
         self._server.close()

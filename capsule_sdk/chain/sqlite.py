@@ -12,6 +12,8 @@
   lock that this process holds on it.
 - Many processes write one file. None MUST wait long while the lock is free, and the write-ahead log
   MUST NOT outgrow a bound because one of them is always writing.
+- Where nobody reads on from the past, the file MUST be whole without its log once it is folded or
+  closed, whoever else has it open; folding MUST NOT wait for anybody.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from sqlalchemy.pool import NullPool
 
 from capsule_sdk.errors import ChainUnavailable
 
-__all__ = ["BUSY_TIMEOUT", "SQLiteFile", "open_for_writing", "pragma", "size_of"]
+__all__ = ["BUSY_TIMEOUT", "SQLiteFile", "log_of", "open_for_writing", "pragma", "size_of"]
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a lock is waited for before the caller is told
 _NAP = 0.001  # seconds between two tries to take a lock, at first
@@ -89,11 +91,40 @@ class SQLiteFile:
                     raise
                 raise ChainUnavailable(f"{self.path} cannot be used: {error}") from error
 
-    def close(self) -> None:
-        """Close the connection; as the last one on the file it also folds the log into it."""
+    def fold(self) -> bool:
+        """Copy the log into the file and empty it, without waiting for anybody.
+
+        Returns:
+            Whether the file is whole without the log. It is not while somebody still reads what
+            the file held before, nor where the disk takes no more.
+
+        """
         self._notice_fork()
         with self._lock:
+            return self._fold()
+
+    def close(self) -> None:
+        """Fold the log into the file, and close the connection."""
+        self._notice_fork()
+        with self._lock:
+            self._fold()
             self._disconnect()
+
+    def _fold(self) -> bool:
+        connection = self._connection
+        if connection is None or not size_of(log_of(self.path)):
+            return True
+        raw: Any = connection.connection.driver_connection
+        try:
+            pragma(raw, "busy_timeout=0")
+            busy, logged, copied = raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if busy or logged != copied:
+                return False
+            # An empty log cannot be taken for that of an older file that is put back in this one's place.
+            pragma(raw, "wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error:  # what is committed is safe in the log
+            return False
+        return True
 
     def _connected(self) -> sa.Connection:
         if self._inherited:
@@ -121,6 +152,7 @@ class SQLiteFile:
         """Close the connection and keep everybody out; ``False`` if it is in use for too long."""
         if not self._lock.acquire(timeout=_FORK_TIMEOUT):
             return False
+        self._fold()
         self._disconnect()
         return True
 
@@ -176,7 +208,7 @@ class _WriteLock:
     """
 
     def __init__(self, path: Path, patience: float) -> None:
-        self._log = path.with_name(path.name + "-wal")
+        self._log = log_of(path)
         self._log_bound = _LOG_BOUND
         self._patience = patience
 
@@ -249,6 +281,12 @@ def _inode(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
+def log_of(path: Path) -> Path:
+    """Return where SQLite keeps the write-ahead log of a file: beside it, or what a link leads to."""
+    real = path.resolve()
+    return real.with_name(real.name + "-wal")
+
+
 def size_of(path: Path) -> int:
     """Return the bytes of a file; 0 where there is none."""
     try:
@@ -262,6 +300,8 @@ def _explain(error: DBAPIError, path: Path) -> str:
     name = getattr(error.orig, "sqlite_errorname", "")
     for prefix, sentence in _MEANINGS.items():
         if name.startswith(prefix):
+            if prefix == "SQLITE_CORRUPT" and not size_of(log_of(path)):
+                sentence += "; a copy that was taken without the -wal file looks like this too"
             return _printable(f"{path} {sentence} ({error.orig})")
     return _printable(f"{path} cannot be used: {error.orig}")
 

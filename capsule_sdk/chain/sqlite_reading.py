@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from capsule_sdk.errors import ChainUnavailable
 
-from .sqlite import BUSY_TIMEOUT, pragma, size_of
+from .sqlite import BUSY_TIMEOUT, log_of, pragma, size_of
 
 __all__ = ["is_database", "open_for_reading", "takes_any_text"]
 
@@ -39,10 +39,10 @@ def open_for_reading(path: Path) -> sa.Connection:
     try:
         return _open_read_only(path, "mode=ro")
     except DBAPIError as error:
-        real = path.resolve()  # a log lies beside the file that a link leads to
         locked = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
-        if locked or size_of(real.with_name(real.name + "-wal")):
+        if locked or size_of(log_of(path)):
             raise
+        real = path.resolve()
         if size_of(real.with_name(real.name + "-journal")):
             raise ChainUnavailable(
                 f"{path} was left in the middle of a transaction: copy it together with its -journal"

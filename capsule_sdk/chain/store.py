@@ -96,6 +96,10 @@ class ChainStore(Protocol):
         """Lock the chains of these tenants, commit at the end; roll back on an error."""
         ...
 
+    def fold(self) -> bool:
+        """Put all that was committed where a copy of the store finds it; false if that has to wait."""
+        ...
+
     def close(self) -> None:
         """Let go of the connection; the next transaction opens another."""
         ...
@@ -136,8 +140,12 @@ class SQLiteStore:
         with self._file.connection() as connection, connection.begin():
             yield _SQLiteTransaction(connection, SQLITE_TABLE)
 
+    def fold(self) -> bool:
+        """Fold the write-ahead log into the file; see `SQLiteFile.fold`."""
+        return self._file.fold()
+
     def close(self) -> None:
-        """Close the connection."""
+        """Fold the log into the file, and close the connection."""
         self._file.close()
 
 

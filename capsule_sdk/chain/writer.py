@@ -93,6 +93,10 @@ class ChainWriter:
         """
         return self._seal.signing_key()
 
+    def fold(self) -> bool:
+        """Put all that was committed where a copy of the store finds it; false if that has to wait."""
+        return self._store.fold()
+
     def close(self) -> None:
         """Let go of the store."""
         self._store.close()

@@ -17,8 +17,10 @@ import click
 from capsule_sdk import __version__
 from capsule_sdk.errors import CapsuleSDKError
 
+from .backup import backup
 from .checkpoint import checkpoint
 from .export import export, report
+from .keys import keys
 from .options import complain, while_somebody_reads
 from .show import show
 from .stats import stats
@@ -49,7 +51,9 @@ def capsuled() -> None:
     """Look at the capsules that your agents left, and check them."""
 
 
-for _command in (tree, show, tail, stats, verify, checkpoint, export, report, status, recover):
+_LOOKING = (tree, show, tail, stats, verify, checkpoint, export, report)
+_KEEPING = (status, recover, backup, keys)
+for _command in (*_LOOKING, *_KEEPING):
     capsuled.add_command(_command)
 
 

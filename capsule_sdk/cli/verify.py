@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -33,10 +33,11 @@ from .options import (
     while_somebody_reads,
 )
 
-__all__ = ["verify"]
+__all__ = ["EXIT_CODES", "verdict_span", "verify"]
 
 BROKEN, NOT_CHECKED = 1, 2
-_EXIT_CODES = {
+#: How a command ends that has judged a chain.
+EXIT_CODES: Final = {
     Outcome.WHOLE: 0,
     Outcome.SELECTION: 0,
     Outcome.BROKEN: BROKEN,
@@ -122,7 +123,7 @@ def verify(
             _show(verdict, keys or ())
     if strict and verdict.doubtful and verdict.outcome is not Outcome.NOT_CHECKED:
         return BROKEN
-    return _EXIT_CODES[verdict.outcome]
+    return EXIT_CODES[verdict.outcome]
 
 
 def _keys(source: Source, trusted: list[TrustedKey]) -> list[TrustedKey]:
@@ -192,7 +193,7 @@ def _lines(verdict: Verdict, keys: Sequence[TrustedKey], most: int | None) -> It
         )
     ]
     yield []
-    yield [_verdict(verdict)]
+    yield [verdict_span(verdict)]
     yield []
     for check in verdict.checks:
         yield from _lines_of_check(check)
@@ -219,7 +220,8 @@ def _selected(verdict: Verdict) -> str:
     return f", said to be a selection: {conditions}" if conditions else ", taken as a selection"
 
 
-def _verdict(verdict: Verdict) -> Span:
+def verdict_span(verdict: Verdict) -> Span:
+    """Return the verdict in one line."""
     broken, doubtful = (
         sum(count for reason, count in verdict.counts.items() if reason.severity is severity)
         for severity in (Severity.BROKEN, Severity.DOUBTFUL)

@@ -35,6 +35,8 @@ __all__ = ["Outbox", "Parcel"]
 
 #: Seconds between two tries while the store is away: the first, and the longest.
 RETRY_FIRST, RETRY_MOST = 0.05, 2.0
+#: Seconds without a commit after which the store folds, and the longest that it puts that off.
+FOLD_QUIET, FOLD_LATEST = 0.25, 5.0
 
 
 class Parcel:
@@ -82,6 +84,10 @@ class Outbox:
         self.away_since: float | None = None
         self.trouble: str | None = None
         self.times_away = 0
+        #: When to have the store fold away what was committed, on the same clock; ``None`` when it is done.
+        self.fold_due: float | None = None
+        self._fold_latest = 0.0
+        self._fold_pause = FOLD_QUIET
         self._next_reminder = 0.0
 
     def open(self) -> None:
@@ -132,16 +138,41 @@ class Outbox:
             seconds = round(time.monotonic() - self.away_since, 1)
             tell("warning", "the store is back", seconds=seconds, **self._figures())
         self.pause, self.away_since, self.trouble = 0.0, None, None
+        if added:
+            self._put_off_fold()
         return added
 
     def recover(self, journals: Path, deliver: Callable[[Sequence[Parcel]], int | None]) -> Found:
         """Have ``deliver`` bring what processes that are no more have left behind into the chain."""
         return recover(journals, lambda capsules: deliver([Parcel(one) for one in capsules]))
 
+    def _put_off_fold(self) -> None:
+        """Have the store fold when it has been quiet for a moment, or has not been for long."""
+        now = time.monotonic()
+        if self.fold_due is None:
+            self._fold_latest = now + FOLD_LATEST
+        self.fold_due = min(now + self._fold_pause, max(self._fold_latest, now))
+
+    def fold(self) -> None:
+        """Have the store fold away what was committed, so that its file alone is a whole copy.
+
+        Where a reader is in the way it is tried again later: nobody waits for it.
+        """
+        if self.fold_due is None or self._chain is None:
+            return
+        try:
+            done = self._chain.fold()
+        except Exception as error:  # noqa: BLE001 - all that was to be committed is
+            report("recorder.fold", error)
+            done = True
+        self._fold_pause = FOLD_QUIET if done else min(2 * self._fold_pause, FOLD_LATEST)
+        self.fold_due = None if done else time.monotonic() + self._fold_pause
+
     def close(self) -> None:
         """Let the chain close; the next delivery has it open again."""
         if self._chain is not None:
             try:
+                self.fold_due = None
                 self._chain.close()
             except Exception as error:  # noqa: BLE001 - all that was to be committed is
                 report("recorder.close", error)

@@ -40,6 +40,8 @@ __all__ = ["Recorder", "live_recorders"]
 ROUND_PATIENCE = 10.0
 #: Seconds that the end of the process waits for those who have claimed a record to hand it over.
 HANDOVER_PATIENCE = 0.5
+#: Seconds that a flush waits, behind a round under way, for the store to fold its log.
+FOLD_PATIENCE = 1.0
 
 
 class Recorder:
@@ -128,6 +130,9 @@ class Recorder:
     def flush(self, timeout: float = 30.0) -> int:
         """Wait until all that has ended so far is durably in the chain.
 
+        A SQLite file is whole without its write-ahead log then, unless somebody is still reading what it
+        held before.
+
         Args:
             timeout: seconds to wait at most.
 
@@ -141,8 +146,11 @@ class Recorder:
         def is_done() -> bool:
             return line.backlog.done >= place and not any(map(line.holds, reversed(waiting)))
 
-        if not is_done() and threading.current_thread() is not self._thread:
-            self._wait(is_done, timeout)
+        deadline = time.monotonic() + timeout
+        if threading.current_thread() is not self._thread:
+            if not is_done():
+                self._wait(is_done, timeout)
+            self._rounds.fold(min(deadline - time.monotonic(), FOLD_PATIENCE))
         in_memory = (record for record in waiting if not 0 < record.backlog_place <= place)
         return sum(map(line.holds, in_memory)) + max(0, place - line.backlog.done)
 

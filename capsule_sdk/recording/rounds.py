@@ -209,6 +209,8 @@ class Rounds:
             moments.append(self._next_recovery)
         if (checkpoints := self._checkpoints()) is not None:
             moments.append(checkpoints.due())
+        if self.outbox is not None and deadline is None:
+            moments.append(self.outbox.fold_due)
         due = min((moment for moment in moments if moment is not None), default=None)
         self.line.wait(None if due is None else _bounded(due - time.monotonic()))
         if deadline is None and self.line.is_short():
@@ -231,8 +233,30 @@ class Rounds:
                         break
                 if self.line.is_empty():
                     self._hurry.clear()
+                self._fold_in_time(deadline)
             finally:
                 self._under_way = False
+
+    def fold(self, patience: float) -> None:
+        """Have the store fold between two rounds, in this thread, if that is within so many seconds."""
+        outbox, me = self.outbox, threading.get_ident()
+        if outbox is None or outbox.fold_due is None:
+            return
+        self._wanted.add(me)
+        try:
+            if not self._lock.acquire(timeout=_bounded(patience)):
+                return
+        finally:
+            self._wanted.discard(me)
+        try:
+            if not self._under_way:  # it is where a signal handler has come here from inside a round
+                self._under_way = True
+                try:
+                    outbox.fold()
+                finally:
+                    self._under_way = False
+        finally:
+            self._lock.release()
 
     def close(self, patience: float) -> None:
         """Close store and journal once the round under way is over, if that is within ``patience`` seconds."""
@@ -258,6 +282,13 @@ class Rounds:
         """Write what is due; with a deadline no writer comes back later, and all of it is."""
         if (checkpoints := self._checkpoints()) is not None:
             checkpoints.tend(deadline)
+
+    def _fold_in_time(self, deadline: float | None) -> None:
+        """Have the store fold when it is time; with a deadline no writer comes back later, and it is time."""
+        due = None if self.outbox is None else self.outbox.fold_due
+        if self.outbox is not None and due is not None:
+            if deadline is not None or time.monotonic() >= due:
+                self.outbox.fold()
 
     def _may_go_on(self) -> bool:
         if self.line.is_empty() or self._wanted:

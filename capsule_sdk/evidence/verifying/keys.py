@@ -26,7 +26,8 @@ __all__ = ["IN_THE_FILE", "TrustedKey", "given_keys", "keys_here"]
 IN_THE_FILE: Final = "in the file itself"
 
 _BYTES = 32  # RFC 8032
-_LONGEST = 4096  # bytes of a file that holds a key
+_MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_LONGEST = 1 << 20  # bytes of a file that holds keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def given_keys(
 
     Args:
         texts: in hexadecimal.
-        files: each holds one, in hexadecimal.
+        files: each holds one, in hexadecimal, or all those of a keyring (`capsuled keys export`).
         origin: where the texts are from, in words.
 
     Raises:
@@ -70,7 +71,9 @@ def given_keys(
 
     """
     keys = [_key(text, origin) for text in texts]
-    keys += [_key_in(path) for path in files]
+    for path in files:
+        keys += _keys_in(path)
+    keys.sort(key=lambda key: not key.retired)  # of two machines' word on one key, the wider one counts
     return list({key.public_key: key for key in keys}.values())
 
 
@@ -87,7 +90,9 @@ def keys_here() -> list[TrustedKey]:
         raise EvidenceError(f"QUANTUMPIPES_DATA_DIR cannot be used: {error}") from error
     in_use = _in_use(key)
     current = {one.public_key for one in in_use}
-    ring_keys = [replace(one, retired=one.public_key not in current) for one in _in_keyring(ring)]
+    ring_keys = _in_keyring(ring)
+    if in_use:
+        ring_keys = [replace(one, retired=one.public_key not in current) for one in ring_keys]
     return list({one.public_key: one for one in [*in_use, *ring_keys]}.values())
 
 
@@ -99,30 +104,45 @@ def _key(text: str, origin: str) -> TrustedKey:
     if len(raw) != _BYTES:
         raise EvidenceError(
             f"{text.strip()[:80]!r} is not an Ed25519 public key: give its 32 bytes as 64 hexadecimal digits"
-            " (`capsule keys export-public` prints them)"
+            " (`capsuled keys export` writes a file of them, for --pubkey-file)"
         )
     return TrustedKey(raw.hex(), origin)
 
 
-def _key_in(path: Path) -> TrustedKey:
+def _keys_in(path: Path) -> list[TrustedKey]:
     try:
         with path.open("rb") as file:
-            text = file.read(_LONGEST).decode("ascii", "replace")
+            text = file.read(_LONGEST).decode("utf-8", "replace").removeprefix("\ufeff").strip()
     except OSError as error:
         raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        return _key(text, f"given in {path}")
-    except EvidenceError:  # what it holds may be the private key, and is not repeated
-        raise EvidenceError(f"{path} holds no public key in 64 hexadecimal digits") from None
+        if text.startswith("{"):
+            return _epochs(text, f"given in {path}")
+        return [_key(text, f"given in {path}")]
+    except _MALFORMED:  # what it holds may be the private key, and is not repeated
+        raise EvidenceError(
+            f"{path} holds neither a public key in 64 hexadecimal digits nor what `capsuled keys export` writes"
+        ) from None
+
+
+def _epochs(text: str, origin: str) -> list[TrustedKey]:
+    """Return the keys of a keyring, and whether it says that they are in use."""
+    epochs = json.loads(text)["epochs"]
+    return [
+        replace(
+            _key(one["public_key_hex"], f"{origin}, epoch {one['epoch']}"),
+            retired=one.get("status") == "retired",
+        )
+        for one in epochs
+    ]
 
 
 def _in_keyring(path: Path) -> list[TrustedKey]:
     try:
-        epochs = json.loads(path.read_text("utf-8"))["epochs"]
-        return [_key(one["public_key_hex"], f"{path}, epoch {one['epoch']}") for one in epochs]
+        return _epochs(path.read_text("utf-8"), str(path))
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, *_MALFORMED) as error:
         raise EvidenceError(f"{path} cannot be read as a keyring: {error}") from error
 
 
