@@ -36,7 +36,9 @@ CUT_OFF = "process ended before completion"
 
 
 #: What is said of a database whose maker was killed before its first commit.
-_NO_CHAIN_YET = "holds no capsules yet|is an empty database|file is empty|in the middle of a transaction"
+_NO_CHAIN_YET = (
+    "holds no capsules yet|is an empty database|file is empty|in the middle of a transaction"
+)
 
 
 class Server:

@@ -16,22 +16,36 @@ from capsule_sdk.evidence.verifying.findings import Finding, Reason
 
 COMMANDS = Path(__file__).parent.parent / "docs" / "commands.md"
 WIDTH = 90
-_HELP = re.compile(r"```text\n\$ capsuled( \w+)? --help\n.*?```", re.DOTALL)
+_HELP = re.compile(r"```text\n\$ capsuled( [\w -]+)? --help\n.*?```", re.DOTALL)
 _CODES = re.compile(r"\| code \| .*?\n\n", re.DOTALL)
 
 
 def help_of(name: str) -> str:
     """Return what ``capsuled NAME --help`` prints."""
-    command = capsuled.commands[name] if name else capsuled
-    parent = click.Context(
-        capsuled, info_name="capsuled", terminal_width=WIDTH, max_content_width=WIDTH
-    )
-    context = click.Context(
-        command, parent=parent if name else None, info_name=name or "capsuled",
-        terminal_width=WIDTH, max_content_width=WIDTH,
-    )  # fmt: skip
+    command: click.Command = capsuled
+    context = _context(command, None, "capsuled")
+    for word in name.split():
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+        context = _context(command, context, word)
     context.help_option_names = ["-h", "--help"]
     return command.get_help(context)
+
+
+def _context(command: click.Command, parent: click.Context | None, name: str) -> click.Context:
+    width = {"terminal_width": WIDTH, "max_content_width": WIDTH}
+    return click.Context(command, parent=parent, info_name=name, **width)
+
+
+def commands() -> list[str]:
+    """Return the names of all commands; of a group, those of the commands in it."""
+    names = []
+    for name, command in capsuled.commands.items():
+        if isinstance(command, click.Group):
+            names += [f"{name} {inner}" for inner in command.commands]
+        else:
+            names.append(name)
+    return names
 
 
 def written_anew(text: str) -> str:
@@ -56,7 +70,7 @@ def test_the_page_shows_what_each_command_says_of_itself() -> None:
 
 def test_the_page_shows_every_command() -> None:
     shown = [(found[1] or "").strip() for found in _HELP.finditer(COMMANDS.read_text("utf-8"))]
-    assert shown == ["", *capsuled.commands]
+    assert shown == ["", *commands()]
 
 
 if __name__ == "__main__":

@@ -206,7 +206,8 @@ def lacking(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "command", ["tree", "show 0", "tail", "stats", "verify", "export -", "report r.html", "backup b.db", "status"]
+    "command",
+    ["tree", "show 0", "tail", "stats", "verify", "export -", "report r.html", "backup b.db", "status"],
 )  # fmt: skip
 def test_each_reading_command_names_the_log_that_a_copy_lacks(
     lacking: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
@@ -222,11 +223,11 @@ def test_each_reading_command_names_the_log_that_a_copy_lacks(
 def test_in_a_directory_that_cannot_be_written_it_is_named_too(lacking: Path) -> None:
     code = """
 import os, sys
-os.setuid(65534) if os.getuid() == 0 else None
 from capsule_sdk.cli import main
+os.setuid(65534) if os.getuid() == 0 else None
 sys.exit(main(["tree", "--db", sys.argv[1]]))
 """
-    home = Path("/tmp") / f"capsuled-folding-{os.getpid()}"  # noqa: S108 - others can enter it
+    home = Path("/tmp") / f"capsuled-folding-{os.getpid()}"  # others can enter it
     home.mkdir()
     try:
         copy = Path(shutil.copy(lacking, home / "copy.db"))

@@ -300,9 +300,8 @@ def _explain(error: DBAPIError, path: Path) -> str:
     name = getattr(error.orig, "sqlite_errorname", "")
     for prefix, sentence in _MEANINGS.items():
         if name.startswith(prefix):
-            if prefix == "SQLITE_CORRUPT" and not size_of(log_of(path)):
-                sentence += "; a copy that was taken without the -wal file looks like this too"
-            return _printable(f"{path} {sentence} ({error.orig})")
+            lacking = prefix == "SQLITE_CORRUPT" and not size_of(log_of(path))
+            return _printable(f"{path} {sentence}{_LACKING if lacking else ''} ({error.orig})")
     return _printable(f"{path} cannot be used: {error.orig}")
 
 
@@ -311,6 +310,7 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
+_LACKING = "; a copy that was taken without the -wal file looks like this too"
 _RIGHTS = "this user needs the right to write it and its directory"
 _MEANINGS: Final = {
     "SQLITE_BUSY": "is locked by another program; the same can be tried again later",

@@ -17,6 +17,7 @@ from typing import Any
 
 from capsule_sdk.errors import ChainUnavailable
 
+from .genuine import looking_at
 from .keys import sync_directory
 from .sqlite import SQLiteFile, pragma
 from .sqlite_reading import open_for_reading
@@ -31,7 +32,7 @@ def copied(source: Path, out: Path) -> Iterator[Path]:
     The copy is its owner's alone (mode 0600), and synced.
 
     Raises:
-        ChainUnavailable: the source cannot be read.
+        ChainUnavailable: the source cannot be read, or holds no chain.
         OSError: the copy cannot be written.
 
     """
@@ -58,7 +59,7 @@ def _copy(source: Path, target: sqlite3.Connection) -> None:
     pragma(target, "journal_mode=OFF")  # what is left of a copy that fails is thrown away
     pragma(target, "synchronous=OFF")
     try:
-        with closing(file), file.connection() as connection:
+        with closing(file), looking_at(file) as connection:
             raw: Any = connection.connection.driver_connection
             raw.backup(target)
         pragma(target, "journal_mode=DELETE")

@@ -29,7 +29,9 @@ __all__ = ["backup"]
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @store_option
-@click.option("--force", is_flag=True, help="Replace OUT if it is there; without it, you are asked.")
+@click.option(
+    "--force", is_flag=True, help="Replace OUT if it is there; without it, you are asked."
+)
 @key_options
 @click.option("--no-signatures", is_flag=True, help="Leave the signatures unchecked.")
 @json_option

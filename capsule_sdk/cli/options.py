@@ -100,7 +100,8 @@ _KEYS = (
                  help="The public key of whoever sealed the records; may be given several times.  [default: the"
                  " keys that qp-capsule keeps on this machine]"),
     click.option("--pubkey-file", "pubkey_files", multiple=True, metavar="FILE",
-                 type=click.Path(path_type=Path), help="A file that holds such a key, or all of them, as `capsuled keys export` writes it."),
+                 type=click.Path(path_type=Path), help="A file that holds such a key, or all of them, as"
+                 " `capsuled keys export` writes it."),
 )  # fmt: skip
 
 

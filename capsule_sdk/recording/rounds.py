@@ -249,7 +249,9 @@ class Rounds:
         finally:
             self._wanted.discard(me)
         try:
-            if not self._under_way:  # it is where a signal handler has come here from inside a round
+            if (
+                not self._under_way
+            ):  # it is where a signal handler has come here from inside a round
                 self._under_way = True
                 try:
                     outbox.fold()
@@ -285,10 +287,11 @@ class Rounds:
 
     def _fold_in_time(self, deadline: float | None) -> None:
         """Have the store fold when it is time; with a deadline no writer comes back later, and it is time."""
-        due = None if self.outbox is None else self.outbox.fold_due
-        if self.outbox is not None and due is not None:
-            if deadline is not None or time.monotonic() >= due:
-                self.outbox.fold()
+        outbox = self.outbox
+        if outbox is None or outbox.fold_due is None:
+            return
+        if deadline is not None or time.monotonic() >= outbox.fold_due:
+            outbox.fold()
 
     def _may_go_on(self) -> bool:
         if self.line.is_empty() or self._wanted:

@@ -40,7 +40,8 @@ def keyring_here() -> dict[str, Any]:
             status = "retired" if key.retired else "active"
             epochs.append({**{field: known.get(field) for field in _FIELDS}, "status": status})
     for key in keys.values():
-        epochs.append(_unknown(key, 1 + max((int(one["epoch"]) for one in epochs), default=-1)))
+        numbers = [one["epoch"] for one in epochs if isinstance(one["epoch"], int)]
+        epochs.append(_unknown(key, max(numbers, default=-1) + 1))
     active = [one["epoch"] for one in epochs if one["status"] == "active"]
     return {"version": _VERSION, "active_epoch": active[-1] if active else 0, "epochs": epochs}
 
