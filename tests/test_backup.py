@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import sqlite3
 import stat
@@ -69,16 +70,12 @@ def test_a_copy_is_read_where_nothing_can_be_written(db: Path) -> None:
 
 
 WRITER = """
-import sys
+import select, sys
 import capsule_sdk
 from capsule_sdk import capsule_scope
-capsule_sdk.configure(url=sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
+capsule_sdk.configure(url=sys.argv[1], exit_timeout=60)
 number = 0
-import time
-end = time.monotonic() + float(sys.argv[2])
-while time.monotonic() < end:
+while not select.select([sys.stdin], [], [], 0.005)[0]:
     with capsule_scope(f"task-{number}"):
         number += 1
 print(number)
@@ -89,26 +86,21 @@ print(number)
 @pytest.mark.timeout(300)
 def test_twenty_backups_while_four_processes_write_are_whole_each_time(tmp_path: Path) -> None:
     db = tmp_path / "capsules.db"
-    writers = [start(WRITER, db, 25) for _ in range(4)]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdin is not None
-        assert writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        assert writer.stdin is not None
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
+    writers = [start(WRITER, db) for _ in range(4)]
     while not db.exists() or not open_count(db):
-        pass
+        assert not any(writer.poll() for writer in writers)
     counts = []
     for number in range(20):
         out = tmp_path / f"copy-{number}.db"
         assert main(["backup", str(out), "--db", str(db)]) == 0
         counts.append(open_count(out))
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("stop\n")
+        writer.stdin.flush()
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
-    recorded = sum(int(printed.splitlines()[-1]) for printed in finish(*writers, timeout=120))
-    assert_one_unbroken_chain(db, recorded)
+    assert_one_unbroken_chain(db, sum(map(int, finish(*writers, timeout=120))))
 
 
 def open_count(db: Path) -> int:
@@ -140,22 +132,24 @@ def test_what_is_there_is_replaced_only_when_that_is_said(
     assert_one_unbroken_chain(Path("copy.db").absolute(), 3)
 
 
-def test_on_a_terminal_it_asks(db: Path) -> None:
+@pytest.mark.parametrize(("answer", "replaced"), [(b"n", False), (b"y", True)])
+def test_on_a_terminal_it_asks(db: Path, answer: bytes, replaced: bool) -> None:
     Path("copy.db").write_text("mine")
-    code = (
-        "import pty, sys\n"
-        "sys.exit(pty.spawn([sys.executable, '-m', 'capsule_sdk.cli', 'backup', 'copy.db']) >> 8)"
+    keyboard, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "capsule_sdk.cli", "backup", "copy.db"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=terminal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    for answer, kept in (("n\n", True), ("y\n", False)):
-        subprocess.run(
-            [sys.executable, "-c", code],
-            input=answer.encode(), env=_environment(), capture_output=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert (Path("copy.db").read_bytes() == b"mine") is kept
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
+    os.write(keyboard, answer + b"\n")
+    _, err = process.communicate(timeout=60)
+    os.close(keyboard)
+    os.close(terminal)
+    assert b"copy.db is there already. Replace it?" in err
+    assert process.returncode == (0 if replaced else 130)
+    assert (Path("copy.db").read_bytes() != b"mine") is replaced
 
 
 @pytest.mark.parametrize(
@@ -190,14 +184,15 @@ def test_a_disk_that_is_full_and_a_directory_that_refuses_leave_nothing() -> Non
     code = """
 import os, resource, signal, sys
 os.environ["QUANTUMPIPES_DATA_DIR"] = sys.argv[1]
-if os.getuid() == 0:
-    os.chown(sys.argv[1], 65534, 65534)
-    os.setuid(65534)
 from capsule_sdk.chain import open_chain
 from chain_support import capsules
 from capsule_sdk.cli import main
+group = capsules(100)
+if os.getuid() == 0:
+    os.chown(sys.argv[1], 65534, 65534)
+    os.setuid(65534)
 chain = open_chain()
-chain.append(capsules(100))
+chain.append(group)
 chain.close()
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 _, most = resource.getrlimit(resource.RLIMIT_FSIZE)

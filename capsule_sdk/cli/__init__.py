@@ -18,6 +18,7 @@ from capsule_sdk import __version__
 from capsule_sdk.errors import CapsuleSDKError
 
 from .backup import backup
+from .check_prompt import check_prompt
 from .checkpoint import checkpoint
 from .export import export, report
 from .keys import keys
@@ -51,7 +52,7 @@ def capsuled() -> None:
     """Look at the capsules that your agents left, and check them."""
 
 
-_LOOKING = (tree, show, tail, stats, verify, checkpoint, export, report)
+_LOOKING = (tree, show, tail, stats, verify, checkpoint, check_prompt, export, report)
 _KEEPING = (status, recover, backup, keys)
 for _command in (*_LOOKING, *_KEEPING):
     capsuled.add_command(_command)

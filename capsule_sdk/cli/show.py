@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.formats.entries import SEAL_FIELDS, Entry
+from capsule_sdk.evidence.showing.continuing import earlier_of
+from capsule_sdk.evidence.showing.conversation import Conversation, conversation_of
 from capsule_sdk.evidence.showing.lookup import Kin, Relatives, field_of, find, kin_of
 from capsule_sdk.evidence.showing.summary import Summary, summary_of
 from capsule_sdk.evidence.showing.uri import SCHEME
 from capsule_sdk.evidence.showing.wording import authority, one_line
 from capsule_sdk.evidence.sources import open_source
 
+from .conversing import conversation_lines, without_conversation
 from .drawing import (
     NOT_VERIFIED,
-    NOTHING,
     Paper,
     Span,
     figures,
@@ -30,6 +29,7 @@ from .drawing import (
     pager_option,
     status_style,
 )
+from .fields import fields
 from .options import database_option, json_option, print_json, tenant_option
 
 __all__ = ["show"]
@@ -37,10 +37,6 @@ __all__ = ["show"]
 #: The six sections of CPS 1.1 to 1.6.
 _SECTIONS = ("trigger", "context", "reasoning", "authority", "execution", "outcome")
 _SEAL = "seal"
-_LABELS = 22  # columns of the names of fields at most
-_WIDEST = 110  # columns in which a text is still easy to read
-_NARROWEST = 30  # columns that a text keeps however deep it stands
-_DEEPEST = 8  # levels of objects in objects that are laid out
 _RELATIVES = 30  # children that are listed, and parents
 
 
@@ -87,12 +83,14 @@ def show(
         if as_json:
             print_json(part)
         else:
-            paper.print(map(paper.line, _fields(part, paper)), paged=not no_pager)
+            paper.print(map(paper.line, fields(part, paper)), paged=not no_pager)
     elif as_json:
         _print_stored(entry, paper)
     else:
+        earlier, missing = earlier_of(chain, record)
+        talk = conversation_of(record, earlier, missing=missing)
         paper.print(
-            map(paper.line, _capsule(record, kin_of(chain, record, _RELATIVES), paper)),
+            map(paper.line, _capsule(record, kin_of(chain, record, _RELATIVES), talk, paper)),
             paged=not no_pager,
         )
 
@@ -116,16 +114,23 @@ def _section(record: Mapping[str, Any], name: str) -> object:
     return {key: record.get(key) for key in SEAL_FIELDS} if name == _SEAL else record.get(name)
 
 
-def _capsule(record: Mapping[str, Any], kin: Kin, paper: Paper) -> Iterator[list[Span]]:
+def _capsule(
+    record: Mapping[str, Any], kin: Kin, talk: Conversation | None, paper: Paper
+) -> Iterator[list[Span]]:
     summary = summary_of(record)
     yield from _heading(summary)
     yield from _family(summary, kin)
+    if talk is not None:
+        yield []
+        yield [("conversation", "bold")]
+        yield from conversation_lines(talk, paper)
+        record = without_conversation(record, talk)
     rest = {key: value for key, value in record.items() if key not in {*_SECTIONS, *SEAL_FIELDS}}
     parts = [(name, record.get(name)) for name in _SECTIONS]
     for name, value in [*parts, ("record", rest), (_SEAL, _section(record, _SEAL))]:
         yield []
         yield [(name, "bold")]
-        yield from _fields(value, paper, indent=2)
+        yield from fields(value, paper, indent=2)
     yield []
     yield [(NOT_VERIFIED, "dim")]
 
@@ -179,60 +184,3 @@ def _named(summary: Summary) -> list[Span]:
     number = "#?" if summary.sequence is None else f"#{summary.sequence}"
     known = f"  {number}  {one_line(summary.id) or 'without id'}"
     return [mark_span(summary), (" ", ""), *name_spans(summary), (known, "dim")]
-
-
-def _fields(
-    value: object, paper: Paper, *, indent: int = 0, depth: int = 0
-) -> Iterator[list[Span]]:
-    """Yield an object or a list line by line, names in one column and what they hold beside them."""
-    if isinstance(value, Mapping) and value and depth < _DEEPEST:
-        pairs = [(one_line(str(name)), inner) for name, inner in value.items()]
-    elif isinstance(value, list) and value and depth < _DEEPEST:
-        pairs = [(f"{place}.", inner) for place, inner in enumerate(value, 1)]
-    else:
-        yield from _beside([(" " * indent, "")], value, indent, paper)
-        return
-    column = min(_LABELS, max(len(name) for name, _ in pairs)) + 2
-    for name, inner in pairs:
-        label = (" " * indent, ""), (f"{name:<{column}}", "cyan")
-        if isinstance(inner, Mapping | list) and inner:
-            yield [*label]
-            yield from _fields(inner, paper, indent=indent + 2, depth=depth + 1)
-        else:
-            yield from _beside([*label], inner, indent + max(column, len(name)), paper)
-
-
-def _beside(label: list[Span], value: object, indent: int, paper: Paper) -> Iterator[list[Span]]:
-    """Yield a label with a value beside it, wrapped into its own column: no line of it looks like a field."""
-    if value is None or value in ("", [], {}):
-        yield [*label, (NOTHING, "dim")]
-        return
-    if not isinstance(value, str):
-        yield [*label, (_written(value), "")]
-        return
-    lines = _wrapped(value, max(_NARROWEST, min(paper.width, indent + _WIDEST) - indent))
-    yield [*label, (lines[0], "")]
-    for line in lines[1:]:
-        yield [(" " * indent, ""), (line, "")]
-
-
-def _written(value: object) -> str:
-    return (
-        "…, nested deeper: --json shows it"
-        if isinstance(value, Mapping | list)
-        else json.dumps(value)
-    )
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    """Return a text in lines of so many columns, its own lines kept."""
-    lines: list[str] = []
-    for line in text.splitlines():
-        clean = "".join(char if char.isprintable() else "�" for char in line.expandtabs(4))
-        lines += [part.plain for part in Text(clean).wrap(_console(), width)] or [""]
-    return lines or [NOTHING]
-
-
-@cache
-def _console() -> Console:
-    return Console()
