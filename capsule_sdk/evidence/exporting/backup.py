@@ -79,9 +79,9 @@ def back_up(
             verdict = replace(verdict, source=str(out))
             size = size_of(copy)
             if verdict.outcome is Outcome.BROKEN and place.exists():
-                raise _Broken
-    except _Broken:
-        return Backup(out, False, size, verdict)
+                raise _Broken(Backup(out, False, size, verdict))
+    except _Broken as broken:
+        return broken.backup
     except ChainUnavailable as error:
         raise EvidenceError(str(error)) from error
     except OSError as error:
@@ -91,6 +91,10 @@ def back_up(
 
 class _Broken(Exception):  # noqa: N818 - a verdict, inside this module only
     """The copy is of a broken chain, and something older is there."""
+
+    def __init__(self, backup: Backup) -> None:
+        super().__init__()
+        self.backup = backup
 
 
 def _refuse(source: Path, place: Path, out: Path, *, overwrite: bool) -> None:
