@@ -13,7 +13,7 @@ from ..content.readers import Marker
 from ..content.secret_names import names_secret
 from .hashing import content_digest
 
-__all__ = ["Parts"]
+__all__ = ["PROMPTS", "TOOLS", "Parts"]
 
 #: Where the prompt of a call stands, by the first of these arguments that it has.
 PROMPTS = ("messages", "input", "prompt", "query", "contents", "file", "image", "document")

@@ -8,7 +8,7 @@ name: it says nothing of the question, and is neither sealed nor hashed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ from ..logs import guarded
 from .conversation import sealed_messages, taken_apart
 from .hashing import prompt_hash, request_hash
 from .memory import Remembering, prefixes_of
-from .parts import Parts
+from .parts import PROMPTS, TOOLS, Parts
 from .prompts import field, roles_of
 
-__all__ = ["Question", "question_of"]
+__all__ = ["Question", "hashes_of", "question_of"]
 
 #: Names of tools that are listed.
 NAMES = 128
@@ -78,6 +78,24 @@ def question_of(
             with guarded("call.messages"):
                 _add_in_full(arguments, parts, policy, prefixes, remembering)
     return Question(parts.prompt, hashed, len(parts.messages), arguments)
+
+
+def hashes_of(
+    request: Mapping[str, Any], *, model: str, parameters: Iterable[str]
+) -> tuple[str, str]:
+    """Return the prompt_hash and the request_hash that a kept request has, to compare with those of a capsule.
+
+    Args:
+        request: the arguments of the call, or the body of the request, as it was kept.
+        model: the model as the capsule names it.
+        parameters: the names in the capsule's ``parameters``: all others say nothing of what was asked.
+
+    """
+    told = {*parameters, *PROMPTS, *TOOLS}
+    question = question_of(
+        request, ContentPolicy(), beside=lambda name: name not in told, model=model
+    )
+    return str(question.prompt_hash), str(question.arguments["request_hash"])
 
 
 def _arguments(parts: Parts, policy: ContentPolicy) -> dict[str, JSON]:
