@@ -1,10 +1,8 @@
-"""What was asked for stands in the capsule of a call, whatever way LiteLLM was called; and nothing else of it."""
+"""What was asked for stands in the capsule of a call, whatever way LiteLLM was called, and no more of it."""
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import json
 import os
 import signal
 import threading
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 import pytest
-from litellm_support import LITELLM_NOISE, LLM, expect, reference_hash, run, user
+from litellm_support import LITELLM_NOISE, LLM, reference_hash, run, user
 
 from capsule_sdk import capsule_scope, flush
 
@@ -286,8 +284,8 @@ def test_a_forked_child_remembers_nothing(chain: Chain, llm: LLM) -> None:
 
 def test_a_killed_process_leaves_the_whole_question(chain: Chain, llm: LLM) -> None:
     """The journal has it from the moment the call begins, and a task's arguments too."""
-    from capsule_sdk import capsuled  # noqa: PLC0415
-    from capsule_sdk.recording.default import recover  # noqa: PLC0415
+    from capsule_sdk import capsuled
+    from capsule_sdk.recording.default import recover
 
     chain.configure(messages="full")
     flush()
