@@ -22,6 +22,7 @@ input, prompt, query) holds one of these words, surrounded by blanks:
 ``nousage``           no usage at all
 ``usagechunk``        stream: a usage chunk although ``stream_options`` did not ask for one
 ``flagme``            moderations: the input is flagged
+``shape:<name>``      one of the shapes of provider_shapes.py; or this JSON, with HTTP status 200
 ====================  ==============================================================================
 
 The model ``bad`` fails with 500, whatever the text. A form (transcriptions, image edits) is steered
@@ -54,6 +55,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import provider_shapes
 from provider_answers import PLAIN, Json, Request, error_body, form
 from provider_streams import STREAMED, Stream
 
@@ -130,6 +132,8 @@ class _Handler(socketserver.StreamRequestHandler):
         self.server.stopping.wait(float(r.words.get("slow", 0)))
         if "drop" in r.words:
             return False
+        if "shape" in r.words:
+            return self.shaped(r, r.words["shape"])
         if status := self.failure(r):
             self.send(status, error_body(r, status))
         elif r.streamed and r.route in STREAMED:
@@ -139,6 +143,22 @@ class _Handler(socketserver.StreamRequestHandler):
             if "nousage" in r.words and isinstance(answer, dict):
                 answer.pop("usage", None)
             self.send(200, answer)
+        return True
+
+    def shaped(self, r: Request, shape: str) -> bool:
+        """Answer in an unusual shape, with an id of the request in the head."""
+        route = "gemini" if "enerateContent" in r.route else r.route
+        if shape.startswith("{"):
+            body, kind = shape.encode(), "application/json"
+        elif r.streamed or "stream" in r.route:
+            body, kind = provider_shapes.sse(route, shape), "text/event-stream"
+        else:
+            body, kind = (
+                json.dumps(provider_shapes.whole(route, shape)).encode(),
+                "application/json",
+            )
+        headers = f"Content-Length: {len(body)}\r\nx-request-id: req-{shape}"
+        self.wfile.write(self.head(200, kind, headers) + body)
         return True
 
     def failure(self, r: Request) -> int | None:

@@ -19,6 +19,7 @@ _NUMBER = r"\d+(?:\.\d+)?"
 _STEERING = re.compile(
     r"(?<!\S)(?:fail(?P<fail>[45]\d\d)|slow(?P<slow>" + _NUMBER + r")"
     r"|midslow(?P<midslow>(?:" + _NUMBER + r")?)|flaky(?P<flaky>\d+-\S+)|say:(?P<say>\S+)"
+    r"|shape:(?P<shape>\S+)"
     r"|long(?P<long>\d+)|tokens(?P<tokens>\d+/\d+)"
     r"|(?P<flag>policy400|drop|miderr|middrop|echo|calltool|nousage|usagechunk|flagme))(?!\S)"
 )
@@ -38,7 +39,7 @@ class Request:
 
     def __post_init__(self) -> None:
         self.model = str(self.body.get("model") or "")
-        for key in ("messages", "input", "prompt", "query"):
+        for key in ("messages", "input", "prompt", "query", "contents"):
             if self.body.get(key):
                 self.text = text_of(self.body[key])
                 break
@@ -91,7 +92,8 @@ class Request:
 def text_of(value: Any) -> str:
     """The text of a message, of its content parts, or of the last user message of a list."""
     if isinstance(value, dict):
-        return text_of(value.get("content") if "role" in value else value.get("text") or "")
+        inner = value.get("content", value.get("parts")) if "role" in value else value.get("text")
+        return text_of(inner or "")
     if not isinstance(value, list):
         return str(value or "")
     turns = [item for item in value if isinstance(item, dict) and "role" in item]

@@ -47,13 +47,38 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. ``None`` is unknown; it is never taken for zero."""
+    """What came back. ``None`` is unknown; it is never taken for zero.
+
+    Attributes:
+        result: the answer as it is sealed (CPS 1.6): a text, or an object of its parts, or a list of these.
+        tokens_in: tokens of the prompt, as the provider reported them.
+        tokens_out: tokens of the answer, likewise.
+        cost_usd: US dollars.
+        environment: further facts for CPS 1.2: response id, reason to stop, model that answered …
+        tokens_estimated: (tokens in, tokens out) where the provider reported none and somebody has guessed.
+        tokens_cached: how many of ``tokens_in`` the provider had in its cache.
+        tokens_reasoning: how many of ``tokens_out`` the model has spent on its thinking.
+        status: how the answer itself says that the call ended: success, failure, blocked, partial.
+        error: the provider's words for a failure or a block.
+        ended: why it is partial, such as ``queued``.
+
+    """
 
     result: Any = None
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost_usd: Decimal | None = None
     environment: dict[str, Any] = field(default_factory=dict)
+    tokens_estimated: tuple[int, int] | None = None
+    tokens_cached: int | None = None
+    tokens_reasoning: int | None = None
+    status: str = "success"
+    error: str | None = None
+    ended: str | None = None
+
+    def estimated(self, tokens_in: int, tokens_out: int) -> Answer:
+        """Return this answer with tokens that were guessed."""
+        return replace(self, tokens_estimated=(tokens_in, tokens_out))
 
 
 class LLMCall(Record):

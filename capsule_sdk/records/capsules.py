@@ -24,7 +24,7 @@ from qp_capsule import (
 from ..content import JSON, canonical, decimal_text, label, safe
 from ..vocabulary import RECORDS_LOST
 from .attribution import Attribution
-from .call import LLMCall
+from .call import Answer, LLMCall
 from .record import Record
 from .task import Task, fraction
 from .totals import Totals
@@ -212,12 +212,25 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
             error=call.error,
             metrics={
                 **usage,
+                **_further_tokens(answer),
                 "latency_ms": call.duration_ms,
                 "cost_usd": cost,
                 **({"ended": call.ended} if call.ended else {}),
             },
         ),
     )
+
+
+def _further_tokens(answer: Answer) -> dict[str, Any]:
+    """Return the tokens that are a part of those reported, and those that somebody has guessed."""
+    found: dict[str, Any] = {
+        "tokens_cached": safe(answer.tokens_cached),
+        "tokens_reasoning": safe(answer.tokens_reasoning),
+    }
+    if answer.tokens_estimated is not None:
+        tokens_in, tokens_out = map(safe, answer.tokens_estimated)
+        found["tokens_estimated"] = {"tokens_in": tokens_in, "tokens_out": tokens_out}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 _VERBS = {"success": "Completed", "failure": "Failed", "partial": "Cut short", "blocked": "Blocked"}

@@ -81,8 +81,19 @@ def ending(record: Record) -> dict[str, Any]:
         if answer.cost_usd is not None:
             document["cost"] = str(answer.cost_usd)
         document["answered"] = answer.environment
+        if further := _further_tokens(answer):
+            document["tokens"] = further
         document["attempts"] = list(record.attempts)
     return document
+
+
+def _further_tokens(answer: Answer) -> dict[str, Any]:
+    found = {
+        "estimated": answer.tokens_estimated,
+        "cached": answer.tokens_cached,
+        "reasoning": answer.tokens_reasoning,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def note(task: Task, field: str) -> dict[str, Any]:
@@ -185,7 +196,18 @@ def _end(record: Record, ended: Mapping[str, Any]) -> None:
     elif isinstance(record, LLMCall):
         result, tokens_in, tokens_out = ended["answer"]
         cost = _decimal(ended.get("cost"))
-        record.answer = Answer(result, tokens_in, tokens_out, cost, ended["answered"])
+        further = ended.get("tokens", {})
+        estimated = further.get("estimated")
+        record.answer = Answer(
+            result,
+            tokens_in,
+            tokens_out,
+            cost,
+            ended["answered"],
+            tokens_estimated=None if estimated is None else (estimated[0], estimated[1]),
+            tokens_cached=further.get("cached"),
+            tokens_reasoning=further.get("reasoning"),
+        )
         record.attempts = ended["attempts"]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 
+from ...calls.answers.usage import tokens_of
 from ...calls.memory import Remembering, memory_of, whose
 from ...content import ContentPolicy
 from ...errors import RecordingError
@@ -25,7 +26,7 @@ from ...records.call import LLMCall, Request
 from ...records.record import Ended, sealed_error
 from ...scopes.confirming import Confirmation, is_covered
 from ...scopes.scope import Scope, parent_of
-from .answered import answer_of, usage_of
+from .answered import answer_of
 from .asked import attribution_of, is_private, request_of
 from .discovery import asks_model
 from .pieces import Pieces
@@ -165,21 +166,21 @@ class Flight:
         """The call has its whole answer."""
         for recorder, call in self._claim():
             with self.guarded("litellm.answer"):
-                answer = answer_of(response, call.policy, self._price)
+                answer = answer_of(response, call.policy, self._price, self.logging_obj())
                 if self._attempts and answer.environment.get("cache_hit"):
                     # embeddings of which some were in the cache: what the others cost is not told
                     answer = replace(answer, cost_usd=None)
                 call.answer = answer
-            self._settle(recorder, call, "success")
+            self._settle(recorder, call)
 
     def failed(self, error: BaseException) -> None:
         """The call has raised, at once or in the middle of its stream."""
         for recorder, call in self._claim():
             if blocked(error):
-                self._settle(recorder, call, "blocked", error=sealed_error(error, call.policy))
+                call.settle("blocked", error=sealed_error(error, call.policy))
             else:
                 call.settle_with(error)
-                recorder.finish(call)
+            recorder.finish(call)
 
     def failed_so_far(self, error: BaseException) -> None:
         """LiteLLM has reported a failure that it may still make good by another attempt."""
@@ -219,7 +220,7 @@ class Flight:
         pieces = self._pieces = Pieces(self._price)
         for _, call in self._targets:
             call.read = functools.partial(pieces.answer, call.policy)
-        pieces.begin(stream)
+        pieces.begin(stream, self.logging_obj())
         self._unbind(stream)
         return follow(stream, self)
 
@@ -233,17 +234,12 @@ class Flight:
 
     def end(self, stream: Any) -> None:
         """The stream is read to its end."""
-        pieces, failure = self._pieces, None
         with self.guarded("litellm.stream.end"):
-            if pieces is not None:
-                pieces.finish(stream)
-                failure = pieces.failure
+            if self._pieces is not None:
+                self._pieces.finish(stream)
         with self.guarded("litellm.stream.end"):
             for recorder, call in self._claim():
-                if failure is None:
-                    self._settle(recorder, call, "success")
-                else:
-                    self._settle(recorder, call, "failure", error=call.policy.text(failure))
+                self._settle(recorder, call)
 
     def fail(self, error: BaseException) -> None:
         """The call, or a step of its stream, has raised; the error is on its way to the caller."""
@@ -263,10 +259,12 @@ class Flight:
 
     def _stopped(self, ended: str, *, finalizing: bool) -> None:
         """The reader has stopped: in the middle, or after the model had said that it was done."""
-        complete = self._pieces is not None and self._pieces.complete
+        said = None
+        if self._pieces is not None and self._pieces.complete:
+            said = self._pieces.verdict()
         for recorder, call in self._claim():
-            if complete:
-                call.settle("success")
+            if said is not None:
+                call.settle(said.status, error=said.error(call.policy), ended=said.ended)
             elif call.status == "failure":
                 call.settle("failure", error=call.error)
             else:
@@ -277,10 +275,10 @@ class Flight:
         return [(recorder, call) for recorder, call in self._targets if recorder.claim(call)]
 
     @staticmethod
-    def _settle(
-        recorder: Recorder, call: LLMCall, status: str, *, error: str | None = None
-    ) -> None:
-        call.settle(status, error=error)
+    def _settle(recorder: Recorder, call: LLMCall) -> None:
+        """Settle as the answer itself says."""
+        answer = call.answer
+        call.settle(answer.status, error=answer.error, ended=answer.ended)
         recorder.finish(call)
 
     # -- what LiteLLM's own object knows ----------------------------------------------------------
@@ -289,9 +287,9 @@ class Flight:
         """Return what LiteLLM says that these tokens cost, in dollars; ``None`` where it does not know."""
         try:
             if not isinstance(usage, litellm.Usage):
-                tokens_in, tokens_out = usage_of(usage)
+                tokens = tokens_of(usage)
                 usage = litellm.Usage(
-                    prompt_tokens=tokens_in or 0, completion_tokens=tokens_out or 0
+                    prompt_tokens=tokens.tokens_in or 0, completion_tokens=tokens.tokens_out or 0
                 )
             asked = self._targets[0][1].request.model
             response = litellm.ModelResponse(model=model or asked, usage=usage)

@@ -1,0 +1,162 @@
+"""Growing: pieces of a JSON value put together, by what a piece looks like and not by what it is called.
+
+Texts are appended, lists extended (entries with an index grow where they stand), objects grow entry by
+entry, anything else is replaced. It holds copies only. What is known to be the answer is kept whole; of
+what is not, a bounded part, and how much more there was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from .reading import fields, is_void
+
+__all__ = ["Room", "Text", "copied", "grow", "plain"]
+
+#: Entries of which a later piece replaces the earlier one, though it is a text.
+_WORDS: Final = frozenset(
+    {
+        "call_id", "created", "finish_reason", "format", "id", "index", "item_id", "media_type",
+        "mime_type", "model", "name", "object", "role", "service_tier", "status", "stop_reason",
+        "system_fingerprint", "type", "url",
+    }
+)  # fmt: skip
+
+#: Entries of which every piece is kept: they are what the caller asked for.
+_WHOLE: Final = frozenset(
+    {
+        "arguments", "b64_json", "code", "content", "data", "input", "input_json", "reasoning",
+        "reasoning_content", "refusal", "result", "text", "thinking", "transcript", "url",
+    }
+)  # fmt: skip
+
+_TEXT: Final = 65_536  # characters kept of a text under any other name
+_DEPTH: Final = 12
+
+
+class Room:
+    """How many more entries that are not understood are kept of one answer; what came after that is counted."""
+
+    __slots__ = ("left", "left_out")
+
+    def __init__(self, entries: int = 10_000) -> None:
+        self.left = entries
+        self.left_out = 0
+
+    def takes(self) -> bool:
+        """Take up one entry, if there is room for it."""
+        if self.left > 0:
+            self.left -= 1
+            return True
+        self.left_out += 1
+        return False
+
+
+class Text:
+    """A text in the making."""
+
+    __slots__ = ("_left", "_left_out", "_pieces")
+
+    def __init__(self, piece: str, limit: int | None = None) -> None:
+        self._pieces: list[str] = []
+        self._left = limit
+        self._left_out = 0
+        self.add(piece)
+
+    def add(self, piece: str) -> None:
+        """Append a piece."""
+        if self._left is not None:
+            if len(piece) > self._left:
+                self._left_out += len(piece) - self._left
+                piece = piece[: self._left]
+            self._left -= len(piece)
+        if piece:
+            self._pieces.append(piece)
+
+    def __str__(self) -> str:
+        text = "".join(self._pieces)
+        return f"{text}…[cut: {self._left_out} more characters]" if self._left_out else text
+
+
+def grow(into: dict[str, Any], piece: Any, room: Room, depth: int = _DEPTH) -> None:
+    """Add the entries of ``piece``, an object, to those that have come so far."""
+    for name, value in _entries(piece):
+        held = into.get(name)
+        if held is None:
+            if len(into) < 1_000 and (name in _WHOLE or name in _WORDS or room.takes()):
+                into[name] = _begun(name, value, room, depth)
+        elif type(held) is Text and isinstance(value, str):
+            held.add(str.__str__(value))
+        elif type(held) is list and isinstance(value, list | tuple):
+            _extend(held, value, room, depth)
+        elif type(held) is dict and fields(value):
+            if depth > 0:
+                grow(held, value, room, depth - 1)
+        else:
+            into[name] = _begun(name, value, room, depth)
+
+
+def _entries(piece: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in fields(piece).items():
+        if type(name) is str and not name.startswith("_") and not is_void(value):
+            yield name, value
+
+
+def _begun(name: str, value: Any, room: Room, depth: int) -> Any:
+    if isinstance(value, str):
+        if name in _WORDS:
+            return str.__str__(value)
+        return Text(str.__str__(value), None if name in _WHOLE else _TEXT)
+    return copied(value, room, depth)
+
+
+def copied(value: Any, room: Room, depth: int = _DEPTH) -> Any:
+    """Return a copy of a value that can grow; of what is no JSON, the value itself if nothing can change it."""
+    if value is None or isinstance(value, bool | int | float | bytes):
+        return value
+    if isinstance(value, str):
+        return Text(str.__str__(value))
+    if isinstance(value, list | tuple):
+        made: list[Any] = []
+        if depth > 0:
+            _extend(made, value, room, depth)
+        return made
+    if isinstance(value, Mapping) or fields(value):
+        entries: dict[str, Any] = {}
+        if depth > 0:
+            grow(entries, value, room, depth - 1)
+        return entries
+    return f"<{type(value).__name__} object>"
+
+
+def _extend(held: list[Any], pieces: Any, room: Room, depth: int) -> None:
+    for piece in pieces:
+        place = _place(held, piece)
+        if place is not None:
+            grow(place, piece, room, depth - 1)
+        elif room.takes():
+            held.append(copied(piece, room, depth - 1))
+
+
+def _place(held: list[Any], piece: Any) -> dict[str, Any] | None:
+    """Return the entry that a piece continues: the last one of its index, unless their ids differ."""
+    entries = fields(piece)
+    if "index" not in entries:
+        return None
+    index, name = entries["index"], entries.get("id")
+    for entry in reversed(held):
+        if type(entry) is dict and entry.get("index") == index:
+            return entry if name in (None, "") or entry.get("id") in (None, name) else None
+    return None
+
+
+def plain(value: Any) -> Any:
+    """Return what has grown as plain JSON."""
+    if type(value) is Text:
+        return str(value)
+    if type(value) is list:
+        return [plain(entry) for entry in value]
+    if type(value) is dict:
+        return {name: plain(entry) for name, entry in value.items()}
+    return value

@@ -1,0 +1,78 @@
+"""Usage: the tokens that a provider reports, under any of the names they go by. Unknown stays unknown."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from .reading import get
+
+__all__ = ["Tokens", "tokens_of", "usage_in"]
+
+_IN: Final = (
+    "prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count",
+    "total_input_tokens",
+)  # fmt: skip
+_OUT: Final = (
+    "completion_tokens", "output_tokens", "candidatesTokenCount", "candidates_token_count",
+    "total_output_tokens",
+)  # fmt: skip
+_CACHED: Final = (
+    "cache_read_input_tokens", "prompt_cache_hit_tokens", "cachedContentTokenCount",
+    "cached_content_token_count", "total_cached_tokens", "cached_tokens",
+)  # fmt: skip
+_REASONING: Final = (
+    "reasoning_tokens", "thoughtsTokenCount", "thoughts_token_count", "total_thought_tokens",
+    "total_reasoning_tokens",
+)  # fmt: skip
+_DETAILS_IN: Final = ("prompt_tokens_details", "input_tokens_details")
+_DETAILS_OUT: Final = ("completion_tokens_details", "output_tokens_details")
+
+
+class Tokens(NamedTuple):
+    """What a provider reported: tokens in, of which from its cache; tokens out, of which reasoning."""
+
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cached: int | None = None
+    reasoning: int | None = None
+
+
+def tokens_of(value: Any) -> Tokens:
+    """Return the tokens of a response, an event, or the report in it.
+
+    Client libraries fill in zeros where a provider sent nothing; a call that used no token at all does not
+    exist, so zeros alone are unknown. So are zeros of cached and reasoning tokens.
+    """
+    found = usage_in(value)
+    usage = value if found is None else found
+    tokens_in, tokens_out = _first(usage, _IN), _first(usage, _OUT)
+    if not tokens_in and not tokens_out:
+        return Tokens()
+    return Tokens(
+        tokens_in,
+        tokens_out,
+        _detail(usage, _CACHED, _DETAILS_IN, "cached_tokens"),
+        _detail(usage, _REASONING, _DETAILS_OUT, "reasoning_tokens"),
+    )
+
+
+def usage_in(value: Any) -> Any:
+    """Return the report of tokens in a response or an event, under any of its names."""
+    names = ("usage", "usage_metadata", "usageMetadata")
+    return next((found for name in names if (found := get(value, name)) is not None), None)
+
+
+def _first(value: Any, names: tuple[str, ...]) -> int | None:
+    for name in names:
+        found = get(value, name)
+        if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
+            return int(found)
+    return None
+
+
+def _detail(usage: Any, names: tuple[str, ...], places: tuple[str, ...], name: str) -> int | None:
+    for place in places:
+        details = get(usage, place)
+        if details is not None and (found := _first(details, (name,))):
+            return found
+    return _first(usage, names) or None

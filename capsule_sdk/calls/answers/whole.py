@@ -1,0 +1,115 @@
+"""Whole: an answer of any wire format, whole or made of pieces -> its choices and its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ...content import JSON, ContentPolicy
+from . import chat, gemini, messages, responses
+from .choice import NORMAL, Choice, of_choices
+from .other import read_other
+from .reading import Taken, fields, get, is_void, word
+from .verdict import SUCCESS, Verdict, error_of, of_status
+from .verdict import of_choices as verdict_of
+
+__all__ = ["Whole", "read"]
+
+
+class Whole(NamedTuple):
+    """What an answer says.
+
+    Attributes:
+        choices: its choices; of what is no conversation, none.
+        other: what it says where it is no conversation, yet to pass the policy.
+        verdict: how it says that it ended.
+
+    """
+
+    choices: list[Choice]
+    other: Any
+    verdict: Verdict
+
+    @property
+    def finish(self) -> str:
+        """The reason to stop: the first that is not the usual one, else the first."""
+        reasons = [choice.finish for choice in self.choices if choice.finish]
+        unusual = (reason for reason in reasons if reason.lower() not in NORMAL)
+        return next(unusual, reasons[0] if reasons else "")
+
+    def result(self, policy: ContentPolicy) -> JSON:
+        """Return what is sealed as the result."""
+        if self.choices:
+            return of_choices(self.choices, policy)
+        return policy.text(self.other) if isinstance(self.other, str) else policy.value(self.other)
+
+
+def read(response: Any) -> Whole:
+    """Return what a response of any kind says; a kind that is not known is kept as it is."""
+    entry = Taken(response)
+    found = _conversation(response, entry)
+    error = error_of(entry.take("error")) or error_of(_failure(response))
+    if found is None:
+        status = get(response, "status")
+        verdict = of_status(word(status)) if isinstance(status, str) else SUCCESS
+        choices: list[Choice] = []
+        other = read_other(response, entry)
+    else:
+        choices, verdict, echoes = found
+        other = None
+        choices[0].rest(entry.rest(echoes))
+    if error is None and verdict.status == "failure":
+        error = error_of(get(response, "last_error")) or error_of(get(response, "errors"))
+    if error is not None:
+        verdict = Verdict("failure", *error)
+    return Whole(choices, other, verdict)
+
+
+def _failure(response: Any) -> Any:
+    """Return an error that an answer consists of: ``{"type": "error", "message": …}``."""
+    return response if isinstance(response, Mapping) and response.get("type") == "error" else None
+
+
+def _conversation(
+    response: Any, entry: Taken
+) -> tuple[list[Choice], Verdict, frozenset[str]] | None:
+    """Read an answer in the wire format that it has, or return ``None``."""
+    held = fields(response)
+    choices = held.get("choices")
+    if isinstance(choices, list | tuple):
+        entry.take("choices")
+        read_choices = [chat.read_choice(item) for item in choices] or [Choice()]
+        chat.read_top(read_choices[0], entry)
+        return read_choices, verdict_of(read_choices), chat.ECHOES
+    if _is_gemini(held):
+        return _gemini(response, entry)
+    if isinstance(held.get("output"), list | tuple) or held.get("object") == "response":
+        found, verdict = responses.read_response(entry)
+        return found, verdict, responses.ECHOES
+    if isinstance(held.get("content"), list | tuple) and ("role" in held or "stop_reason" in held):
+        found = messages.read_message(entry)
+        return found, verdict_of(found), messages.ECHOES
+    if held.get("object") == "interaction" or isinstance(held.get("steps"), list):
+        found, verdict = responses.read_interaction(entry)
+        return found, verdict, responses.ECHOES
+    return None
+
+
+def _is_gemini(held: Mapping[Any, Any]) -> bool:
+    return any(
+        not is_void(held.get(name))
+        for name in (
+            "candidates",
+            "promptFeedback",
+            "prompt_feedback",
+            "usageMetadata",
+            "usage_metadata",
+        )
+    )
+
+
+def _gemini(response: Any, entry: Taken) -> tuple[list[Choice], Verdict, frozenset[str]]:
+    entry.left = Taken(response, snaked=True).left
+    choices = [gemini.read_candidate(item) for item in entry.items("candidates")] or [Choice()]
+    gemini.read_prompt_feedback(choices[0], entry.take("prompt_feedback"))
+    return choices, verdict_of(choices), gemini.ECHOES
