@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
@@ -11,15 +11,16 @@ from typing import Any, Literal
 
 from .content import ContentPolicy, Limits
 from .errors import ConfigurationError
+from .logs import tell
 
-__all__ = ["PREFIX", "Settings", "is_disabled"]
+__all__ = ["PREFIX", "Settings", "is_disabled", "refuse_unknown", "say_once"]
 
 PREFIX = "CAPSULE_SDK_"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
     """The settings of one recorder. Each has a variable ``CAPSULE_SDK_<NAME>``, except ``redact``.
 
@@ -65,30 +66,36 @@ class Settings:
         for name in _ACCEPTED:
             _check(f"{name}=", name, getattr(self, name))
 
+    def __repr__(self) -> str:
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        given["url"] = _without_password(self.url)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+
     @classmethod
     def from_environment(
         cls, overrides: Mapping[str, Any], environ: Mapping[str, str] | None = None
     ) -> Settings:
         """Read ``CAPSULE_SDK_*``; what ``overrides`` holds (and is not ``None``) wins.
 
+        A variable that cannot be used is said once in a process, and what stands in for it is the default or
+        what seals less; in strict mode it raises.
+
         Raises:
-            ConfigurationError: a setting that does not exist, or a value it cannot take.
+            ConfigurationError: an override that does not exist, or a value it cannot take; in strict mode a
+                variable likewise.
 
         """
         environ = os.environ if environ is None else environ
         known = {field.name: field.default for field in fields(cls)}
-        for name in overrides:
-            if name not in known:
-                close = get_close_matches(name, known, 1)
-                hint = f"did you mean {close[0]}=?" if close else f"it takes {', '.join(known)}"
-                raise ConfigurationError(f"there is no setting {name}=; {hint}")
-        values: dict[str, Any] = {
-            name: _parsed(name, text, default)
-            for name, default in known.items()
-            if name != "redact" and (text := environ.get(PREFIX + name.upper()))
-        }
-        values |= {name: value for name, value in overrides.items() if value is not None}
-        return replace(cls(), **values)
+        refuse_unknown("configure", [name for name in overrides if name not in known], known)
+        given = {name: value for name, value in overrides.items() if value is not None}
+        values, problems = _from_variables(environ, known, given)
+        made = replace(cls(), **(values | given))
+        if problems and not made.swallow_errors:
+            raise ConfigurationError("; ".join(problems))
+        for problem in problems:
+            say_once(problem)
+        return made
 
     def policy(self) -> ContentPolicy:
         """Return what these settings let through into a capsule."""
@@ -139,30 +146,112 @@ def _accepts(name: str, value: object) -> bool:
             return value is None or isinstance(value, str)
 
 
+def _from_variables(
+    environ: Mapping[str, str], known: Mapping[str, Any], given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what the variables set, and what is wrong with them; of what is ``given`` nobody asks them."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    least: set[str] = (
+        set()
+    )  # settings that seal as little as they can, until somebody says clearly what
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(PREFIX) or not text:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name == "disabled":
+            if _boolean(text) is None:
+                problems.append(
+                    f"{variable}={text!r} cannot be used; give 1 or 0; until then it records"
+                )
+        elif name not in known or name == "redact":
+            problem, meant = _unknown(variable, name, known)
+            problems.append(problem)
+            if meant in _SEALING and given.get(meant) is None:
+                least.add("messages" if meant == "messages" else "content")
+        elif name not in given:
+            try:
+                values[name] = _parsed(name, text, known[name])
+            except ConfigurationError as error:
+                instead = _LEAST.get(name, known[name])
+                values[name] = instead
+                problems.append(f"{error}; until then it is {instead!r}")
+    for name in sorted(least - set(given) - set(values)):
+        values[name] = _LEAST[name]
+        problems.append(f"until that is clear, {name} is {_LEAST[name]!r}")
+    return values, problems
+
+
+#: What decides how much of a text is sealed: a variable that seems to mean one of these seals less, never more.
+_SEALING = frozenset({"content", "messages", "redact"})
+_LEAST: dict[str, Any] = {"content": "omit", "messages": "hash"}
+
+
+def _unknown(variable: str, name: str, known: Mapping[str, Any]) -> tuple[str, str | None]:
+    if name == "redact":
+        return f"{variable} sets nothing: give the function to configure(redact=...)", name
+    close = get_close_matches(name, [*known, "disabled"], 1)
+    if not close:
+        return f"{variable} sets nothing: there is no such setting", None
+    meant = close[0]
+    hint = "configure(redact=...)" if meant == "redact" else PREFIX + meant.upper()
+    return f"{variable} sets nothing; did you mean {hint}?", meant
+
+
+def refuse_unknown(where: str, unknown: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse keywords that do not exist, and say which was meant.
+
+    Raises:
+        ConfigurationError: there is one.
+
+    """
+    names = list(known)
+    for name in unknown:
+        close = get_close_matches(name, names, 1)
+        hint = f"did you mean {close[0]}=?" if close else f"it takes {', '.join(names)}"
+        raise ConfigurationError(f"{where} has no setting {name}=; {hint}")
+
+
+_said: set[str] = set()
+
+
+def say_once(problem: str) -> None:
+    """Log what is wrong with the settings, once in a process however many recorders are made."""
+    if problem not in _said:
+        _said.add(problem)
+        tell("error", "a setting cannot be used", problem=problem)
+
+
+def _without_password(url: str | None) -> str | None:
+    scheme, mark, rest = (url or "").partition("://")
+    if not mark:
+        return url
+    rest, options, _ = rest.partition("?")
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}{mark}{'…@' if at else ''}{place}{'?…' if options else ''}"
+
+
 def _parsed(name: str, text: str, default: object) -> object:
-    variable = PREFIX + name.upper()
     value: object = text
     if isinstance(default, bool):
-        return _boolean(variable, text)
-    if isinstance(default, int | float):
+        value = _boolean(text)
+    elif isinstance(default, int | float):
         with suppress(ValueError):
             value = type(default)(text)
-    _check(f"{variable}=", name, value)
+    if not _accepts(name, value):
+        accepted = "1 or 0" if isinstance(default, bool) else _ACCEPTED[name]
+        raise ConfigurationError(f"{PREFIX}{name.upper()}={text!r} cannot be used; give {accepted}")
     return value
 
 
-def _boolean(variable: str, text: str) -> bool:
+def _boolean(text: str) -> bool | None:
     word = text.strip().lower()
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
-    raise ConfigurationError(f"{variable}={text!r} cannot be used; give 1 or 0")
+    return word in _TRUE if word in _TRUE | _FALSE else None
 
 
 def is_disabled() -> bool:
     """Tell whether ``CAPSULE_SDK_DISABLED`` turns the whole SDK into a pass-through.
 
-    Raises:
-        ConfigurationError: it says neither yes nor no.
-
+    A value that is neither yes nor no does not; the first recorder that is made says so.
     """
-    return _boolean(PREFIX + "DISABLED", os.environ.get(PREFIX + "DISABLED", ""))
+    return _boolean(os.environ.get(PREFIX + "DISABLED", "")) is True

@@ -45,7 +45,7 @@ OPTIONS = [
     "--disable-sync",
 ]
 #: Whether what a test needs must be there; read before any test, because tests start without our variables.
-REQUIRED = os.environ.get("CAPSULE_SDK_REQUIRE_BROWSER") == "1"
+REQUIRED = os.environ.get("CAPSULED_TEST_BROWSER") == "1"
 WAIT = 60_000  # milliseconds, on a busy machine
 
 

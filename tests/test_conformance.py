@@ -22,7 +22,7 @@ from capsule_sdk.evidence.verifying.record import Facts, check_record
 from capsule_sdk.evidence.verifying.verify import verify
 
 FOLDER = Path(
-    os.environ.get("CAPSULE_SDK_CONFORMANCE")
+    os.environ.get("CAPSULED_TEST_VECTORS")
     or Path(__file__).resolve().parents[2] / "shared" / "conformance"
 )
 
@@ -30,7 +30,7 @@ FOLDER = Path(
 def vectors(name: str, part: str = "fixtures") -> list[Any]:
     path = FOLDER / name
     if not path.is_file():
-        reason = f"no {name} in {FOLDER}: set CAPSULE_SDK_CONFORMANCE to the folder of the vectors"
+        reason = f"no {name} in {FOLDER}: set CAPSULED_TEST_VECTORS to the folder of the vectors"
         return [pytest.param(None, marks=pytest.mark.skip(reason=reason), id="absent")]
     document = json.loads(path.read_text(encoding="utf-8"))
     return [pytest.param(vector, id=vector["name"]) for vector in document[part]]

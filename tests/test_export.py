@@ -25,7 +25,7 @@ from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.exporting.export import export_chain, read_chain
 from capsule_sdk.evidence.formats.entries import SEAL_FIELDS
 
-CONFORMANCE = Path(os.environ.get("CAPSULE_SDK_CONFORMANCE") or ROOT.parent / "shared/conformance")
+CONFORMANCE = Path(os.environ.get("CAPSULED_TEST_VECTORS") or ROOT.parent / "shared/conformance")
 
 
 @pytest.fixture

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Never
 
 import anyio.to_thread
 
 from ..errors import ChainUnavailable, ConfigurationError
 from ..logs import tell
-from ..settings import PREFIX, Settings
+from ..settings import PREFIX, Settings, refuse_unknown, say_once
 from .recorder import Recorder, live_recorders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import Literal
 
     from qp_capsule import Capsules
@@ -46,7 +46,7 @@ _others: dict[str, Recorder] = {}
 
 
 def configure(
-    capsules: Capsules | None = None,
+    capsules: Capsules | str | os.PathLike[str] | None = None,
     *,
     url: str | os.PathLike[str] | None = None,
     agent_id: str | None = None,
@@ -62,13 +62,14 @@ def configure(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_capsules: int | None = None,
     checkpoint_seconds: float | None = None,
+    **unknown: Never,
 ) -> Recorder:
     """Set up the default recorder. Calling it again flushes and replaces the one before.
 
     What is not given comes from ``CAPSULE_SDK_<NAME>``, then from the defaults.
 
     Args:
-        capsules: a qp-capsule ``Capsules``, whose storage and seal are used.
+        capsules: the store: what ``url`` takes, or a qp-capsule ``Capsules``, whose storage and seal are used.
         url: or the store by name: ``sqlite:///…``, a path, or ``postgresql://…``.
         agent_id: agent of records outside every scope that names one.
         domain: likewise for the domain.
@@ -88,16 +89,22 @@ def configure(
         checkpoint_capsules: capsules after which a checkpoint is written; 1000 by default.
         checkpoint_seconds: longest time in seconds before a capsule is covered by one; 60 by default.
 
+        **unknown: nothing; a keyword that does not exist is refused with the one that it resembles.
+
     Returns:
         The recorder, which is now the default one.
 
     Raises:
-        ConfigurationError: a value cannot be used; the message says what can.
+        ConfigurationError: a value cannot be used; the message says what can. With ``swallow_errors=False``,
+            a variable too; otherwise that is logged, once, and the message says what stands in for it.
 
     """
     global _default, _configured, _generation  # noqa: PLW0603 - this module is the department of global state
     if capsules is not None and url is not None:
         raise ConfigurationError("capsules= and url= both name a store; give one of them")
+    refuse_unknown("configure", unknown, [field.name for field in fields(Settings)])
+    if isinstance(capsules, str | os.PathLike):
+        capsules, url = None, capsules
     settings = Settings.from_environment(
         {
             "url": _text(url),
@@ -133,7 +140,7 @@ def get_recorder() -> Recorder:
     """Return the default recorder; the first use makes it of the environment and qp-capsule's defaults.
 
     Raises:
-        ConfigurationError: a ``CAPSULE_SDK_…`` variable has a value that cannot be used.
+        ConfigurationError: in strict mode only: a ``CAPSULE_SDK_…`` variable cannot be used.
 
     """
     global _default, _generation  # noqa: PLW0603 - see configure
@@ -262,7 +269,7 @@ def _recorder_of(
     url: str | os.PathLike[str] | None, journal: str | os.PathLike[str] | None
 ) -> Recorder:
     settings = Settings.from_environment({"url": _text(url), "journal": _directory(journal)})
-    return _recorder(_located(settings, variable=url is None), None)
+    return _recorder(_located(settings, variable=url is None, instead=False), None)
 
 
 def _text(url: str | os.PathLike[str] | None) -> str | None:
@@ -274,17 +281,31 @@ def _directory(path: str | os.PathLike[str] | None) -> str | None:
     return None if path is None else os.path.realpath(path)
 
 
-def _located(settings: Settings, *, variable: bool) -> Settings:
-    """Check where the store is, and fix it: a relative path means the directory of this moment."""
+def _located(settings: Settings, *, variable: bool, instead: bool = True) -> Settings:
+    """Check where the store is, and fix it: a relative path means the directory of this moment.
+
+    Where it was a ``variable`` that named it, qp-capsule's own database stands ``instead`` of what is no store.
+    """
     if settings.url is None:
         return settings
     from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
     try:
         identity = chain_identity(None, settings.url)
+        file = identity.removeprefix("sqlite:///")
+        if file != identity and Path(file).is_dir():
+            raise ConfigurationError(
+                f"{settings.url!r} is a directory; name a file in it: {file}/capsules.db"
+            )
     except ConfigurationError as error:
-        raise ConfigurationError(f"{PREFIX}URL: {error}" if variable else str(error)) from error
-    file = identity.removeprefix("sqlite:///")
+        if not variable:
+            raise
+        problem = f"{PREFIX}URL: {error}"
+        if not (instead and settings.swallow_errors):
+            raise ConfigurationError(problem) from error
+        # Evidence that lies elsewhere can be found; what was never recorded cannot.
+        say_once(f"{problem}; until then records go to qp-capsule's own database")
+        return replace(settings, url=None)
     return settings if file == identity else replace(settings, url=file)
 
 

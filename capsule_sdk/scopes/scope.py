@@ -183,13 +183,16 @@ def refuse_if_strict(node: Scope | None, name: str) -> None:
     """
     if node is not None:
         return
-    strict = False
+    strict, why = False, "the log of capsule_sdk says why"
     with guarded("scope.strict"):
-        strict = not get_recorder().settings.swallow_errors
+        try:
+            strict = not get_recorder().settings.swallow_errors
+        except ConfigurationError as error:  # which only strict mode makes of a wrong variable
+            strict, why = True, str(error)
     if strict:
         raise RecordingError(
             f"the task {name!r} could not be opened, and with swallow_errors=False nothing "
-            "runs unrecorded; the log of capsule_sdk says why"
+            f"runs unrecorded; {why}"
         )
 
 
