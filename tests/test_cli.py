@@ -12,6 +12,7 @@ import pytest
 from chain_support import ROOT, assert_verified, capsule, capsules
 
 import capsule_sdk
+from capsule_sdk import capsule_scope, flush, shutdown
 from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
 
@@ -141,3 +142,43 @@ def test_output_is_utf8_whatever_the_locale_says(db: Path) -> None:
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert "└─ ✓" in out
+
+
+@pytest.mark.parametrize(
+    "command", ["tree", "stats", "tail", "verify", "status", "export", "report", "checkpoint"]
+)
+def test_each_command_finds_the_chain_where_the_variable_says_the_program_put_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setenv("CAPSULE_SDK_URL", str(tmp_path / "put here.db"))
+    with capsule_scope("found"):
+        pass
+    assert flush() == 0
+    shutdown()
+    out = {"export": ["-"], "report": [str(tmp_path / "r.html")], "checkpoint": ["-"]}
+    assert main([command, *out.get(command, [])]) == 0, capsys.readouterr()
+    monkeypatch.setenv("CAPSULE_SDK_URL", str(tmp_path / "not here.db"))
+    capsys.readouterr()
+    code = main([command, *out.get(command, [])])
+    assert code != 0 or command == "status"
+    said = "".join(capsys.readouterr())
+    assert "not here.db" in said
+
+
+def test_what_the_command_line_names_wins_over_the_variable_and_an_error_names_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with capsule_scope("found"):
+        pass
+    assert flush() == 0
+    monkeypatch.setenv("CAPSULE_SDK_URL", str(tmp_path / "elsewhere.db"))
+    assert main(["tree", "--db", str(tmp_path / "capsules.db")]) == 0
+    assert main(["verify", str(tmp_path / "capsules.db")]) == 0
+    capsys.readouterr()
+    assert main(["tree"]) == 2
+    said = capsys.readouterr().err
+    assert "--db" in said
+    assert "CAPSULE_SDK_URL" in said

@@ -12,18 +12,22 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.formats.entries import moment
 from capsule_sdk.evidence.selection import Selection
 from capsule_sdk.evidence.showing.wording import one_line
 from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys, keys_here
+from capsule_sdk.settings import PREFIX
 
 __all__ = [
     "MOST",
+    "URL_VARIABLE",
     "complain",
     "condition_options",
     "database_option",
+    "is_on_the_command_line",
     "journal_option",
     "json_option",
     "key_options",
@@ -41,19 +45,27 @@ MOST: Final = 1_000_000
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: Where a program put its chain, if no command line says it: one answer for all commands.
+URL_VARIABLE: Final = f"{PREFIX}URL"
+_BY_DEFAULT: Final = (
+    f"[default: ${URL_VARIABLE}, else $QUANTUMPIPES_DATA_DIR/capsules.db, else"
+    " ~/.quantumpipes/capsules.db]"
+)
+
 database_option = click.option(
     "--db",
     "source",
     metavar="SOURCE",
-    help="What holds the chain: a SQLite file, a postgresql:// URL, or a file that was exported.  [default:"
-    " $QUANTUMPIPES_DATA_DIR/capsules.db, else ~/.quantumpipes/capsules.db]",
+    envvar=URL_VARIABLE,
+    help="What holds the chain: a SQLite file, a postgresql:// URL, or a file that was exported."
+    f"  {_BY_DEFAULT}",
 )
 store_option = click.option(
     "--db",
     "source",
     metavar="DATABASE",
-    help="The database: a SQLite file or a postgresql:// URL.  [default:"
-    " $QUANTUMPIPES_DATA_DIR/capsules.db, else ~/.quantumpipes/capsules.db]",
+    envvar=URL_VARIABLE,
+    help=f"The database: a SQLite file or a postgresql:// URL.  {_BY_DEFAULT}",
 )
 tenant_option = click.option(
     "--tenant",
@@ -155,6 +167,12 @@ def while_somebody_reads() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:  # what is still buffered has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def is_on_the_command_line(parameter: str) -> bool:
+    """Tell whether the user wrote a parameter himself, and no variable or default set it."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is ParameterSource.COMMANDLINE
 
 
 def complain(message: str) -> None:

@@ -25,6 +25,7 @@ from capsule_sdk.evidence.verifying.workers import cores
 from .drawing import Paper, Span
 from .options import (
     database_option,
+    is_on_the_command_line,
     json_option,
     key_options,
     print_json,
@@ -99,7 +100,7 @@ def verify(
     A signature proves who sealed a record and that nothing was changed since. It does not prove that what it
     says was true, that the clock was right, or that any law is met.
     """
-    if named and source:
+    if named and is_on_the_command_line("source"):
         raise click.UsageError("name the chain once: as SOURCE or with --db")
     if no_signatures and (pubkeys or pubkey_files):
         raise click.UsageError("a key checks signatures: leave out the key, or --no-signatures")

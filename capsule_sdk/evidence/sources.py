@@ -131,7 +131,8 @@ def open_source(source: SourceName = None, *, tenant: str | None = None) -> Sour
         raise EvidenceError(f"{path} holds one chain, of all tenants: leave out the tenant")
     if not path.is_file():
         raise EvidenceError(
-            f"there is no chain at {path}: name the database or the file your capsules are in"
+            f"there is no chain at {path}: name the database or the file your capsules are in, with --db or"
+            " CAPSULE_SDK_URL"
             + (", or set QUANTUMPIPES_DATA_DIR as your program has it" if source is None else "")
         )
     # First: to open a database other than through SQLite takes away the locks of this process's writer.
