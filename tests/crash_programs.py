@@ -234,6 +234,38 @@ def in_trouble(job: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def filling(job: dict[str, Any]) -> None:
+    """Do a bit of everything on a disk that somebody else fills meanwhile, and report each record begun."""
+    from capsule_sdk.recording.recorder import Recorder
+
+    begin = Recorder.begin
+
+    def reported(self: Recorder, record: Any) -> None:
+        reporter.say("begins", record.id)
+        begin(self, record)
+        reporter.say("begun", record.id)
+
+    Recorder.begin = reported  # type: ignore[method-assign]
+    capsule_sdk.configure(url=job["database"], exit_timeout=0.5)
+    until = time.monotonic() + job["seconds"]
+    works: list[Callable[[], object]] = [
+        lambda: step("-", 1),
+        lambda: blocks("-", 3),
+        lambda: in_threads("-", lambda above: blocks(above, 3), 3),
+        lambda: in_threads("-", lambda above: step(above, 0) and None, 2),
+    ]
+    with capsule_scope("outermost"):
+        me = _started("-")
+        while time.monotonic() < until:
+            luck.choice(works)()
+            time.sleep(luck.random() * job["pause"])
+        _note(me, 1)
+    if job["end"] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job["end"] == "TERM":
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def held(job: dict[str, Any]) -> None:
     """Have a task open over many others, whose journal is begun anew meanwhile, and never end it."""
     from capsule_sdk.recording import safekeeping
@@ -325,7 +357,7 @@ def successor(job: dict[str, Any]) -> None:
 PROGRAMS: dict[str, Callable[[dict[str, Any]], None]] = {
     work.__name__: work
     for work in (
-        busy, brief, orderly, cut_off, in_trouble, held, waiting, reopened, unlucky, crowd,
+        busy, brief, orderly, cut_off, in_trouble, filling, held, waiting, reopened, unlucky, crowd,
         recover, successor,
     )
 }  # fmt: skip

@@ -229,7 +229,7 @@ class Machine:
             with rounds._lock, rounds.line.lock:
                 journal = rounds.safekeeping._journal
                 if journal is not None and journal.is_open:
-                    journal.rotate(rounds.safekeeping._states)
+                    rounds.safekeeping._rotate(journal)
 
     def count(self, record: Record, calls: int) -> None:
         """Add to the nearest task above that is not sealed (in an impatient machine: not ended)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from capsule_sdk.cli import main
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.vocabulary import CUT_OFF
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -64,8 +68,10 @@ def test_status_of_a_healthy_chain(chain: Any, capsys: pytest.CaptureFixture[str
 def test_status_where_nothing_was_ever_recorded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out = run(capsys, "status", "--db", str(tmp_path / "none.db"))
-    assert (code, "0 capsules" in out) == (0, True)
+    assert main(["status", "--db", str(tmp_path / "none.db")]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert all(name in said.err for name in ("none.db", "--db", "CAPSULE_SDK_URL"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,7 +89,8 @@ def test_what_a_dead_process_left_is_trouble_until_it_is_recovered(
     code, out = run(capsys, "recover", "--db", str(dead), "--json")
     assert code == 0
     assert json.loads(out) == {
-        "journals": 1, "capsules": 3, "unfinished": 1, "damaged": 0, "torn": 0, "left": 0,
+        "journals": 1, "capsules": 3, "unfinished": 1, "lost": 0, "ends_lost": 0, "damaged": 0,
+        "torn": 0, "left": 0,
     }  # fmt: skip
     assert run(capsys, "recover", "--db", str(dead)) == (0, "nothing to recover\n")
     code, out = run(capsys, "status", "--db", str(dead), "--json")
@@ -134,7 +141,10 @@ def test_losses_and_damaged_journals_are_trouble(
         connection.execute(
             "UPDATE capsules SET type='system', data=? WHERE sequence=0", [json.dumps(document)]
         )
-    assert "3 records were lost" in run(capsys, "status", "--db", str(dead))[1]
+    shutil.rmtree(dead.parent / "journal")
+    code, out = run(capsys, "status", "--db", str(dead))
+    assert (code, "lost       3\n" in out, "all is well" in out) == (0, True, False)
+    assert "capsuled verify names it" in out
 
 
 def test_what_somebody_only_says_of_the_end_of_a_process_is_not_taken_for_it(
@@ -162,6 +172,66 @@ def test_what_stands_in_a_database_steers_no_terminal(
     assert "the last sealed" in said.out
     assert "the last capsule does not verify" in said.err
     assert all(line.isprintable() for line in (said.out + said.err).splitlines())
+
+
+def test_an_empty_journal_of_a_process_that_is_gone_is_nothing(
+    chain: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """SIGTERM leaves it where all was in the chain: whoever watches is not woken for it."""
+    end(chain.recorder, begin_task(chain.recorder))
+    chain.capsules()
+    shutil.copytree(tmp_path, tmp_path / "copy", ignore=shutil.ignore_patterns("copy"))
+    copied = tmp_path / "copy" / Path(chain.url).name
+    code, out = run(capsys, "status", "--db", str(copied), "--json")
+    status = json.loads(out)
+    assert (code, status["trouble"], len(status["journals"])) == (0, [], 1)
+    assert run(capsys, "status", "--db", str(copied))[1].endswith("all is well\n")
+
+
+def test_a_database_that_is_gone_with_journals_beside_it_is_trouble(
+    dead: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in dead.parent.glob("c.db*"):
+        file.unlink()
+    code, out = run(capsys, "status", "--db", str(dead))
+    assert (code, "there is no database" in out, "all is well" in out) == (1, True, False)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs two users")
+def test_journals_of_another_user_are_not_called_well(dead: Path) -> None:
+    """Nobody knows what waits in them, neither for `status` nor for `recover`."""
+    (journal,) = (dead.parent / "journal" / "c.db.records").iterdir()
+    top = dead.parents[1]
+    for path in (*dead.parents, *list(top.rglob("*"))):
+        if path.is_relative_to(top.parent.parent) and path.is_dir():
+            path.chmod(path.stat().st_mode | 0o055)
+    dead.chmod(0o644)
+    journal.chmod(0o700)
+    main(["status", "--db", str(dead)])  # the other user may not read what is imported late
+    for command in ("status", "recover"):
+        code, out = as_nobody(top / command, command, "--db", str(dead))
+        assert code in {1, 2}, out
+        assert "all is well" not in out
+        assert "nothing to recover" not in out
+        assert "PermissionError" in out or "Permission denied" in out, out
+
+
+def as_nobody(output: Path, *arguments: str) -> tuple[int, str]:
+    """Run a command as another user."""
+    pid = os.fork()
+    if not pid:
+        with output.open("w") as file:
+            sys.stdout = sys.stderr = file
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            code = 99
+            try:
+                code = main(arguments)
+            finally:
+                file.flush()
+                os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), output.read_text()
 
 
 def test_journals_where_they_were_chosen(

@@ -28,7 +28,7 @@ from .sqlite_paging import rows_of_file
 from .sqlite_reading import open_for_reading
 from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule
 
-__all__ = ["ChainReader", "Glance", "Head", "read_file", "read_head", "read_server"]
+__all__ = ["ChainLength", "ChainReader", "Glance", "Head", "read_file", "read_head", "read_server"]
 
 _IDS_PER_QUERY = 500
 
@@ -153,6 +153,14 @@ def read_head(place: Path | str, tenant: str | None = None) -> Head | None:
     return Head(StoredCapsule(*row), first_hash)
 
 
+class ChainLength(NamedTuple):
+    """One chain of a store: whose it is (``None``: the global one), how many capsules, and its last hash."""
+
+    tenant: str | None
+    capsules: int
+    head: str | None
+
+
 class Glance:
     """One look at all that a store holds, for whoever does not want to read it."""
 
@@ -172,6 +180,43 @@ class Glance:
         )
         (row,) = self._rows(sa.select(*columns).select_from(self._table))
         return row.capsules, row.last
+
+    def chains(self) -> list[ChainLength]:
+        """Return the chains that lie here, the global one first: one in SQLite, one a tenant in PostgreSQL.
+
+        Raises:
+            ChainUnavailable: the store cannot be read.
+
+        """
+        column = self._table.c
+        same: sa.ColumnElement[bool] = sa.true()
+        if self._table is SQLITE_TABLE:
+            tenant: sa.ColumnElement[Any] = sa.null()
+            groups = sa.select(
+                tenant.label("tenant"),
+                sa.func.count().label("n"),
+                sa.func.max(column.sequence).label("last"),
+            )
+        else:
+            tenant = column.tenant_id
+            groups = sa.select(
+                tenant.label("tenant"),
+                sa.func.count().label("n"),
+                sa.func.max(column.sequence).label("last"),
+            ).group_by(tenant)
+        group = groups.select_from(self._table).subquery()
+        if self._table is not SQLITE_TABLE:
+            same = tenant.is_not_distinct_from(group.c.tenant)
+        query = sa.select(group.c.tenant, group.c.n, sa.func.max(column.hash).label("head"))
+        query = query.select_from(
+            group.outerjoin(self._table, sa.and_(column.sequence == group.c.last, same))
+        ).group_by(group.c.tenant, group.c.n)
+        found = [
+            ChainLength(row.tenant, row.n, None if row.head is None else str(row.head))
+            for row in self._rows(query)
+            if row.n
+        ]
+        return sorted(found, key=lambda one: (one.tenant is not None, one.tenant))
 
     def containing(self, text: str, kind: str | None = None) -> list[str]:
         """Return the contents in which ``text`` stands, of capsules of one type or of all.

@@ -11,11 +11,13 @@ from capsule_sdk.evidence.showing.wording import counted, one_line
 from capsule_sdk.evidence.status import Status, status_of
 from capsule_sdk.recording.default import recover as bring_in
 from capsule_sdk.recording.default import store_and_journals
-from capsule_sdk.recording.recovery import Found
+from capsule_sdk.recording.recovery import Found, elsewhere_of
 
 from .options import journal_option, json_option, print_json, store_option, while_somebody_reads
 
 __all__ = ["recover", "status"]
+
+_LIFE = {True: "living", False: "DEAD", None: "NOT READABLE"}
 
 
 @click.command()
@@ -25,7 +27,8 @@ __all__ = ["recover", "status"]
 def recover(source: str | None, journal: str | None, as_json: bool) -> int:
     """Bring in what dead processes left in their journals.
 
-    The next process that records there would do the same. Safe to run at any time, and twice.
+    The next process that records there would do the same. Safe to run at any time, and twice. Exit code 1 if
+    something is damaged, was lost, or could not be brought in.
     """
     logging.basicConfig(format="%(message)s")
     found = bring_in(source, journal=journal)
@@ -40,7 +43,12 @@ def recover(source: str | None, journal: str | None, as_json: bool) -> int:
                 f"capsules brought into the chain: {found.capsules}; records that had not ended:"
                 f" {found.unfinished}; damaged places: {found.damaged}"
             )
-    return 1 if found.left or found.damaged else 0
+            if found.lost or found.ends_lost:
+                click.echo(
+                    f"LOST, as the chain says now: {counted(found.lost, 'record')}; of"
+                    f" {found.ends_lost} others how they ended"
+                )
+    return 1 if found.left or found.damaged or found.lost or found.ends_lost else 0
 
 
 @click.command()
@@ -50,11 +58,13 @@ def recover(source: str | None, journal: str | None, as_json: bool) -> int:
 def status(source: str | None, journal: str | None, as_json: bool) -> int:
     """Tell whether all that was recorded is in the chain.
 
-    What the store holds, what living processes have not committed yet, what others left behind. Exit code 0
-    if all is well, 1 if not. Whether the chain itself is whole is `capsuled verify`'s affair.
+    What the store holds, what living processes have not committed yet, what others left behind, and what is
+    lost. Exit code 0 if nothing waits for anybody, 1 if something does, 2 if there is no such database.
+    Losses that the chain itself speaks of are counted, and change no exit code: `capsuled verify` names them.
+    Whether the chain is whole is its affair, too.
     """
     store, journals = store_and_journals(source, journal=journal)
-    found = status_of(source, store, journals)
+    found = status_of(source, store, journals, elsewhere_of(journals))
     with while_somebody_reads():
         if as_json:
             print_json(asdict(found))
@@ -67,16 +77,29 @@ def status(source: str | None, journal: str | None, as_json: bool) -> int:
 def _lines(found: Status, journals: str) -> list[str]:
     held = counted(found.capsules, "capsule") if found.reachable else "cannot be read"
     sealed = f", the last sealed {one_line(found.last_sealed)}" if found.last_sealed else ""
+    chains = [
+        f"  {'tenant ' + one_line(one.tenant) if one.tenant is not None else 'global chain'}:"
+        f" {counted(one.capsules, 'capsule')}, head {one_line(str(one.head))[:16]}"
+        for one in found.chains
+    ]
     return [
         f"store      {found.store}: {held}{sealed}",
+        *(chains if len(chains) > 1 or any(one.tenant for one in found.chains) else ()),
         f"journals   {journals}",
         *(
-            f"  {one_line(one.name)}  {'living' if one.alive else 'DEAD'}, {one.size} bytes, {one.open} open,"
-            f" {one.waiting} waiting, lag {one.lag} s"
+            f"  {one_line(one.name)}  {_LIFE[one.alive]}, {one.size} bytes, {one.open} open,"
+            f" {one.waiting} waiting, lag {one.lag} s{f', {one.lost} LOST' if one.lost else ''}"
             for one in found.journals
         ),
-        f"lost       {found.lost}",
+        f"lost       {found.lost}"
+        + (f"; and of {found.ends_lost} others how they ended" if found.ends_lost else ""),
         f"cut off    {found.cut_off} (their process ended before they did)",
         *(f"TROUBLE    {one_line(trouble)}" for trouble in found.trouble),
-        *([] if found.trouble else ["all is well"]),
+        *([] if found.trouble else [_last(found)]),
     ]
+
+
+def _last(found: Status) -> str:
+    if found.lost or found.ends_lost:
+        return "nothing waits, and the chain says what is lost: capsuled verify names it"
+    return "all is well"

@@ -10,17 +10,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from ..chain.location import is_postgresql, sqlite_path
-from ..chain.reading import Glance
-from ..errors import ChainUnavailable
+from ..chain.reading import ChainLength, Glance
+from ..errors import ChainUnavailable, EvidenceError
 from ..journal.files import gaps_in, homes, is_alive, set_aside_in, size_of
 from ..journal.leftovers import Contents, Known
-from ..vocabulary import CUT_OFF, RECORDS_LOST
+from ..journal.unwritten import entries_in, left_in
+from ..vocabulary import CUT_OFF, END_LOST, RECORDS_LOST
+from .showing.wording import counted
 
 __all__ = ["JournalStatus", "Status", "status_of"]
 
@@ -34,21 +38,25 @@ class JournalStatus:
 
     Attributes:
         name: its directory; begins with when the process began to record (UTC) and the process's number.
-        alive: whether that process lives.
+        alive: whether that process lives; ``None`` where this user may not look.
         size: bytes.
         open: tasks and calls that have not ended.
         waiting: records that have ended and are not in the chain.
         lag: seconds that the oldest of these waits.
         gaps: what that process cannot record as it should, and what each costs.
+        lost: records that neither the store nor the disk took, and that no capsule speaks of yet.
+        trouble: why it cannot be read; ``None`` where it can.
 
     """
 
     name: str
-    alive: bool
-    size: int
-    open: int
-    waiting: int
-    lag: float
+    alive: bool | None
+    size: int = 0
+    open: int = 0
+    waiting: int = 0
+    lag: float = 0.0
+    lost: int = 0
+    trouble: str | None = None
     gaps: tuple[str, ...] = ()
 
 
@@ -61,11 +69,13 @@ class Status:
         reachable: whether it can be read.
         capsules: how many it holds.
         last_sealed: when the last of them was sealed; ``None`` where there is none.
+        chains: the chains in it: tenant, length and last hash of each. PostgreSQL has one a tenant.
         lost: records that could not be recorded, as capsules of type ``system`` say.
+        ends_lost: records that are there, but not how they ended.
         cut_off: records whose process ended before they did.
         journals: those of living processes, and those that wait for recovery.
         damaged: journals that could not be read whole, and are kept.
-        trouble: what is wrong, in sentences; empty where all is well.
+        trouble: what is wrong, in sentences; empty where nothing waits for anybody.
 
     """
 
@@ -73,55 +83,88 @@ class Status:
     reachable: bool
     capsules: int
     last_sealed: str | None
+    chains: tuple[ChainLength, ...]
     lost: int
+    ends_lost: int
     cut_off: int
     journals: tuple[JournalStatus, ...]
     damaged: tuple[str, ...]
     trouble: tuple[str, ...]
 
 
-def status_of(source: str | os.PathLike[str] | None, store: str, journals: Path) -> Status:
+def status_of(
+    source: str | os.PathLike[str] | None,
+    store: str,
+    journals: Path,
+    elsewhere: Sequence[Path] = (),
+) -> Status:
     """Look at a store and its journals.
 
     Args:
         source: a path, a ``sqlite:///`` or a ``postgresql://`` URL; ``None`` is qp-capsule's default.
         store: what to call it.
         journals: the directory of its journals.
+        elsewhere: where else it may have been left what was lost.
+
+    Raises:
+        EvidenceError: there is neither a database nor a journal, so it is not the place.
 
     """
     place = str(source) if is_postgresql(source) else sqlite_path(source)
     trouble: list[str] = []
-    reachable = True
-    capsules, last_sealed, lost, cut_off = 0, None, 0, 0
-    glance = None if isinstance(place, Path) and not place.exists() else Glance(place)
+    found: list[JournalStatus] = []
+    chains: tuple[ChainLength, ...] = ()
+    capsules, last_sealed, lost, ends_lost, cut_off = 0, None, 0, 0, 0
+    missing = isinstance(place, Path) and not place.exists()
+    glance = None if missing else Glance(place)
+    reachable = not missing
     try:
         if glance is not None:
             capsules, last = glance.count()
             last_sealed = None if last is None else str(last)  # SQLite keeps whatever it is given
+            chains = tuple(glance.chains())
             lost = sum(map(_records_lost, glance.containing(RECORDS_LOST, "system")))
-            cut_off = sum(map(_is_cut_off, glance.containing(CUT_OFF)))
+            cut_off = sum(_error_is(CUT_OFF, text) for text in glance.containing(CUT_OFF))
+            ends_lost = sum(_error_is(END_LOST, text) for text in glance.containing(END_LOST))
     except ChainUnavailable as error:
         trouble.append(f"the store cannot be read: {error}")
         reachable = False
     try:
-        found = tuple(_journal(path, glance if reachable else None) for path in homes(journals))
+        found += [_journal(path, glance if reachable else None) for path in homes(journals)]
+    except OSError as error:
+        trouble.append(f"the journals cannot be looked at: {error}")
     finally:
+        found += _left_elsewhere(elsewhere, journals, glance if reachable else None)
         if glance is not None:
             glance.close()
+    if missing and not (found or trouble):
+        raise EvidenceError(
+            f"there is no database at {place}, and no journal beside it: name the one that your program"
+            " records to with --db, or set CAPSULE_SDK_URL or QUANTUMPIPES_DATA_DIR as it has them"
+        )
+    if missing:
+        trouble.append(f"there is no database at {place}: what was recorded waits in the journals")
     damaged = tuple(str(path) for path in set_aside_in(journals))
-    trouble += _troubles(found, lost, damaged)
+    trouble += _troubles(found, damaged)
     return Status(
-        store, reachable, capsules, last_sealed, lost, cut_off, found, damaged, tuple(trouble)
-    )
+        store, reachable, capsules, last_sealed, chains, lost, ends_lost, cut_off,
+        tuple(found), damaged, tuple(trouble),
+    )  # fmt: skip
 
 
-def _troubles(
-    journals: tuple[JournalStatus, ...], lost: int, damaged: tuple[str, ...]
-) -> Iterator[str]:
-    if lost:
-        yield f"{lost} records were lost: see the capsules of type system"
+def _troubles(journals: Iterable[JournalStatus], damaged: tuple[str, ...]) -> Iterator[str]:
     for journal in journals:
-        if not journal.alive:
+        if journal.trouble is not None:
+            yield (
+                f"{journal.name} cannot be read, so nobody knows what waits in it: {journal.trouble};"
+                " look as the user whose process it is"
+            )
+        elif journal.alive is False and journal.lost:
+            yield (
+                f"{journal.name}: {counted(journal.lost, 'record')} lost, which the chain does not say yet:"
+                " capsuled recover"
+            )
+        elif journal.alive is False and (journal.open or journal.waiting):
             yield f"{journal.name} waits for recovery: capsuled recover"
         elif journal.lag > PATIENCE:
             waiting = f"{journal.waiting} records have been waiting for the store"
@@ -135,30 +178,49 @@ def _troubles(
 
 
 def _journal(path: Path, glance: Glance | None) -> JournalStatus:
-    alive, contents, now = is_alive(path), Contents(path), time.time()
-    opened, ended = 0, {}
     try:
-        for key, known in contents.records().items():
+        alive = is_alive(path)
+        contents, now = Contents(path), time.time()
+        records, opened, ended = contents.records(), [], {}
+        for key, known in records.items():
             end = _end_of(known)
             if end is None:
-                opened += 1
+                opened.append(key)
             else:
                 ended[str(UUID(hex=key))] = end
         for capsule in contents.capsules():
             ended.setdefault(str(capsule.get("id")), now)
-    except (OSError, ValueError):
-        pass  # its process has just removed it, or it is damaged, which recovery reports
+        lost = _lost_of(
+            [one for one in contents.unwritten() if one.get("id") not in records], glance
+        )
+    except (OSError, ValueError) as error:
+        if not path.exists():  # its process has just removed it
+            return JournalStatus(path.name, alive=True)
+        return JournalStatus(path.name, alive=None, trouble=f"{type(error).__name__}: {error}")
     waiting = set(ended) if glance is None else glance.missing(ended)
     oldest = min((ended[key] for key in waiting), default=now)
+    lag = round(max(0.0, now - oldest), 1)
     return JournalStatus(
-        path.name,
-        alive,
-        size_of(path),
-        opened,
-        len(waiting),
-        round(max(0.0, now - oldest), 1),
-        tuple(gaps_in(path)),
-    )
+        path.name, alive, size_of(path), len(opened), len(waiting), lag, lost,
+        gaps=tuple(gaps_in(path)),
+    )  # fmt: skip
+
+
+def _left_elsewhere(
+    directories: Sequence[Path], root: Path, glance: Glance | None
+) -> Iterator[JournalStatus]:
+    """Yield what is left, outside of the journals, by processes that are no more and could write none."""
+    for file in left_in(directories, root):
+        with suppress(OSError):
+            if lost := _lost_of(list(entries_in(file.path)), glance):
+                yield JournalStatus(str(file.path), alive=False, lost=lost)
+
+
+def _lost_of(entries: Iterable[Mapping[str, Any]], glance: Glance | None) -> int:
+    """Return how many records these entries say are lost, but for those that the chain has or speaks of."""
+    counts = {str(UUID(hex=str(one["id"]))): int(one.get("count", 1)) for one in entries}
+    left = counts if glance is None else glance.missing(counts)
+    return sum(counts[key] for key in left)
 
 
 def _end_of(known: Known) -> float | None:
@@ -176,9 +238,9 @@ def _records_lost(text: str) -> int:
         return 0
 
 
-def _is_cut_off(text: str) -> bool:
+def _error_is(error: str, text: str) -> bool:
     """Tell what a capsule says of itself from what a user or a model may have said in it."""
     try:
-        return bool(json.loads(text)["outcome"]["error"] == CUT_OFF)
+        return bool(json.loads(text)["outcome"]["error"] == error)
     except (LookupError, RecursionError, TypeError, ValueError):
         return False

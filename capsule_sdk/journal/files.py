@@ -30,23 +30,26 @@ __all__ = [
     "gaps_in",
     "homes",
     "is_alive",
+    "ours",
     "records_in",
     "set_aside_in",
     "size_of",
     "sweep",
+    "unwritten_in",
 ]
 
 _LOCK = "owner.lock"
 _RECORDS, _BACKLOG = "records", "backlog"
 _DAMAGED = "damaged"
 _GAPS = "gaps"
+_UNWRITTEN = "unwritten"
 #: Bytes that have to fit on a disk that was full, before it is used again.
 _PROBE = 65_536
 #: How often a directory is made, in case that others sweep it away before it is locked.
 _TRIES = 3
 
 #: Descriptors that a forked child must not keep: each is, or keeps, a lock of its parent's.
-_ours: set[int] = set()
+ours: set[int] = set()
 
 
 class Home:
@@ -56,7 +59,7 @@ class Home:
         self.path = path
         self._lock = lock
         self._numbers = 0
-        _ours.add(lock)
+        ours.add(lock)
 
     @classmethod
     def make(cls, root: Path) -> Home:
@@ -187,8 +190,8 @@ class Home:
 
     def release(self) -> None:
         """Let go of the directory and leave it as it is."""
-        if self._lock in _ours:
-            _ours.discard(self._lock)
+        if self._lock in ours:
+            ours.discard(self._lock)
             os.close(self._lock)
 
     def _new(self, kind: str) -> Path:
@@ -240,6 +243,11 @@ def backlog_in(directory: Path) -> list[Path]:
     return sorted(directory.glob(f"{_BACKLOG}-*"))
 
 
+def unwritten_in(directory: Path) -> Path:
+    """Return the file of what could not be written, or where it would be."""
+    return directory / _UNWRITTEN
+
+
 def set_aside_in(root: Path) -> list[Path]:
     """Return the directories that are kept because they are damaged."""
     return sorted((root / _DAMAGED).glob("*"))
@@ -257,11 +265,13 @@ def homes(root: Path) -> Iterator[Path]:
 
 
 def is_alive(path: Path) -> bool:
-    """Tell whether somebody holds a directory: its process, or one that is recovering it."""
-    try:
-        home = Home.take_over(path)
-    except OSError:
-        return True
+    """Tell whether somebody holds a directory: its process, or one that is recovering it.
+
+    Raises:
+        OSError: this user may not look.
+
+    """
+    home = Home.take_over(path)
     if home is None:
         return path.exists()
     home.release()
@@ -269,20 +279,20 @@ def is_alive(path: Path) -> bool:
 
 
 def size_of(path: Path) -> int:
-    """Return how many bytes lie in a directory, as far as that can be told."""
+    """Return how many bytes lie in a directory, as far as that can be told; room that was taken is none."""
     total = 0
     with contextlib.suppress(OSError):
         for file in path.iterdir():
             with contextlib.suppress(OSError):
-                total += file.stat().st_size
+                total += file.stat().st_size if file.name != _UNWRITTEN else 0
     return total
 
 
 def _after_fork_in_child() -> None:
-    for descriptor in _ours:
+    for descriptor in ours:
         with contextlib.suppress(OSError):
             os.close(descriptor)
-    _ours.clear()
+    ours.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

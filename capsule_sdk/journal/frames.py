@@ -11,6 +11,7 @@ its feet again at the next line.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
@@ -31,9 +32,16 @@ class Kind:
     STATE: ClassVar = b"s"
     RESTATED: ClassVar = b"r"
     CAPSULE: ClassVar = b"c"
+    #: A record that could not be written: alone, how it ended, or several as a number (`unwritten`).
+    LOST: ClassVar = b"l"
 
 
-_KINDS = frozenset({Kind.BEGUN, Kind.NOTED, Kind.ENDED, Kind.STATE, Kind.RESTATED, Kind.CAPSULE})
+_KINDS = frozenset(
+    {Kind.BEGUN, Kind.NOTED, Kind.ENDED, Kind.STATE, Kind.RESTATED, Kind.CAPSULE, Kind.LOST}
+)
+
+#: How much of a header there may be.
+_HEAD = re.compile(rb"[a-z](?: [0-9a-f]{0,8}(?: [0-9a-f]{0,8} ?)?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +54,17 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A line that is no frame; ``torn`` if it is the last one, as a process leaves it that dies in a write."""
+    """A line that is no frame.
+
+    ``torn`` if it is the last one, as a process leaves it that dies in a write; ``short`` if it is the head of
+    a frame and no more, as a full disk leaves it.
+    """
 
     offset: int
     length: int
     reason: str
     torn: bool
+    short: bool = False
 
 
 def _as_text(value: object) -> str:
@@ -100,6 +113,17 @@ def parse(text: bytes) -> Frame | str:
     return Frame(kind, document) if isinstance(document, dict) else "no JSON object"
 
 
+def _is_short(text: bytes) -> bool:
+    """Tell whether a line is the head of a frame and no more: what rots keeps its length and its last brace."""
+    if len(text) < _HEADER:
+        return _HEAD.fullmatch(text) is not None
+    try:
+        short = len(text) - _HEADER < int(text[2:10], 16)
+    except ValueError:
+        return False
+    return short and text[:1] in _KINDS and not text.endswith(b"}")
+
+
 def read(file: BinaryIO) -> Iterator[Frame | Damage]:
     """Yield the frames of a file from where it stands, and what is no frame."""
     offset = file.tell()
@@ -110,7 +134,7 @@ def read(file: BinaryIO) -> Iterator[Frame | Damage]:
         if text:
             frame = parse(text)
             if isinstance(frame, str):
-                yield Damage(offset, len(text), frame, torn=not following)
+                yield Damage(offset, len(text), frame, not following, _is_short(text))
             else:
                 yield frame
         offset += len(line)

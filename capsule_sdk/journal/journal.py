@@ -37,6 +37,8 @@ class Journal:
         self.home: Home | None = None
         #: Why it cannot be written just now.
         self.trouble: OSError | None = None
+        #: How many frames of the files that are there were written in part.
+        self.cut = 0
         self._write = _writer()
         self._fd = -1
         self._after_rotation = 0
@@ -60,6 +62,7 @@ class Journal:
             self.trouble = self.trouble or error
             return 0
         if written < len(frame):
+            self.cut += written > 0
             self.trouble = self.trouble or OSError(
                 errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root)
             )
@@ -97,7 +100,7 @@ class Journal:
 
     def _rotate(self, states: States) -> None:
         home = self.home or Home.make(self.root)
-        before = home.records()
+        before, cut = home.records(), self.cut
         try:
             if self.trouble is not None:
                 home.probe()  # or each try would leave a file
@@ -114,14 +117,29 @@ class Journal:
         self._say_again(Kind.RESTATED, {})
         for path in before:
             path.unlink(missing_ok=True)
+        self.cut -= cut
         self._after_rotation = self.size()
 
-    def begin_anew(self, states: States) -> None:
-        """Do as `rotate` in another directory: somebody has taken the one of before away."""
+    def let_go(self) -> None:
+        """Have the next `rotate` make another directory: somebody has taken this one away."""
         home, self.home = self.home, None
+        self.cut = 0
         if home is not None:
             home.release()
-        self.rotate(states)
+
+    def sync(self) -> None:
+        """Have the disk confirm what was written.
+
+        Raises:
+            OSError: it does not.
+
+        """
+        for path in self.home.records() if self.home is not None else ():
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def close(self) -> None:
         """Have what comes now written nowhere; the files stay until `remove`."""
@@ -133,7 +151,7 @@ class Journal:
     def remove(self) -> None:
         """Remove all files; the next `rotate` makes others. Call `close` before."""
         home, self.home = self.home, None
-        self._after_rotation = 0
+        self._after_rotation = self.cut = 0
         if home is not None:
             with contextlib.suppress(OSError):
                 home.remove()

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import Home, backlog_in, homes, records_in, sweep
+from .files import Home, backlog_in, homes, records_in, sweep, unwritten_in
 from .frames import Damage, Frame, Kind, read
+from .unwritten import entries_in
 
 __all__ = ["Contents", "Known", "Leftover", "leftovers"]
 
@@ -34,6 +35,7 @@ class Contents:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damages: list[tuple[Path, Damage]] = []
+        self._cut = 0
 
     def capsules(self) -> Iterator[dict[str, Any]]:
         """Yield the capsules that waited for the store, in order.
@@ -74,6 +76,23 @@ class Contents:
                 at += 1
                 _apply(frame, records, at)
         return records
+
+    def unwritten(self) -> list[dict[str, Any]]:
+        """Return what could not be written: records, the ends of records, and numbers of them.
+
+        Raises:
+            OSError: that cannot be read.
+
+        """
+        path = unwritten_in(self.path)
+        entries = list(entries_in(path)) if path.exists() else []
+        self._cut = sum(int(one.get("cut", 0)) for one in entries)
+        return [one for one in entries if "cut" not in one]
+
+    def torn(self) -> int:
+        """Return how many damages are none: torn ends, and frames that a full disk is known to have cut."""
+        short = sum(one.short and not one.torn for _, one in self.damages)
+        return sum(one.torn for _, one in self.damages) + min(short, self._cut)
 
     def _frames(self, path: Path) -> Iterator[Frame]:
         with path.open("rb") as file:

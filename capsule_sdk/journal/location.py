@@ -8,9 +8,11 @@ that is not qp-capsule's own, only the class has a name that lasts, so all its i
 from __future__ import annotations
 
 import re
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["journal_root"]
+__all__ = ["elsewhere", "journal_root"]
 
 _SQLITE, _STORAGE = "sqlite:///", "storage:"
 
@@ -31,3 +33,16 @@ def journal_root(identity: str, data_directory: Path, chosen: Path | None = None
         identity = identity.rpartition(":")[0]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", identity).strip("-")
     return (chosen or data_directory / "journal") / f"{name}.records"
+
+
+def elsewhere(root: Path, data_directory: Path | None) -> list[Path]:
+    """Return where it is left what could not be written to the journals in ``root``, first choice first.
+
+    Beside the store, in the directory of all journals, in qp-capsule's own, and at last in that for what is
+    temporary: only ids lie there, nothing that was asked or answered.
+    """
+    beside = [root.parent.parent] if root.parent.name == "journal" else []
+    places = [*beside, root.parent, *([data_directory] if data_directory is not None else [])]
+    with suppress(OSError):  # nothing at all can be written
+        places.append(Path(tempfile.gettempdir()))
+    return list(dict.fromkeys(places))

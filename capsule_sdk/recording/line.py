@@ -22,6 +22,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from ..journal.backlog import Backlog
 from ..logs import errors, tell
@@ -60,8 +61,9 @@ class Line:
         self.written = 0
         #: What is on its way to the store; it stays so until it is there.
         self.under_way: list[Parcel] = []
-        #: How many records were lost, and of these, how many no capsule speaks of yet.
+        #: How many records were lost, and of these, how many no capsule speaks of yet, and that one's id.
         self.lost = self._unsaid = self._lost_before = self._damaged = self._despairs = 0
+        self._loss = uuid4()
         self.lock = threading.RLock()
         self._taking_in = False
         self._holding = Holding(patience)
@@ -159,8 +161,9 @@ class Line:
                     count += 1
                 self.under_way = [outbox.packed(record) for record in line[:count]]
                 self._holding.remove(count)
-            if self._unsaid:
-                self.under_way.append(outbox.loss(self._unsaid))
+            if self._unsaid:  # under an id of its own, so that a number is never in the chain twice
+                self.under_way.append(outbox.loss(self._unsaid, self._loss))
+                self._unsaid, self._loss = 0, uuid4()
             return self.under_way
 
     def despair(self, error: OSError) -> None:
@@ -186,9 +189,21 @@ class Line:
                 if parcel.record is not None:
                     lag = now - self.pending.pop(parcel.record, now)
                     parcel.record.release()
+                    if not parcel.dropped:
+                        self._safekeeping.durable(parcel.record)
+                elif parcel.lost and not parcel.dropped:
+                    self._safekeeping.done_with(parcel.capsule.id.hex)
             self.backlog.settle(sum(parcel.from_backlog for parcel in parcels))
-            self._unsaid -= sum(parcel.lost for parcel in parcels)
+        self.count_lost(sum(parcel.dropped and not parcel.lost for parcel in parcels))
         return sum(not (parcel.dropped or parcel.lost) for parcel in parcels), lag
+
+    def count_lost(self, count: int) -> None:
+        """Count records that are lost; a capsule will say how many."""
+        if count:
+            with self.lock:
+                self.lost += count
+                self._unsaid += count
+                self._safekeeping.hold(self._loss.hex, self._unsaid)
 
     # -- under the lock ---------------------------------------------------------------------------
 
@@ -234,6 +249,7 @@ class Line:
                 record.backlog_place = place
                 self.written = place
                 self.pending.pop(record, None)
+                self._safekeeping.durable(record)
                 record.release()
 
     def _lose(self, error: Exception) -> None:
@@ -243,18 +259,17 @@ class Line:
         for record in line[kept:]:
             record.lost = f"neither the store nor the disk took it: {error}"
             self.pending.pop(record, None)
+            self._safekeeping.durable(record)  # it counts among the number from here on
         lost = len(line) - kept
         self._holding.remove_last(lost)
-        self.lost += lost
-        self._unsaid += lost
+        self.count_lost(lost)
 
     def _count_damage(self) -> None:
         """Count what has rotted on disk while it waited."""
         new = self.backlog.damaged - self._damaged
         if new:
             self._damaged += new
-            self.lost += new
-            self._unsaid += new
+            self.count_lost(new)
             tell("error", "records are lost: what waited on disk cannot be read back", records=new)
 
     def _complain(self, error: Exception) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from qp_capsule import Capsule
 
@@ -25,10 +26,11 @@ from ..chain import Chain
 from ..chain.writer import ChainWriter
 from ..errors import CapsuleRejected, ChainUnavailable
 from ..logs import errors, report, tell
-from ..records.capsules import capsule_of, loss, stand_in, stand_in_for
+from ..records.capsules import capsule_or_stand_in, loss, stand_in_for
 from ..records.record import Record
+from ..vocabulary import NOT_TAKEN
 from .checkpointing import Checkpointing
-from .recovery import Found, recover
+from .recovery import Found, capsule_again, recover
 from .safekeeping import REMINDER
 
 __all__ = ["Outbox", "Parcel"]
@@ -97,21 +99,19 @@ class Outbox:
 
     def packed(self, record: Record) -> Parcel:
         """Return the capsule of a complete record; a stand-in for it where none can be made."""
-        try:
-            return Parcel(capsule_of(record), record)
-        except Exception as error:  # noqa: BLE001 - it must not hold up the others
-            reason = f"{type(error).__name__}: {error}"
-            self._lose(record, reason)
+        capsule, error = capsule_or_stand_in(record)
+        if error is not None:
+            self._lose(record, f"{type(error).__name__}: {error}")
             report("records", error, capsule_id=str(record.id))
-            return Parcel(stand_in(record, reason), record)
+        return Parcel(capsule, record)
 
     def unpacked(self, document: dict[str, Any]) -> Parcel:
         """Return a capsule that has waited on disk."""
-        return Parcel(Capsule.from_dict(document), from_backlog=True)
+        return Parcel(capsule_again(document), from_backlog=True)
 
-    def loss(self, count: int) -> Parcel:
-        """Return a capsule that says how many records were lost."""
-        return Parcel(loss(count, "neither the store nor the disk took them"), lost=count)
+    def loss(self, count: int, key: UUID) -> Parcel:
+        """Return a capsule that says how many records were lost, under this id."""
+        return Parcel(loss(count, NOT_TAKEN, key), lost=count)
 
     def deliver(self, parcels: Sequence[Parcel]) -> int | None:
         """Commit these capsules, and return how many were not there yet.
@@ -119,12 +119,13 @@ class Outbox:
         ``None``: the store is away, and it is not known whether any got there. A capsule that the store will
         never take is replaced by a stand-in.
         """
-        added = 0
+        added, seen = 0, False
         while capsules := [parcel.capsule for parcel in parcels if not parcel.dropped]:
             try:
                 if self._chain is None:
                     self._chain = self._open_chain()
                 added = self._chain.append(capsules)
+                seen = True
                 self._note(self._chain, capsules)
                 break
             except CapsuleRejected as error:
@@ -134,6 +135,8 @@ class Outbox:
             except Exception as error:  # noqa: BLE001 - a custom storage may raise anything
                 self._store_is_away(error)
                 return None
+        if not seen:
+            return added  # nothing was left to deliver, so nobody knows whether the store is there
         if self.away_since is not None:
             seconds = round(time.monotonic() - self.away_since, 1)
             tell("warning", "the store is back", seconds=seconds, **self._figures())

@@ -21,10 +21,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RecordingError
-from ..logs import errors, gaps, report, tell
+from ..logs import errors, gaps, report
 from ..records.record import Ended, Record
 from ..records.task import Task
 from ..settings import Settings
+from .last_word import say
 from .rounds import Rounds
 from .stats import Stats
 
@@ -323,12 +324,8 @@ class Recorder:
         left = self.flush(last_call - time.monotonic())
         self._last_call = last_call
         self._stop_writer(0.0 if left else ROUND_PATIENCE)
-        if left := len(self._rounds.line):
-            tell(
-                "error",
-                "records are not in the chain at the end of the process; the next one recovers them",
-                records=left,
-            )
+        if self._rounds.line or self._rounds.safekeeping.misses:
+            say(self._rounds.account(HANDOVER_PATIENCE))
 
     def _settle_all(self) -> None:
         begun, pending = self._rounds.line.begun, self._rounds.line.pending

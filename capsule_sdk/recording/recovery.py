@@ -9,33 +9,37 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import islice
 from math import inf
 from pathlib import Path
-from uuid import UUID
+from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from qp_capsule import Capsule
 from qp_capsule.paths import default_db_path
 
 from ..journal.leftovers import Known, Leftover, leftovers
-from ..journal.location import journal_root
+from ..journal.location import elsewhere, journal_root
+from ..journal.unwritten import Unwritten, entries_in, left_in
 from ..logs import errors, report, tell
-from ..records.capsules import capsule_of, loss
+from ..records.capsules import capsule_or_stand_in, loss, missed
 from ..records.record import Record
 from ..records.state import restored
 from ..records.task import Task
-from ..vocabulary import CUT_OFF
+from ..vocabulary import CUT_OFF, END_LOST, NOT_TAKEN, RECORDS_LOST
 from .holding import Holding
 
-__all__ = ["Found", "journals_of", "recover"]
+__all__ = ["Found", "capsule_again", "elsewhere_of", "journals_of", "recover"]
 
 #: Commits capsules, and returns how many were not in the chain yet; ``None`` if that is not possible now.
 Deliver = Callable[[Sequence[Capsule]], int | None]
 
 _GROUP = 512
+_SAID = "a process that is no more has lost records; capsules in the chain say so now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,8 @@ class Found:
         journals: how many there were.
         capsules: capsules that were brought into the chain.
         unfinished: records that had not ended.
+        lost: records that neither the store nor the disk took; capsules that say so were brought in.
+        ends_lost: records of which the disk took how they began, and not how they ended.
         damaged: places that could not be read, but for the torn ends that are to be expected.
         torn: those ends.
         left: journals that could not be brought into the chain now.
@@ -55,6 +61,8 @@ class Found:
     journals: int = 0
     capsules: int = 0
     unfinished: int = 0
+    lost: int = 0
+    ends_lost: int = 0
     damaged: int = 0
     torn: int = 0
     left: int = 0
@@ -68,6 +76,15 @@ def journals_of(identity: str, chosen: str | os.PathLike[str] | None = None) -> 
     """Return the directory of the journals of one chain; ``chosen`` is where the user wants those of all."""
     default = default_db_path().parent
     return journal_root(identity, default, None if chosen is None else Path(chosen))
+
+
+def elsewhere_of(root: Path) -> list[Path]:
+    """Return where it is left what could not be written to the journals in ``root``."""
+    try:
+        data = default_db_path().parent
+    except Exception:  # noqa: BLE001 - nobody knows whose home this is
+        data = None
+    return elsewhere(root, data)
 
 
 def recover(root: Path, deliver: Deliver) -> Found:
@@ -90,27 +107,50 @@ def recover(root: Path, deliver: Deliver) -> Found:
                 total += Found(left=1)
             else:
                 total += _recover(leftover, deliver)
+        if not total.left:  # or it stands in a journal of which more is known
+            for file in left_in(elsewhere_of(root), root):
+                total += _count(file, deliver)
     except OSError as error:
         report("recovery", error)
         total += Found(left=1)
     return total
 
 
+def _count(file: Unwritten, deliver: Deliver) -> Found:
+    """Say in the chain what was lost where no journal could be written, and remove the file that says it."""
+    try:
+        restoration = _Restoration({}, entries_in(file.path))
+        restoration.run()
+        lost = _deliver_losses(restoration.lost, deliver)
+        if lost is None:
+            return Found(left=1)
+        file.remove()
+    except Exception as error:  # noqa: BLE001 - as below
+        report("recovery", error, file=file.path.name)
+        return Found(left=1)
+    if lost:
+        tell("error", _SAID, lost=lost)
+    return Found(lost=lost, damaged=restoration.damaged)
+
+
 def _recover(leftover: Leftover, deliver: Deliver) -> Found:
     try:
-        waiting = _deliver((Capsule.from_dict(one) for one in leftover.capsules()), deliver)
+        waiting = _deliver(map(capsule_again, leftover.capsules()), deliver)
         if waiting is None:
             return Found(left=1)
-        restoration = _Restoration(leftover.records())
+        restoration = _Restoration(leftover.records(), leftover.unwritten())
         restoration.run()
-        made = _deliver(restoration.capsules(), deliver)
-        if made is None:
+        lost = _deliver_losses(restoration.lost, deliver)
+        made = None if lost is None else _deliver(restoration.capsules(), deliver)
+        if lost is None or made is None:
             return Found(left=1)
-        torn = sum(damage.torn for _, damage in leftover.damages)
+        torn = leftover.torn()
         found = Found(
             journals=1,
             capsules=waiting + made,
             unfinished=restoration.unfinished,
+            lost=lost,
+            ends_lost=restoration.ends_lost,
             damaged=len(leftover.damages) - torn + restoration.damaged,
             torn=torn,
         )
@@ -126,7 +166,7 @@ def _recover(leftover: Leftover, deliver: Deliver) -> Found:
 
 
 def _tell(leftover: Leftover, found: Found) -> None:
-    for path, damage in leftover.damages:
+    for path, damage in leftover.damages if found.damaged else ():
         if not damage.torn:
             event = "a journal is damaged; the rest of it was read, and it is kept"
             place = {"file": path.name, "offset": damage.offset, "reason": damage.reason}
@@ -134,6 +174,9 @@ def _tell(leftover: Leftover, found: Found) -> None:
     if found.capsules:
         figures = {"capsules": found.capsules, "unfinished": found.unfinished}
         tell("warning", "recovered", journal=leftover.home.path.name, **figures)
+    if found.lost or found.ends_lost:
+        figures = {"lost": found.lost, "only_begun": found.ends_lost}
+        tell("error", _SAID, journal=leftover.home.path.name, **figures)
 
 
 def _deliver(capsules: Iterable[Capsule], deliver: Deliver) -> int | None:
@@ -147,14 +190,45 @@ def _deliver(capsules: Iterable[Capsule], deliver: Deliver) -> int | None:
     return count
 
 
+def _deliver_losses(losses: Iterable[Capsule], deliver: Deliver) -> int | None:
+    """Deliver capsules that say that something is lost; return how many records those say that were added."""
+    by_count: defaultdict[int, list[Capsule]] = defaultdict(list)
+    for capsule in losses:
+        by_count[capsule.outcome.metrics[RECORDS_LOST]].append(capsule)
+    lost = 0
+    for count, capsules in by_count.items():
+        added = _deliver(capsules, deliver)
+        if added is None:
+            return None
+        lost += count * added
+    return lost
+
+
+def capsule_again(document: dict[str, Any]) -> Capsule:
+    """Return a capsule that has waited on disk; a stand-in for it where another version has left it there."""
+    try:
+        return Capsule.from_dict(document)
+    except Exception as error:  # noqa: BLE001 - it must not hold up the others
+        report("recovery.capsule", error)
+        try:
+            key = UUID(str(document["id"]))
+        except (LookupError, ValueError):
+            key = uuid5(NAMESPACE_OID, f"capsule_sdk {sorted(document.items())!r}")
+        return loss(1, f"it waited on disk, and cannot be read: {type(error).__name__}", key)
+
+
 class _Restoration:
     """The records of one process, as they were when it ended, brought to their end."""
 
-    def __init__(self, known: Mapping[str, Known]) -> None:
-        self.unfinished = self.damaged = 0
+    def __init__(
+        self, known: Mapping[str, Known], unwritten: Iterable[dict[str, Any]] = ()
+    ) -> None:
+        self.unfinished = self.ends_lost = self.damaged = 0
+        #: Capsules for what is lost.
+        self.lost: list[Capsule] = []
         self._known = known
+        self._unwritten = {str(one.get("id")): one for one in unwritten}
         self._records: dict[str, Record] = {}
-        self._unreadable: list[str] = []
         self._in_order: list[Record] = []
 
     def run(self) -> None:
@@ -162,9 +236,13 @@ class _Restoration:
         for key, known in self._known.items():
             try:
                 self._records[key] = restored(known.begun, known.notes, known.ended)
-            except (LookupError, TypeError, ValueError):
+            except Exception:  # noqa: BLE001 - whatever it is, it must not hold up the others
                 self.damaged += 1
-                self._unreadable.append(key)
+                begun = {**known.begun, **self._unwritten.get(key, {}), "id": key}
+                self._lose(begun, "what the journal said of it is damaged")
+        for key, document in self._unwritten.items():
+            if key not in self._known:
+                self._lose(document, NOT_TAKEN)
         children = self._link()
         placed = [record for record in self._records.values() if record.placed]
         waiting = [record for record in self._records.values() if not record.placed]
@@ -174,25 +252,27 @@ class _Restoration:
         for record in sorted(ended, key=lambda one: self._known[one.id.hex].ended_at):
             holding.add(record, 0.0)
         for record in sorted(cut_off, key=_depth, reverse=True):
-            record.closed, record.status, record.error = True, "failure", CUT_OFF
+            if self._unwritten.get(record.id.hex, {}).get("ended"):
+                record.status, record.error, record.ended = "partial", END_LOST, "lost"
+                self.ends_lost += 1
+            else:
+                record.status, record.error = "failure", CUT_OFF
+            record.closed = True
             holding.add(record, 0.0)
         self._in_order = placed + holding.line
-        self.unfinished = len(cut_off)
+        self.unfinished = len(cut_off) - self.ends_lost
         open_children = Counter(record.parent for record in cut_off)
         for task, ids in children.items():
             task.commit_to(ids, open_children[task])
 
     def capsules(self) -> Iterable[Capsule]:
-        """Yield the capsules, children before the task they hang under."""
-        for key in self._unreadable:
-            capsule = loss(1, "what the journal said of it is damaged")
-            try:
-                capsule.id = UUID(hex=key)
-            except ValueError:
-                continue
-            yield capsule
+        """Yield the capsules, children before the task they hang under; a stand-in where none can be made."""
         for record in self._in_order:
-            yield capsule_of(record)
+            yield capsule_or_stand_in(record)[0]
+
+    def _lose(self, document: Mapping[str, Any], reason: str) -> None:
+        with suppress(LookupError, TypeError, ValueError):
+            self.lost.append(missed(document, reason))
 
     def _link(self) -> dict[Task, set[UUID]]:
         """Hang records under their tasks; return all children of each task that is not placed yet."""
@@ -212,6 +292,10 @@ class _Restoration:
                     parent.open_children += not record.placed
             elif isinstance(above, Task):
                 record.parent = _gone(above)
+        for capsule in self.lost:
+            parent = None if capsule.parent_id is None else self._records.get(capsule.parent_id.hex)
+            if isinstance(parent, Task) and parent in children:
+                children[parent].add(capsule.id)
         return children
 
 
@@ -225,7 +309,8 @@ def _gone(above: Task) -> Task:
 
 
 def _depth(record: Record) -> int:
-    depth, above = 0, record.parent
-    while above is not None:
-        depth, above = depth + 1, above.parent
-    return depth
+    seen, above = set(), record.parent
+    while above is not None and above not in seen:
+        seen.add(above)
+        above = above.parent
+    return len(seen)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .checkpointing import Checkpointing
+    from .last_word import Kept
     from .outbox import Outbox, Parcel
     from .recovery import Found
 
@@ -47,7 +48,7 @@ class Rounds:
 
     def start_afresh(self) -> None:
         """Forget all that belongs to the process this was forked from; counts go on from here."""
-        self.safekeeping = Safekeeping(self._journals, self._living, self._tended)
+        self.safekeeping = Safekeeping(self._journals, _elsewhere, self._living, self._tended)
         self.line = Line(self._settle_timeout, self.safekeeping)
         self.line.outbox = self.outbox
         if (checkpoints := self._checkpoints()) is not None:
@@ -178,6 +179,7 @@ class Rounds:
                 added = outbox.deliver(parcels)
             if added is not None:
                 self.recovered += added
+                self.line.count_lost(sum(parcel.dropped for parcel in parcels))
                 self.make()  # what has come meanwhile does not wait for the past
             return None if given_up() else added
 
@@ -273,6 +275,15 @@ class Rounds:
         finally:
             self._lock.release()
 
+    def account(self, patience: float) -> Kept:
+        """Bring to disk what can be brought there, and tell what is there of all that is not in the chain."""
+        held = self.line.lock.acquire(timeout=patience)
+        try:
+            return self.safekeeping.account(len(self.line.backlog))
+        finally:
+            if held:
+                self.line.lock.release()
+
     def _take_in(self) -> None:
         self.line.take_in()
         with self.line.lock:
@@ -322,6 +333,13 @@ class Rounds:
             self.committed += stored
             self.lag = self.lag if lag is None else lag
             self._progress.notify_all()
+
+
+def _elsewhere(root: Path) -> Sequence[Path]:
+    """Return where it is left what no journal takes."""
+    from .recovery import elsewhere_of  # noqa: PLC0415 - imports qp-capsule
+
+    return elsewhere_of(root)
 
 
 def _bounded(seconds: float) -> float:

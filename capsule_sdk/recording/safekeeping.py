@@ -2,29 +2,36 @@
 
 The callers' side writes what begins and ends; the writer tends: it drops what is in the chain, and when the
 journal cannot be written (a full disk, a directory that is read-only or gone) it tries again, and says once
-there is room all that was missed. What was missed meanwhile is in memory, and as safe as that.
+there is room all that was missed. What was missed meanwhile is in memory, and as safe as that; which records
+it is stands in room that was taken for this before (`capsule_sdk.journal.unwritten`), so that whoever comes
+later can count what was lost.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..journal.files import Home
+from ..journal.files import Home, unwritten_in
 from ..journal.frames import Kind
 from ..journal.journal import Journal
+from ..journal.leftovers import Contents
+from ..journal.unwritten import Unwritten
 from ..logs import errors, gaps, report, tell
 from ..records.record import Record
-from ..records.state import beginning, ending, note, state
+from ..records.state import beginning, ending, missing, note, state
 from ..records.task import Task
+from .last_word import Kept
 
 __all__ = ["Safekeeping"]
 
 #: Seconds between two looks at the journal, and between two lines in the log about the same trouble.
 LOOK, REMINDER = 0.5, 60.0
+#: The key of the number of frames that a full disk has cut.
+_CUT = "cut"
 #: Bytes that a journal may have before what is in the chain is dropped from it.
 SIZE = 4 << 20
 
@@ -35,14 +42,19 @@ class Safekeeping:
     def __init__(
         self,
         root: Callable[[], Path],
+        elsewhere: Callable[[Path], Sequence[Path]],
         living: Callable[[], Iterable[Record]],
         wake: Callable[[], None],
     ) -> None:
         self._root = root
+        self._elsewhere = elsewhere
         self._living = living
         #: Has whoever tends come soon.
         self._wake = wake
         self._journal: Journal | None = None
+        #: What the journal does not hold, by id; and the file that says so.
+        self._missed: dict[str, dict[str, Any]] = {}
+        self._unwritten: Unwritten | None = None
         self._next_look = 0.0
         self._trouble_since: float | None = None
         self._next_reminder = 0.0
@@ -53,12 +65,17 @@ class Safekeeping:
     def begun(self, record: Record) -> None:
         """Write that a record has begun, if that is possible."""
         record.weight = self._write(Kind.BEGUN, record, beginning)
+        if not record.weight:
+            self._miss(record.id.hex, missing(record))
 
     def ended(self, record: Record) -> None:
         """Write how a record has ended, if that is possible."""
         if not record.journaled:
             record.journaled = True
-            record.weight += self._write(Kind.ENDED, record, ending)
+            written = self._write(Kind.ENDED, record, ending)
+            record.weight += written
+            if not written:
+                self._miss(record.id.hex, missing(record))
 
     def noted(self, task: Task, field: str) -> None:
         """Write what has just been written to an open task, if that is possible."""
@@ -69,7 +86,10 @@ class Safekeeping:
         try:
             if journal is not None and journal.is_open:
                 well = journal.trouble is None
+                cut = journal.cut
                 written = journal.append(kind, document(record))
+                if journal.cut != cut:
+                    self._note_cut(journal)
                 if not written and well:
                     self._wake()
                 return written
@@ -77,12 +97,43 @@ class Safekeeping:
             report("journal.write", error, capsule_id=str(record.id))
         return 0
 
+    def hold(self, key: str, count: int) -> None:
+        """Keep a number of lost records, under the id of the capsule that is to say so."""
+        self._miss(key, {"id": key, "count": count})
+
+    def durable(self, record: Record) -> None:
+        """Note that a record is in the chain, or in the backlog."""
+        if self._missed:
+            self.done_with(record.id.hex)
+
+    def done_with(self, key: str) -> None:
+        """Note that something is missed no more."""
+        if self._missed and self._missed.pop(key, None) is not None and self._unwritten is not None:
+            self._unwritten.drop(key)
+
+    def _note_cut(self, journal: Journal) -> None:
+        """Keep how many frames a full disk has cut, so that nobody takes them for damage."""
+        if journal.cut:
+            self._miss(_CUT, {"id": _CUT, "cut": journal.cut})
+        else:
+            self.done_with(_CUT)
+
+    def _miss(self, key: str, document: dict[str, Any]) -> None:
+        self._missed[key] = document
+        if self._unwritten is not None:
+            self._unwritten.put(key, document)
+
     # -- one thread at a time ---------------------------------------------------------------------
 
     @property
     def is_open(self) -> bool:
         """Whether there is a journal to write to."""
         return self._journal is not None and self._journal.is_open
+
+    @property
+    def misses(self) -> bool:
+        """Whether the journal lacks something that is not in the chain."""
+        return any("cut" not in one for one in list(self._missed.values()))
 
     @property
     def trouble(self) -> str | None:
@@ -108,11 +159,12 @@ class Safekeeping:
         try:
             if self._journal is None:
                 self._journal = Journal(self._root())
-            self._journal.rotate(self._states)
+            self._rotate(self._journal)
         except Exception as error:  # noqa: BLE001 - the records are in memory, and this is tried again
             self._complain(error)
         else:
             self._is_well()
+        self._take_room()
 
     def tend(self) -> None:
         """Keep the journal small and writable. Cheap where there is nothing to do."""
@@ -127,19 +179,22 @@ class Safekeeping:
         try:
             if journal.is_open and not journal.is_there():
                 tell("error", "the journal was removed while in use", directory=str(journal.root))
-                journal.begin_anew(self._states)
+                journal.let_go()
+                self._rotate(journal)
             elif journal.trouble is not None or not journal.is_open:
                 if journal.trouble is not None:
                     self._complain(journal.trouble)
-                journal.rotate(self._states)
+                self._rotate(journal)
             elif journal.outgrown(SIZE) or not (journal.is_empty() or self._anything_lives()):
-                journal.rotate(self._states)
+                self._rotate(journal)
             else:
+                self._take_room()
                 return
         except Exception as error:  # noqa: BLE001 - as above
             self._complain(error)
         else:
             self._is_well()
+        self._take_room()
 
     def due(self) -> float | None:
         """Return when `tend` has something to do though nothing happens, on the clock of `time.monotonic`."""
@@ -150,16 +205,18 @@ class Safekeeping:
 
     def close(self, *, waiting: bool) -> None:
         """Remove the journal, unless something counts on it still or capsules are ``waiting`` in it."""
+        if not (waiting or self.misses or self._anything_lives()):
+            self._leave_no_room()
         journal = self._journal
         if journal is None or not journal.is_open:
             return
         self._next_look = 0.0
         try:
             journal.close()
-            if not waiting and not self._anything_lives():
+            if not (waiting or self.misses or self._anything_lives()):
                 journal.remove()
-            if waiting or self._anything_lives():  # what has begun since, too
-                journal.rotate(self._states)
+            if waiting or self.misses or self._anything_lives():  # what has begun since, too
+                self._rotate(journal)
         except Exception as error:  # noqa: BLE001 - whoever recovers it finds all in the chain
             self._complain(error)
 
@@ -167,16 +224,106 @@ class Safekeeping:
         """Leave the journal to the process that this one was forked from."""
         if self._journal is not None:
             self._journal.forget()
-        self._journal = None
+        self._journal = self._unwritten = None  # its descriptor went with the fork
+        self._missed = {}
         self._next_look = 0.0
         self._trouble_since = None
 
+    def account(self, backlog: int) -> Kept:
+        """Bring to disk what can be brought there, and look what is there indeed.
+
+        Args:
+            backlog: how many capsules wait in the backlog, each of them written and synced.
+
+        """
+        journal, living = self._journal, list(self._living())
+        known: dict[str, Any] = {}
+        with suppress(Exception):  # what cannot be read is not called safe
+            if journal is not None:
+                with suppress(OSError):
+                    self._rotate(journal)
+                journal.sync()
+                if journal.home is not None and journal.is_there():
+                    known = Contents(journal.home.path).records()
+                else:
+                    backlog = 0
+        safe, ends, lost = backlog, 0, 0
+        for record in living:
+            found = known.get(record.id.hex)
+            if found is not None and (found.ended is not None or "status" in found.begun):
+                safe += 1
+                continue
+            if found is not None and found.begun:
+                ends += 1
+            else:
+                lost += 1
+            self._miss(record.id.hex, missing(record))
+        lost += sum(one["count"] for one in self._missed.values() if "count" in one)
+        return Kept(safe, ends, lost, self._noted() if ends or lost else None)
+
+    def _noted(self) -> Path | None:
+        """Return where all that is missed stands, on disk, for whoever comes next."""
+        self._take_room()
+        unwritten = self._unwritten
+        try:
+            if unwritten is None or not all(
+                unwritten.put(key, document) for key, document in self._missed.items()
+            ):
+                return None
+            unwritten.sync()
+        except OSError:
+            return None
+        return unwritten.path if unwritten.is_there() else None
+
+    def _take_room(self) -> None:
+        """Have room for what is missed: in the directory of the journal, or wherever there is some."""
+        before, home = self._unwritten, self.home
+        if before is not None and not before.is_there():
+            before.release()
+            before = None
+        if before is not None and (home is None or before.path.parent == home.path):
+            return
+        unwritten = None
+        with suppress(OSError):
+            unwritten = None if home is None else Unwritten.make(unwritten_in(home.path))
+        if unwritten is None and before is None:
+            with suppress(Exception):  # where nothing has a name, nothing can be left
+                root = self._root()
+                unwritten = Unwritten.make_elsewhere(self._elsewhere(root), root)
+        self._unwritten = unwritten or before
+        if unwritten is None:
+            return
+        for key, document in list(self._missed.items()):
+            unwritten.put(key, document)
+        if before is not None:
+            before.remove()
+
+    def _leave_no_room(self) -> None:
+        unwritten, self._unwritten = self._unwritten, None
+        if unwritten is not None:
+            unwritten.remove()
+
+    def _rotate(self, journal: Journal) -> None:
+        """Say again what still counts, and then miss it no more."""
+        said: list[tuple[str, dict[str, Any] | None]] = []
+
+        def states() -> Iterator[tuple[bytes, dict[str, Any]]]:
+            for record in self._living():
+                said.append((record.id.hex, self._missed.get(record.id.hex)))
+                yield Kind.STATE, state(record)
+
+        try:
+            journal.rotate(states)
+        finally:
+            self._note_cut(journal)
+        for key, missed in said:
+            if (
+                self._missed.get(key) is missed
+            ):  # or its end came meanwhile, and could not be written
+                self.done_with(key)
+
     def _anything_lives(self) -> bool:
         return any(True for _ in self._living())
-
-    def _states(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        for record in self._living():
-            yield Kind.STATE, state(record)
 
     def _complain(self, error: Exception) -> None:
         now = time.monotonic()
@@ -196,7 +343,7 @@ class Safekeeping:
         told = (self.home, len(gaps))
         if told[0] is not None and gaps and told != self._gaps_told:
             self._gaps_told = told
-            with contextlib.suppress(OSError):  # the log has it
+            with suppress(OSError):  # the log has it
                 told[0].say_gaps(f"{what}: {costs}" for what, costs in gaps.items())
 
     def _is_well(self) -> None:

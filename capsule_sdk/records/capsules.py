@@ -5,8 +5,9 @@ Pure: no clock, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from qp_capsule import (
     AuthoritySection,
@@ -29,7 +30,7 @@ from .record import Record
 from .task import Task, fraction
 from .totals import Totals
 
-__all__ = ["capsule_of", "loss", "stand_in", "stand_in_for"]
+__all__ = ["capsule_of", "capsule_or_stand_in", "loss", "missed", "stand_in", "stand_in_for"]
 
 #: CPS's own defaults, for what nobody named.
 DEFAULT_AGENT = "agent"
@@ -48,6 +49,18 @@ def capsule_of(record: Record) -> Capsule:
     if isinstance(record, LLMCall):
         return _capsule_of_call(record)
     raise TypeError(f"no capsule is defined for {type(record).__name__}")
+
+
+def capsule_or_stand_in(record: Record) -> tuple[Capsule, Exception | None]:
+    """Return the capsule of a settled record, or what takes its place, and why; one of them there always is."""
+    try:
+        return capsule_of(record), None
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not hold up the others
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            return stand_in(record, reason), error
+        except Exception:  # noqa: BLE001 - its names, date or context are not to be had either
+            return loss(1, reason, record.id), error
 
 
 def stand_in(record: Record, reason: str) -> Capsule:
@@ -74,9 +87,25 @@ def stand_in_for(capsule: Capsule, reason: str) -> Capsule:
     return _lost(reason, facts, capsule)
 
 
-def loss(count: int, reason: str) -> Capsule:
+def loss(count: int, reason: str, key: UUID | None = None) -> Capsule:
     """Return a capsule of type ``system`` that says how many records are lost without a trace of their own."""
-    return _lost(reason, {RECORDS_LOST: count}, Capsule())
+    return _lost(reason, {RECORDS_LOST: count}, Capsule() if key is None else Capsule(id=key))
+
+
+def missed(document: Mapping[str, Any], reason: str) -> Capsule:
+    """Return what stands for a record of which only `capsule_sdk.records.state.missing` is known.
+
+    Raises:
+        LookupError, TypeError, ValueError: the document does not tell of one.
+
+    """
+    key = UUID(hex=document["id"])
+    if "count" in document:
+        return loss(int(document["count"]), reason, key)
+    parent, tenant = document.get("parent"), document.get("tenant")
+    context = ContextSection(environment={} if tenant is None else {"tenant_id": str(tenant)})
+    above = None if parent is None else UUID(hex=parent)
+    return _lost(reason, {RECORDS_LOST: 1}, Capsule(id=key, parent_id=above, context=context))
 
 
 def _lost(reason: str, metrics: dict[str, Any], lost: Capsule) -> Capsule:
@@ -93,7 +122,14 @@ def _lost(reason: str, metrics: dict[str, Any], lost: Capsule) -> Capsule:
         ),
         context=ContextSection(
             agent_id=lost.context.agent_id or DEFAULT_AGENT,
-            environment={"tenant_id": tenant} if _fitting(tenant, TENANT_WIDTH) else {},
+            environment={
+                **({"tenant_id": tenant} if _fitting(tenant, TENANT_WIDTH) else {}),
+                **(
+                    {"counted_by_parent": False}
+                    if environment.get("counted_by_parent") is False
+                    else {}
+                ),
+            },
         ),
         outcome=OutcomeSection(
             status="failure",

@@ -19,13 +19,15 @@ from .record import Record
 from .task import Task
 from .totals import Totals
 
-__all__ = ["beginning", "ending", "note", "restored", "state"]
+__all__ = ["beginning", "ending", "missing", "note", "restored", "state"]
 
 _NAMES = ("agent_id", "domain", "session_id", "user_id", "correlation_id", "tenant_id")
 _LISTS = ("options", "tool_calls", "side_effects")
 _MAPPINGS = ("reasoning", "metrics")
 _TEXTS = ("summary", "blocked")
 _SUMS = ("llm_calls", "tokens_in", "tokens_out", "usage_unknown", "cost_unknown", "latency_ms")
+#: Characters of a tenant's id that are kept of a record of which nothing else is; a store takes no more.
+_TENANT = 36
 _POLICY = ContentPolicy()
 
 
@@ -94,6 +96,19 @@ def _further_tokens(answer: Answer) -> dict[str, Any]:
         "reasoning": answer.tokens_reasoning,
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def missing(record: Record) -> dict[str, Any]:
+    """Return what names a record of which nothing else could be written, or not how it ended; it is short."""
+    document: dict[str, Any] = {"id": record.id.hex}
+    if record.parent_id is not None and record.counted:
+        document["parent"] = record.parent_id.hex
+    tenant = record.attribution.tenant_id
+    if isinstance(tenant, str) and len(tenant) <= _TENANT:
+        document["tenant"] = tenant
+    if record.closed:
+        document["ended"] = True
+    return document
 
 
 def note(task: Task, field: str) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""The last word of a process: which records are not in the chain, what became of them, and what will.
+
+Nothing is called safe here that was not seen on disk; the look at it is `Safekeeping.account`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from ..logs import tell
+
+__all__ = ["Kept", "say"]
+
+
+class Kept(NamedTuple):
+    """What a look at the disk has shown of records that are not in the chain.
+
+    Attributes:
+        safe: how many are in the journal, with how they ended.
+        ends: of how many others it holds only that they began.
+        lost: how many are on no disk at all.
+        noted: where these two are noted for whoever comes next; ``None`` where nothing can be written.
+
+    """
+
+    safe: int = 0
+    ends: int = 0
+    lost: int = 0
+    noted: Path | None = None
+
+
+def say(kept: Kept) -> None:
+    """Say the last word: what the next process finds, and what nobody will."""
+    if kept.safe:
+        tell(
+            "error",
+            "records are not in the chain at the end of the process; they are in the journal, and the next"
+            " process, or `capsuled recover`, brings them in",
+            records=kept.safe,
+        )
+    lost = {"lost": kept.lost, **({"only_begun": kept.ends} if kept.ends else {})}
+    if kept.noted is not None:
+        tell(
+            "error",
+            "records are lost at the end of the process: neither the store nor the disk took them; the next"
+            " process, or `capsuled recover`, seals how many",
+            **lost,
+            noted_in=str(kept.noted),
+        )
+    elif kept.lost or kept.ends:
+        event = (
+            "records are lost at the end of the process: neither the store nor the disk took them, and their"
+            " number cannot be written anywhere: it stands here only"
+        )
+        tell("error", event, **lost)
+        with suppress(Exception):  # a log may lie on the same disk
+            os.write(2, f"capsule_sdk: {kept.lost + kept.ends} {event}\n".encode())
