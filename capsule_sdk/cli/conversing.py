@@ -36,10 +36,10 @@ def conversation_lines(talk: Conversation, paper: Paper) -> Iterator[list[Span]]
         answers = turn.speaker.startswith(ANSWER)
         label: list[Span] = [
             ("  ", ""),
-            (f"{speaker:<{_SPEAKERS}}", _style(turn.speaker, answers=answers)),
+            (f"{speaker:<{_SPEAKERS - 1}} ", _style(turn.speaker, answers=answers)),
         ]
         for part in turn.parts:
-            yield from _part(label, part, 2 + max(_SPEAKERS, len(speaker)), paper)
+            yield from _part(label, part, 2 + max(_SPEAKERS, len(speaker) + 1), paper)
             label = [("  " + " " * _SPEAKERS, "")]
         if not turn.parts:
             yield label

@@ -3,8 +3,10 @@
 
 import { Chain } from "./chain.js";
 import { firstHash, noteSigner, parseCheckpoint } from "./checkpoints.js";
+import { continued, promptHash } from "./conversation.js";
 import { factsOf, searchable } from "./facts.js";
 import { NOWHERE, SENTENCES, finding } from "./findings.js";
+import { parse } from "./json.js";
 import { signer } from "./seals.js";
 
 /** Marks in `signers` where there is no key to name. */
@@ -140,6 +142,46 @@ export class Engine {
   /** Post the text of a record, exactly as it is in the file. */
   text({ request, index }) {
     this.post({ op: "answer", request, answer: this.texts[index] });
+  }
+
+  /** Post the text of a record, and of those that hold the beginning of its conversation, the newest first. */
+  talk({ request, index }) {
+    const earlier = [];
+    const seen = new Set([index]);
+    let next = continued(parsed(this.texts[index]));
+    while (next !== null && earlier.length < MOST_EARLIER) {
+      const place = this.holding(next);
+      if (place === undefined || seen.has(place)) break;
+      seen.add(place);
+      earlier.push(this.texts[place]);
+      next = continued(parsed(this.texts[place]));
+    }
+    this.post({ op: "answer", request, answer: { text: this.texts[index], earlier, missing: next?.id ?? null } });
+  }
+
+  /** The place of the record that is named; the hash of its prompt has to fit, too. */
+  holding({ id, hash }) {
+    if (this.places === undefined) {
+      this.places = new Map();
+      for (const entry of this.chain.entries) {
+        const key = String(entry.id).toLowerCase();
+        this.places.set(key, [...(this.places.get(key) ?? []), entry.index]);
+      }
+    }
+    const places = this.places.get(id.toLowerCase()) ?? [];
+    return places.find((place) => promptHash(parsed(this.texts[place])) === hash);
+  }
+}
+
+const MOST_EARLIER = 500; // records that one conversation is followed through
+
+/** A record as a map; an empty one where its text holds none. */
+function parsed(text) {
+  try {
+    const record = parse(text);
+    return record instanceof Map ? record : new Map();
+  } catch {
+    return new Map();
   }
 }
 

@@ -22,7 +22,7 @@ export function figuresOf(rows) {
   };
 }
 
-function sumsOf(calls, priced) {
+function sumsOf(calls, priced = []) {
   const cost = new DecimalSum();
   const sums = { calls: calls.length, tokensIn: 0n, tokensOut: 0n, usageUnknown: 0, cost };
   for (const call of calls) {

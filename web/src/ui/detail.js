@@ -1,10 +1,12 @@
 // The detail: one capsule with its checks, its six sections, its seal and its exact text.
 
 import { BROKEN, HOLDS } from "../chain.js";
+import { conversationOf, withoutConversation } from "../conversation.js";
 import { HEADINGS } from "../findings.js";
 import { FITS_NONE, UNSIGNED } from "../engine.js";
 import { JsonError, parse } from "../json.js";
 import { SEAL_FIELDS } from "../seals.js";
+import { conversationView } from "./conversation.js";
 import { byId, h, line, number, visible } from "./dom.js";
 import { valueOf } from "./values.js";
 import { kindName, label, statusMark, titleOf } from "./words.js";
@@ -21,9 +23,14 @@ const IN_SECTIONS = new Set(SECTIONS.map(([name]) => name));
 const APPROVAL =
   "The recording program asserted this approval. The seal proves that it did, not that a person approved.";
 
-/** Show a capsule; `keys` are those that its signature was checked with. */
-export function showDetail(report, keys, row, recordText, close) {
-  const record = parsed(recordText);
+/**
+ * Show a capsule.
+ *
+ * @param {object[]} keys those that its signature was checked with
+ * @param {{text: string, earlier: string[], missing: string|null}} said its text, and what the engine found of its conversation
+ */
+export function showDetail(report, keys, row, said, close) {
+  const record = parsed(said.text);
   const place = byId("detail");
   place.hidden = false;
   byId("browser").classList.add("with-detail");
@@ -38,9 +45,9 @@ export function showDetail(report, keys, row, recordText, close) {
     ),
     checksOf(report, keys, row),
     ...(record instanceof Map
-      ? sectionsOf(record)
+      ? partsOf(record, row, said)
       : [h("p", {}, "This record is not a capsule; its text stands below.")]),
-    rawOf(recordText),
+    rawOf(said.text),
   );
   place.scrollTop = 0;
 }
@@ -57,6 +64,14 @@ function parsed(text) {
     if (error instanceof JsonError) return null;
     throw error;
   }
+}
+
+/** The conversation, where there is one, and the sections without what it shows. */
+function partsOf(record, row, { earlier, missing }) {
+  const before = earlier.map(parsed).filter((one) => one instanceof Map);
+  const talk = row.kind === "call" ? conversationOf(record, before, missing) : null;
+  if (talk === null) return sectionsOf(record);
+  return [conversationView(talk), ...sectionsOf(withoutConversation(record, talk))];
 }
 
 function checksOf(report, keys, row) {

@@ -11,11 +11,22 @@ export function embeddedKeys(manifest) {
 /** Whether a text has the form of a public key. */
 export const isKeyText = (text) => typeof text === "string" && /^[0-9a-fA-F]{64}$/.test(text);
 
-/** Read what was pasted: one or several keys of 64 hexadecimal digits. Null where something else is among them. */
+/**
+ * Read what was pasted: one or several keys of 64 hexadecimal digits, or what `capsuled keys export` writes.
+ * Null where something else is among them.
+ */
 export function pastedKeys(text) {
-  const parts = text.split(/[\s,;]+/).filter(Boolean);
+  const parts = text.trim().startsWith("{") ? keyringKeys(text) : text.split(/[\s,;]+/).filter(Boolean);
   if (parts.length === 0 || !parts.every(isPublicKey)) return null;
   return named(parts, false);
+}
+
+function keyringKeys(text) {
+  try {
+    return JSON.parse(text).epochs.map((epoch) => String(epoch.public_key_hex));
+  } catch {
+    return [];
+  }
 }
 
 function named(texts, isEmbedded) {
@@ -56,7 +67,7 @@ function keyForm(keys, embedded, use) {
     spellcheck: "false",
     autocomplete: "off",
     "aria-describedby": "key-help key-error",
-    placeholder: "64 hexadecimal digits",
+    placeholder: "64 hexadecimal digits, or keys.json as a text",
   });
   const submit = (event) => {
     event.preventDefault();
@@ -81,7 +92,7 @@ function keyForm(keys, embedded, use) {
     h(
       "p.help",
       { id: "key-help" },
-      "The key replaces those of the file. Its owner prints it with: capsule keys export-public",
+      "The keys replace those of the file. Their owner prints all of them with: capsuled keys export",
     ),
     error,
   );

@@ -130,9 +130,9 @@ class Page {
   }
 
   async show(index) {
-    const text = await this.line.ask("text", { index });
+    const said = await this.line.ask("talk", { index });
     if (this.tree.chosen === index)
-      showDetail(this.report, this.keys, this.report.rows[index], text, () => this.close());
+      showDetail(this.report, this.keys, this.report.rows[index], said, () => this.close());
   }
 
   close() {
