@@ -97,6 +97,23 @@ def test_a_pasted_key_is_used_instead_of_those_of_the_file(show: Show, tmp_path:
     assert shown.finished().findings() == everything
 
 
+def test_what_keys_export_writes_is_taken_as_keys_when_it_is_pasted(
+    show: Show, tmp_path: Path
+) -> None:
+    records = day(tmp_path)
+    for record in records[5:]:
+        reseal(record, OTHER)
+        record["signed_by"] = public_key(OTHER)[:16]
+    keys = [public_key(OTHER), public_key(signing_key(tmp_path))]
+    epochs = [{"epoch": number, "public_key_hex": key} for number, key in enumerate(keys)]
+    shown = show(report(tmp_path / "r.html", records, manifest()))
+    for broken in ('{"epochs": []}', '{"epochs": [{}]}', "{"):
+        shown.page.fill("#key", broken)
+        shown.page.press("#key", "Enter")
+        assert "not an Ed25519 public key" in shown.page.inner_text("#key-error")
+    assert shown.use_key(json.dumps({"version": 1, "epochs": epochs}, indent=2)).verdict == "whole"
+
+
 def test_what_is_no_key_is_refused_and_nothing_is_checked_with_it(
     show: Show, tmp_path: Path
 ) -> None:
