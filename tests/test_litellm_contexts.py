@@ -275,8 +275,18 @@ def test_router_calls_nobody_for_a_model_it_does_not_know(chain: Any, llm: Any) 
 
 
 def test_router_calls_nobody_while_a_deployment_cools_down(chain: Any, llm: Any) -> None:
-    asked = router(llm, allowed_fails=0, cooldown_time=60)
-    asked.model_list.append(asked.model_list[-1])  # one alone is never cooled down
+    params = {"model": "openai/gpt-4o", **llm.at, "max_retries": 0}
+    two = [  # one alone is never cooled down
+        {"model_name": "gpt", "litellm_params": {**params, "seed": seed}} for seed in range(2)
+    ]
+    asked = Router(
+        two,
+        allowed_fails=0,
+        cooldown_time=60,
+        retry_after=0,
+        num_retries=0,
+        disable_cooldowns=False,
+    )
     with capsule_scope("task"):
         for _ in range(3):
             with pytest.raises((litellm.RateLimitError, ValueError)):

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ...logs import log
 
-__all__ = ["Entry", "asks_model", "entries", "module_named", "wrappers"]
+__all__ = ["Entry", "asks_model", "entries", "module_named", "sync_name", "wrappers"]
 
 #: Entry points that LiteLLM has not decorated, by the module that offers them.
 UNDECORATED: dict[str, tuple[str, ...]] = {
@@ -51,9 +51,6 @@ GENERIC = frozenset({
     "search", "update",
 })  # fmt: skip
 
-#: Calls that consist of others, each of which is a call of its own: they ask no model by themselves.
-COMPOUND = frozenset({"ingest", "query"})
-
 #: Calls for which a model works, though they read like one of `MANAGING`.
 ASKING = frozenset({
     "anthropic.messages.create", "create_batch", "create_fine_tuning_job", "create_interaction",
@@ -66,8 +63,8 @@ MANAGING = frozenset({
     "add", "cancel", "content", "create", "delete", "file", "get", "list", "retrieve", "search",
     "secret", "session", "skills", "status", "update", "upload",
 })  # fmt: skip
-#: Calls that ask no model either, without such a word.
-OTHERS = COMPOUND | {"code_interpreter_tool", "run_code"}
+#: Calls that ask no model either, without such a word. What `ingest` has embedded are calls of their own.
+OTHERS = frozenset({"code_interpreter_tool", "ingest", "run_code"})
 
 
 class Entry(NamedTuple):
@@ -95,14 +92,14 @@ def asks_model(name: str) -> bool:
 
     One that nobody knows yet is taken for such a call: it is better counted with an unknown cost than not.
     """
-    name = _sync(name)
+    name = sync_name(name)
     if name in ASKING:
         return True
     words = name.rpartition(".")[2].split("_")
     return name not in OTHERS and not any(word in MANAGING for word in words)
 
 
-def _sync(name: str) -> str:
+def sync_name(name: str) -> str:
     """Return the name without the ``a`` of an async twin."""
     place, dot, last = name.rpartition(".")
     if last.startswith("a_"):
@@ -171,7 +168,7 @@ def wrappers() -> tuple[types.CodeType, ...]:
 
 def _name(place: str, attribute: str) -> str:
     """Return what an entry point is called in a capsule."""
-    if place == "litellm" or _sync(attribute) not in GENERIC:
+    if place == "litellm" or sync_name(attribute) not in GENERIC:
         return attribute
     package = place.removeprefix("litellm.").removesuffix(".main")
     return f"{package.replace('anthropic_interface', 'anthropic')}.{attribute}"
