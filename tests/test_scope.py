@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from pathlib import Path
 from typing import Any
 
@@ -99,11 +99,72 @@ def sealed(capsule: Capsule) -> Model:
     }
 
 
+@dataclasses.dataclass
+class Level:
+    """One scope of a tree, and what was started in it."""
+
+    around: Level | None
+    model: Model
+    options: dict[str, Any]
+    task: Task | None
+    open: bool = True
+    started: Context = dataclasses.field(default_factory=copy_context)
+
+    def outwards(self) -> Iterator[Level]:
+        level: Level | None = self
+        while level is not None:
+            yield level
+            level = level.around
+
+    def outlived(self) -> Model:
+        """Identity as it was, authority of those that are open yet."""
+        authorities = [
+            level.options["authority"].replace("-", "_")
+            for level in self.outwards()
+            if level.open and "authority" in level.options
+        ]
+        nearest, *trail = authorities or [None]
+        return {**self.model, "authority": nearest, "chain": [{"type": t} for t in trail[::-1]]}
+
+    def parents(self) -> tuple[Task | None, Any]:
+        """The nearest open task, and the innermost one that has ended."""
+        ended = None
+        for level in self.outwards():
+            if level.task is not None and level.open:
+                return level.task, ended
+            if level.task is not None:
+                ended = ended or level.task.id
+        return None, ended
+
+
 class Nesting:
     """Runs a tree of scopes and calls, and checks at each point what is current."""
 
     def __init__(self) -> None:
         self.expected: dict[str, tuple[Model, str | None]] = {}
+        self.level: Level | None = None
+        self.levels: list[Level] = []
+
+    def check_what_was_started(self) -> None:
+        """In a context copied in each scope so far, closed or not, hold its identity and no stale authority."""
+        for level in self.levels:
+
+            def started(level: Level = level) -> None:
+                assert seen() == level.outlived()
+                task, ended = level.parents()
+                assert parent_of(innermost()) == (task, ended)
+                assert current_task() is task or not current_task().recording
+                with capsule_scope("started", session_id="late") as late:
+                    expected = {**level.outlived(), "session_id": "late"}
+                    assert seen() == expected
+                    if ended is not None:
+                        facts = {**expected["environment"], "closed_parent": str(ended)}
+                        expected["environment"] = facts
+                    parent = None if task is None else str(task.id)
+                    self.expected[str(late.id)] = (expected, parent)
+                assert seen() == level.outlived()
+
+            level.started.run(started)
 
     def enter(self, node: Any, model: Model, task: Task | None, kind: str) -> None:
         _, options, below = node
@@ -119,12 +180,22 @@ class Nesting:
             assert mine is not task
             self.expected[str(mine.id)] = (here, None if task is None else str(task.id))
             mine_or_none = mine
+        own = mine if kind != "unrecorded" else None
+        self.level = Level(self.level, here, options, own)
+        self.levels.append(self.level)
         for child in below:
             self.run(child, here, mine_or_none)
             assert seen() == here
             assert current_task() is mine
 
     def run(self, node: Any, model: Model, task: Task | None) -> None:
+        self.run_one(node, model, task)
+        level = self.level
+        assert level is not None
+        level.open, self.level = False, level.around
+        self.check_what_was_started()
+
+    def run_one(self, node: Any, model: Model, task: Task | None) -> None:
         kind, options, _ = node
         match kind:
             case "scope":

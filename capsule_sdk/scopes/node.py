@@ -2,7 +2,7 @@
 
 Invariants: a scope is closed once and stays closed. Its identity outlives it, for the code that was started in
 it and still holds it in a copied context; its authority ends with it, and nothing hangs under it any more
-(docs/decisions/0013). Leaving puts back what was there, by value, and only where the variable still holds the
+(docs/decisions/0015). Leaving puts back what was there, by value, and only where the variable still holds the
 scope that is left or one inside it. Closed scopes are taken out of the chain, so a job that starts the next
 one for ever keeps none of those before it.
 """
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Scope", "innermost", "nearest_open", "parent_of"]
 
-#: How many facts of its environment a scope takes over from one that has ended: the last that were set.
-INHERITED_FACTS = 64
+#: How many facts of the environment a scope takes over from the one it begins in: the last that were set.
+INHERITED_FACTS = 256
 
 
 class Scope:
@@ -58,7 +58,7 @@ class Scope:
         #: What it says of authority itself, if anything.
         self._own = inner if inner.authority is not None else None
         #: What held when it began.
-        self._begun: Attribution = inner if within is None else _outlived(within).overlaid(inner)
+        self._begun: Attribution = inner if within is None else _inherited(within).overlaid(inner)
         self.recorder = recorder
         self.task: Task | None = None
         self.closed = False
@@ -154,9 +154,9 @@ class Scope:
         if node is self:
             _current.set(self._outside)
             self._inside = inside
-        elif self._entered is not None:
-            return  # where it was entered, `innermost` puts back what was there
-        self._outside = self._entered = None
+        if self._entered is None or self._was_entered_here():
+            self._outside = self._entered = None
+        # Else it is left in a copy of that context; `innermost` puts back there what was before.
 
     def close(self) -> None:
         """Close it, for every context that still holds it."""
@@ -176,14 +176,18 @@ class Scope:
 
     def put_back(self) -> bool:
         """Put back what was current before it, if it was entered in this very context and left in another."""
-        if self._entered is None:
-            return False
-        try:
-            _entries.reset(self._entered)
-        except ValueError:  # a copy of that context: what runs here was started in the block
-            return False
+        if self._entered is None or not self._was_entered_here():
+            return False  # what runs here was started in the block
         _current.set(self._outside)
         self._outside = self._entered = None
+        return True
+
+    def _was_entered_here(self) -> bool:
+        assert self._entered is not None  # noqa: S101 - asked for by whoever has looked
+        try:
+            _entries.reset(self._entered)
+        except ValueError:
+            return False
         return True
 
 
@@ -230,11 +234,11 @@ def parent_of(node: Scope | None) -> tuple[Task | None, UUID | None]:
     return None, ended
 
 
-def _outlived(within: Scope) -> Attribution:
+def _inherited(within: Scope) -> Attribution:
     """Return what a scope takes over from the one it begins in, whether that has ended or not."""
     attribution = within.attribution
     facts = attribution.environment
-    if not within.closed or len(facts) <= INHERITED_FACTS:
+    if len(facts) <= INHERITED_FACTS:
         return attribution
     last = islice(facts.items(), len(facts) - INHERITED_FACTS, None)
     return replace(attribution, environment=dict(last))
