@@ -155,7 +155,7 @@ def _left_to_run(result: Any, run: Run) -> Any:
 
 
 def _within(run: Run, iterator: Any) -> Any:
-    return drive(iterator, run) if type(iterator) in _STREAMS else stepped(iterator, run)
+    return drive(iterator, run) if issubclass(type(iterator), _STREAMS) else stepped(iterator, run)
 
 
 def _close_unawaited(inner: types.CoroutineType[Any, Any, Any]) -> None:
