@@ -11,13 +11,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..content import JSON, Limits, canonical, digest, safe
-from ..content.canonical_json import weigh
+from ..content import JSON, ContentPolicy, Limits, canonical, digest, safe
+from ..content.canonical_json import real, weigh
 
 __all__ = ["canonical_of", "content_digest", "prompt_hash", "request_hash"]
 
 #: Wide enough for every schema that a provider takes; what is beyond is cut, and the cut is hashed.
-_WHOLE = Limits(text=1 << 20, depth=64, items=100_000, total=1_000_000)
+_WHOLE = ContentPolicy(limits=Limits(text=1 << 20, depth=64, items=100_000, total=1_000_000))
 
 
 def canonical_of(value: Any, *, strictly: bool = False) -> str:
@@ -60,8 +60,20 @@ def request_hash(arguments: Mapping[str, Any]) -> str:
             `content_digest` gives it.
 
     """
-    whole: JSON = safe(dict(arguments), _WHOLE)
+    whole: JSON
+    if all(type(name) is str and name.isascii() for name in arguments):
+        whole = {name: _plain(value) for name, value in arguments.items()}
+    else:
+        whole = _WHOLE.value(dict(arguments))
     return digest(canonical(whole))
+
+
+def _plain(value: Any) -> JSON:
+    """Do the same for the few kinds that most arguments are of, in a fraction of its time."""
+    kind = type(value)
+    if kind is bool or (kind is str and value.isascii()):
+        return value  # type: ignore[no-any-return]
+    return real(value) if kind is float else _WHOLE.value(value)
 
 
 def _fields(value: Any) -> Any:

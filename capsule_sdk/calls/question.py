@@ -169,6 +169,9 @@ def _names(tools: list[Any]) -> list[JSON]:
 def _each_name(tools: list[Any]) -> Iterator[str]:
     """Yield a name for each tool: OpenAI's, Anthropic's, of the Responses API and of Gemini."""
     for tool in tools:
+        if type(tool) is dict and type(function := tool.get("function")) is dict:  # most are
+            yield label(function.get("name") or "function", limit=128)
+            continue
         declared = field(tool, "function_declarations") or field(tool, "functionDeclarations")
         if isinstance(declared, list | tuple):  # Gemini: several in one
             yield from _each_name(list(declared))
