@@ -9,12 +9,12 @@ import re
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from sealable import values
 
 from capsule_sdk.calls.conversation import sealed_messages
@@ -146,6 +146,27 @@ def test_any_arguments_of_any_kind_are_told_and_hashed(arguments: dict[str, Any]
     question = ask({**arguments, "model": "m"})
     assert len(str(question.arguments["request_hash"])) == 64
     json.dumps(question.arguments, allow_nan=False)
+
+
+class Step(BaseModel):
+    why: Literal["a", "b"] | None = None
+    next: Step | None = None
+
+
+def test_a_model_asked_for_by_its_class_is_told_by_its_fields() -> None:
+    def with_fields(**fields: Any) -> Any:
+        return ask({**BASE, "response_format": create_model("Plan", **fields)}).arguments
+
+    one = with_fields(steps=(list[Step], ...), cost=(float, 0.0))
+    format_: Any = one["parameters"]["response_format"]
+    assert format_["class"].endswith(".Plan")
+    assert format_["fields"]["cost"] == "float"
+    assert format_["fields"]["steps"].startswith("list[")
+    assert format_["classes"][f"{__name__}.Step"]["why"] == "Union[Literal['a', 'b'], NoneType]"
+    assert with_fields(cost=(int, 0))["request_hash"] != one["request_hash"]
+    assert with_fields(steps=(list[Step], ...), cost=(float, 0.0)) == one
+    plain: Any = ask({**BASE, "response_format": dict}).arguments["parameters"]
+    assert plain["response_format"] == "builtins.dict"
 
 
 # -- tools and roles -------------------------------------------------------------------------------

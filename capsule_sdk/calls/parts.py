@@ -12,6 +12,7 @@ from typing import Any
 from ..content.readers import Marker
 from ..content.secret_names import names_secret
 from .hashing import content_digest
+from .schemas import shape_of
 
 __all__ = ["PROMPTS", "TOOLS", "Parts"]
 
@@ -109,7 +110,7 @@ class Parts:
                 kept[name] = {}
                 self._sort(inner, kept[name], f"{name}.")
             else:
-                kept[name] = value
+                kept[name] = value if not isinstance(value, type) else shape_of(value) or value
 
 
 def _arguments(value: Any) -> Mapping[str, Any] | None:

@@ -16,6 +16,7 @@ __all__ = ["field", "last_user_text", "roles_of"]
 
 #: Roles that are listed one by one; of a longer conversation only how many of each, and the last ones.
 LISTED, LAST = 32, 8
+_COMMON = ("assistant", "developer", "function", "model", "system", "tool", "user")
 
 
 def roles_of(prompt: Any, *, before: Iterable[str] = (), is_chat: bool = True) -> JSON:
@@ -34,6 +35,9 @@ def roles_of(prompt: Any, *, before: Iterable[str] = (), is_chat: bool = True) -
     items = prompt if isinstance(prompt, list | tuple) else [prompt]
     roles = list(before)
     for item in items:
+        if type(item) is dict and (role := item.get("role")) in _COMMON:
+            roles.append(role)
+            continue
         role = "user" if isinstance(item, str) else field(item, "role") or field(item, "type")
         if isinstance(role, str) and (is_chat or not isinstance(item, str)):
             roles.append(label(role, limit=64))
