@@ -112,6 +112,14 @@ def test_what_is_part_of_no_question_is_left_out_aloud(check: Check) -> None:
     assert told["notes"] == ["part of no question, and not compared: api_key, stream, timeout"]
 
 
+def test_a_name_that_the_capsule_does_not_know_is_a_difference_and_the_rest_is_told(
+    check: Check,
+) -> None:
+    told = check(changed(drop_params=True), code=1)
+    assert told["differences"] == ["the capsule has no 'drop_params'"]
+    assert told["notes"] == ["all that the capsule names is the same"]
+
+
 def test_a_request_without_a_model_is_compared_by_its_prompt_and_said_to_be(check: Check) -> None:
     told = check({"messages": MESSAGES}, code=0)
     assert told["notes"] == ["the file names no model: the prompt alone was compared"]

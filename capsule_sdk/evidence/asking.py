@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..calls.hashing import prompt_hash, request_hash
+from ..calls.hashing import prompt_hash
 from ..calls.parts import PROMPTS, Parts
 from ..calls.prompts import roles_of
+from ..calls.question import hashes_of
 from ..content import ContentPolicy
 from ..errors import EvidenceError
 from .formats.entries import section
@@ -183,23 +184,21 @@ def _of_request(sealed: _Sealed, reading: _Reading) -> Answer:
             " capsuled had one"
         )
         return Answer(None, reading.words, notes=tuple(notes))
-    parts = _parts(reading.request, left_out.__contains__)
-    if _request_hash(parts, reading.request["model"]) == sealed.request_hash:
+    model = reading.request["model"]
+    compared = {*reading.request} - {*left_out}
+    if _request_hash(reading.request, model, compared) == sealed.request_hash:
         return Answer(True, reading.words, notes=tuple(notes))
-    told = [*_differences(sealed, parts, reading.request)]
-    told = told or [
-        "the messages are the same, and something else differs that the capsule does not name"
-    ]
+    parts = _parts(reading.request, left_out.__contains__)
+    told = list(_differences(sealed, parts, reading.request))
+    if not told:
+        told = ["something beside the messages differs that the capsule does not name"]
+    elif _request_hash(reading.request, model, {*asked}) == sealed.request_hash:
+        notes.append("all that the capsule names is the same")
     return Answer(False, reading.words, tuple(told), tuple(notes))
 
 
-def _request_hash(parts: Parts, model: str) -> str:
-    determining = {**parts.parameters, "model": model}
-    if parts.prompt_name is not None:
-        determining[parts.prompt_name] = prompt_hash(parts.prompt)
-    if parts.tools:
-        determining["tools"] = prompt_hash(parts.tools)
-    return request_hash(determining)
+def _request_hash(request: Mapping[str, Any], model: str, parameters: set[str]) -> str:
+    return hashes_of(request, model=model, parameters=parameters)[1]
 
 
 def _different(sealed: _Sealed, reading: _Reading) -> Answer:

@@ -229,6 +229,7 @@ class Rounds:
                 self._tend_checkpoints(deadline)
                 while self._may_go_on():
                     self._deliver()
+                    self._fold_in_time(None)
                     self._take_in()
                     self._tend_checkpoints(deadline)
                     if stopping() or self._may_rest(deadline):

@@ -53,12 +53,12 @@ chain.json      the records; each has its SHA3-256 hash and an Ed25519 signature
 manifest.json   what was selected, when and from where; public keys; checkpoints
 
 To check it:    pip install capsuled
-                capsuled verify THIS_FILE.zip --pubkey PUBLIC_KEY
+                capsuled verify THIS_FILE.zip --pubkey-file KEYS.json
 
-Take the public key from the party that sealed the records, by another way than this file: a key that lies
-beside the records proves only that the file agrees with itself. A signature proves who sealed a record and
-that nothing was changed since. It does not prove that what the record says was true, that the clock was
-right, or that any law is met.
+Take the public keys from the party that sealed the records (`capsuled keys export KEYS.json`; --pubkey takes
+one key by itself), by another way than this file: a key that lies beside the records proves only that the
+file agrees with itself. A signature proves who sealed a record and that nothing was changed since. It does
+not prove that what the record says was true, that the clock was right, or that any law is met.
 """
 
 
