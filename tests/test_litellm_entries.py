@@ -255,7 +255,7 @@ def test_a_query_is_one_call_with_the_search_in_it(chain: Chain, llm: LLM, base:
         asyncio.run(main())
     found = by_call(chain)
     assert set(found) == {"aquery"}
-    assert found["aquery"]["outcome"]["result"] == "Paris"
+    assert found["aquery"]["outcome"]["result"]["text"] == "Paris"
     metrics = chain.one("plan")["outcome"]["metrics"]
     assert (metrics["llm_calls"], metrics["tokens_in"], metrics["tokens_out"]) == (1, 10, 2)
 

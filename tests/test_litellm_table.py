@@ -38,8 +38,9 @@ for name in dir(litellm):
     value = getattr(litellm, name, None)
     if name.startswith("_") or not isinstance(value, types.FunctionType) or id(value) in seen:
         continue
-    first, *middle, last = value.__module__.split(".")
-    if first == "litellm" and middle != ["secret_managers"] and last in ("main", "dispatch", "tool_loop"):
+    parts = value.__module__.split(".")
+    ours = parts[0] == "litellm" and "secret_managers" not in parts
+    if ours and parts[-1] in ("main", "dispatch", "tool_loop"):
         beside.append(name)
 print(json.dumps({"version": importlib.metadata.version("litellm"), "found": found, "beside": beside}))
 """
