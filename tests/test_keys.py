@@ -12,7 +12,7 @@ import pytest
 from chain_support import assert_verified, capsules, finish, qp_capsule_command, rotate_keys, start
 from qp_capsule import Keyring, Seal
 
-from capsule_sdk.chain import keys, open_chain
+from capsule_sdk.chain import open_chain, placing
 from capsule_sdk.chain.keys import ensure_key
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError
 
@@ -86,7 +86,7 @@ def test_a_process_that_dies_while_it_makes_the_key_leaves_none_or_a_whole_one(
 ) -> None:
     child = os.fork()
     if child == 0:
-        owner: Any = {"os": keys.os, "Path": keys.Path}[step.partition(".")[0]]
+        owner: Any = {"os": placing.os, "Path": placing.Path}[step.partition(".")[0]]
         setattr(owner, step.partition(".")[2], lambda *_: os._exit(9))
         ensure_key(key)
         os._exit(0)

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from qp_capsule import Capsule, CapsuleError, Capsules, CapsuleStorage, Seal
+from qp_capsule import Capsule, Capsules, CapsuleStorage, Seal
+from qp_capsule.paths import default_key_path
 from qp_capsule.storage_pg import PostgresCapsuleStorage
 
 from capsule_sdk.errors import ConfigurationError
 
 from .bridge import BridgedChain
-from .location import is_postgresql, postgresql_identity, sqlite_identity, sqlite_path
+from .location import default_path, is_postgresql, postgresql_identity, sqlite_identity, sqlite_path
 from .postgresql import check_options
 from .postgresql_store import PostgresStore
 from .store import ChainStore, SQLiteStore
@@ -149,7 +150,4 @@ def _store(place: str | os.PathLike[str] | None) -> ChainStore:
 
 
 def _default_seal() -> Seal:
-    try:
-        return Seal()
-    except CapsuleError as error:
-        raise ConfigurationError(f"QUANTUMPIPES_DATA_DIR cannot be used: {error}") from error
+    return Seal(default_path(default_key_path))

@@ -20,7 +20,7 @@ from typing import Final
 from capsule_sdk.errors import EvidenceError
 
 from .checkpoint import NOTE_SIZE, Checkpoint, SignedCheckpoint, parse
-from .keys import sync_directory
+from .placing import sync_directory
 
 __all__ = ["SUFFIX", "add_to", "path_in", "put", "read", "sizes_in"]
 

@@ -5,8 +5,8 @@ together both write, and the one that lost goes on signing with a key that nobod
 the key is made here, before ``Seal`` looks, and these hold:
 
 - An existing key MUST NOT be overwritten, whatever is in it.
-- A key file MUST appear whole and synced, or not at all: it is linked to its place, which one
-  process alone can do, so that no lock is needed (nor waited for, nor inherited by a fork).
+- A key file MUST appear whole and synced, or not at all, and one process alone can put it in its
+  place: `capsule_sdk.chain.placing` says how.
 - A key MUST be safe on disk before anything is signed with it.
 - Where a keyring lies beside the key, it MUST know the key: a rotation keeps the public half of
   those keys only, and everything signed with another could not be verified again.
@@ -14,11 +14,8 @@ the key is made here, before ``Seal`` looks, and these hold:
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import secrets
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,16 +26,12 @@ from qp_capsule import Keyring, KeyringError
 
 from capsule_sdk.errors import ConfigurationError
 
-__all__ = ["ensure_key", "make_private_directory", "read_key", "sync_directory"]
+from .placing import make_private_directory, put_new, sync_directory
+
+__all__ = ["ensure_key", "read_key"]
 
 KEY_BYTES: Final = 32  # an Ed25519 seed, RFC 8032
 _ROTATION_GRACE = 0.25  # seconds: `capsule keys rotate` truncates the file and then writes it
-
-
-def make_private_directory(directory: Path) -> None:
-    """Create the directory for its owner only; one that exists keeps its mode."""
-    if not directory.is_dir():
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def ensure_key(path: str | os.PathLike[str]) -> None:
@@ -52,7 +45,7 @@ def ensure_key(path: str | os.PathLike[str]) -> None:
     path = Path(path)
     make_private_directory(path.parent)
     if not path.exists():
-        _create(path)
+        put_new(path, secrets.token_bytes(KEY_BYTES))
     sync_directory(path.parent)  # also after another process, which may not have come so far
     _register(read_key(path), path)
 
@@ -76,37 +69,6 @@ def read_key(path: str | os.PathLike[str]) -> SigningKey:
             )
         time.sleep(0.01)
     return SigningKey(content)
-
-
-def _create(path: Path) -> None:
-    """Make the key beside its place and link it there, which only one of many can do."""
-    descriptor, name = tempfile.mkstemp(prefix=path.name + ".", suffix=".new", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(name, path)
-    finally:
-        Path(name).unlink()
-
-
-def sync_directory(directory: Path) -> None:
-    """See to it that the names in a directory survive a power cut.
-
-    Raises:
-        OSError: the disk reported an error.
-
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems have no such thing
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _register(key: SigningKey, path: Path) -> None:

@@ -6,6 +6,7 @@ Pure: it looks at names and at the environment, never into a file or a database.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -18,6 +19,7 @@ from sqlalchemy.exc import ArgumentError
 from capsule_sdk.errors import ConfigurationError
 
 __all__ = [
+    "default_path",
     "is_postgresql",
     "postgresql_identity",
     "postgresql_url",
@@ -42,10 +44,7 @@ def sqlite_path(url: str | os.PathLike[str] | None = None) -> Path:
 
     """
     if url is None:
-        try:
-            return Path(os.path.realpath(default_db_path()))
-        except CapsuleError as error:
-            raise ConfigurationError(f"QUANTUMPIPES_DATA_DIR cannot be used: {error}") from error
+        return Path(os.path.realpath(default_path(default_db_path)))
     text = os.fspath(url)
     name = text.removeprefix("sqlite:///")
     if not isinstance(text, str) or "://" in name or name.startswith(("file:", "sqlite:")):
@@ -56,7 +55,37 @@ def sqlite_path(url: str | os.PathLike[str] | None = None) -> Path:
         )
     if name is not text and "?" in name:
         raise ConfigurationError(f"{text!r}: options after '?' are not supported; leave them out")
-    return Path(os.path.realpath(Path(name).expanduser()))
+    try:
+        return Path(os.path.realpath(Path(name).expanduser()))
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"{text!r}: no home directory is known for {name.partition('/')[0]!r}; write the whole path"
+            " instead, or set HOME"
+        ) from error
+
+
+def default_path(of: Callable[[], Path]) -> Path:
+    """Return a path that qp-capsule takes where none is given: of its database, its key, its keyring.
+
+    Args:
+        of: qp-capsule's own function for it, which honours ``QUANTUMPIPES_DATA_DIR``.
+
+    Raises:
+        ConfigurationError: there is none, and what to set.
+
+    """
+    try:
+        return Path(of())
+    except CapsuleError as error:
+        raise ConfigurationError(f"QUANTUMPIPES_DATA_DIR cannot be used: {error}") from error
+    except (
+        RuntimeError
+    ) as error:  # as in containers that run under a number that nobody has heard of
+        raise ConfigurationError(
+            "there is no place for the chain and its key: no home directory is known for this user"
+            f" (HOME is not set, and the system has no entry for uid {os.getuid()}); set"
+            " QUANTUMPIPES_DATA_DIR to a directory that this process can write"
+        ) from error
 
 
 def sqlite_identity(path: str | os.PathLike[str]) -> str:

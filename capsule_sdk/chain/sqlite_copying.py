@@ -18,7 +18,7 @@ from typing import Any
 from capsule_sdk.errors import ChainUnavailable
 
 from .genuine import looking_at
-from .keys import sync_directory
+from .placing import sync_directory
 from .sqlite import SQLiteFile, pragma
 from .sqlite_reading import open_for_reading
 

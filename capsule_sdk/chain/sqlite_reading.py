@@ -6,6 +6,7 @@ whether it is a database.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -67,7 +68,7 @@ def is_database(path: Path) -> bool:
 def _open_read_only(path: Path, options: str) -> sa.Connection:
     def connect() -> sqlite3.Connection:
         raw = sqlite3.connect(
-            f"file:{quote(str(path))}?{options}",
+            f"file:{quote(os.fsencode(path))}?{options}",
             uri=True,
             timeout=BUSY_TIMEOUT,
             isolation_level=None,

@@ -23,8 +23,8 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from capsule_sdk.errors import ChainUnavailable
 
-from .keys import make_private_directory
 from .location import sqlite_identity
+from .placing import make_private_directory
 from .sqlite import BUSY_TIMEOUT, SQLiteFile, open_for_writing
 from .table import SQLITE_TABLE
 

@@ -13,13 +13,12 @@ from typing import NoReturn
 
 import click
 from nacl.signing import SigningKey
-from qp_capsule import CapsuleError
 from qp_capsule.paths import default_key_path
 
 from capsule_sdk.chain.checkpoint import Checkpoint, SignedCheckpoint, default_origin, parse, sign
 from capsule_sdk.chain.checkpoint_files import path_in, put, read, sizes_in
 from capsule_sdk.chain.keys import read_key
-from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
+from capsule_sdk.chain.location import default_path, is_postgresql, postgresql_identity, sqlite_path
 from capsule_sdk.chain.reading import Head, read_head
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
 from capsule_sdk.evidence.showing.wording import counted
@@ -99,9 +98,9 @@ def _longest(directory: Path, made: Checkpoint, sizes: Sequence[int]) -> SignedC
 
 def _key() -> SigningKey:
     try:
-        path = default_key_path()
-    except CapsuleError as error:
-        raise EvidenceError(f"QUANTUMPIPES_DATA_DIR cannot be used: {error}") from error
+        path = default_path(default_key_path)
+    except ConfigurationError as error:
+        raise EvidenceError(str(error)) from error
     try:
         return read_key(path)
     except FileNotFoundError:

@@ -23,7 +23,7 @@ from qp_capsule import Capsule
 
 from ..chain.checkpoint import Checkpoint, default_origin, sign
 from ..chain.checkpoint_files import add_to
-from ..chain.keys import sync_directory
+from ..chain.placing import sync_directory
 from ..chain.writer import ChainWriter
 from ..logs import errors, tell
 from ..settings import Settings

@@ -22,6 +22,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from qp_capsule import Capsule
 from qp_capsule.paths import default_db_path
 
+from ..chain.location import default_path
 from ..journal.leftovers import Known, Leftover, leftovers
 from ..journal.location import elsewhere, journal_root
 from ..journal.unwritten import Unwritten, entries_in, left_in
@@ -74,7 +75,7 @@ class Found:
 
 def journals_of(identity: str, chosen: str | os.PathLike[str] | None = None) -> Path:
     """Return the directory of the journals of one chain; ``chosen`` is where the user wants those of all."""
-    default = default_db_path().parent
+    default = default_path(default_db_path).parent
     return journal_root(identity, default, None if chosen is None else Path(chosen))
 
 

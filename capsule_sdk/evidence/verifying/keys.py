@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from nacl.signing import SigningKey
-from qp_capsule import CapsuleError
 from qp_capsule.paths import default_key_path, default_keyring_path
 
-from capsule_sdk.errors import EvidenceError
+from capsule_sdk.chain.location import default_path
+from capsule_sdk.errors import ConfigurationError, EvidenceError
 
 from .record import PublicKey
 
@@ -87,9 +87,9 @@ def keys_here() -> list[TrustedKey]:
 
     """
     try:
-        ring, key = Path(default_keyring_path()), Path(default_key_path())
-    except CapsuleError as error:
-        raise EvidenceError(f"QUANTUMPIPES_DATA_DIR cannot be used: {error}") from error
+        ring, key = default_path(default_keyring_path), default_path(default_key_path)
+    except ConfigurationError as error:
+        raise EvidenceError(str(error)) from error
     in_use = _in_use(key)
     current = {one.public_key for one in in_use}
     ring_keys = _in_keyring(ring)
