@@ -19,7 +19,7 @@ from typing import Any
 
 import decorated
 import pytest
-from conftest import Chain
+from conftest import Capsule, Chain
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
@@ -601,6 +601,88 @@ def test_the_request_is_the_first_text_else_all_arguments_as_json(chain: Chain) 
         "",
         '{"first":1,"rest":[3,4],"second":2}',
     ]
+
+
+def arguments(capsule: Capsule) -> Any:
+    return capsule["context"]["environment"].get("arguments")
+
+
+def test_all_arguments_are_sealed_defaults_included_whatever_the_request_is(chain: Chain) -> None:
+    class Desk:
+        @capsuled(session_id=from_arg("session"), request_from="question")
+        def ask(
+            self,
+            question: str,
+            session: str,
+            *rest: int,
+            limit: int = 3,
+            api_key: str = "CANARY",
+            **more: str,
+        ) -> None: ...
+
+        @classmethod
+        @capsuled
+        def of(cls, first: str, second: list[int] | None = None) -> None: ...
+
+    Desk().ask("why", "s-1", 7, 8, tone="kind")
+    Desk.of("a")
+
+    @capsuled(request_from=lambda _: "other")
+    def chosen(text: str, depth: int = 1) -> None: ...
+
+    @capsuled(capture_args=False)
+    def closed(text: str, depth: int = 1) -> None: ...
+
+    @capsuled
+    async def body(body: dict[str, Any], user: str, mode: str = "fast") -> None: ...
+
+    chosen("x")
+    closed("CANARY")
+    asyncio.run(body({"q": 1}, "ana"))
+    ask, of, *functions = chain.capsules()
+    assert arguments(ask) == {
+        "question": "why",
+        "session": "s-1",
+        "rest": [7, 8],
+        "limit": 3,
+        "api_key": "[secret]",
+        "tone": "kind",
+    }
+    assert (ask["trigger"]["request"], ask["context"]["session_id"]) == ("why", "s-1")
+    assert arguments(of) == {"first": "a", "second": None}
+    assert [arguments(function) for function in functions] == [
+        {"text": "x", "depth": 1},
+        None,
+        {"body": {"q": 1}, "user": "ana", "mode": "fast"},
+    ]
+    assert functions[0]["trigger"]["request"] == "other"
+    chain.verify()
+    for file in chain.data_dir.rglob("*"):
+        assert not file.is_file() or b"CANARY" not in file.read_bytes()
+
+
+def test_the_arguments_of_a_tool_stand_in_its_call_alone(chain: Chain) -> None:
+    @capsuled(capsule_type="tool")
+    def look_up(city: str, units: str = "metric") -> None: ...
+
+    look_up("Paris")
+    capsule = chain.one("look_up")
+    (call,) = capsule["execution"]["tool_calls"]
+    assert call["arguments"] == {"city": "Paris", "units": "metric"}
+    assert arguments(capsule) is None
+
+
+@pytest.mark.parametrize("content", ["digest", "omit"])
+def test_arguments_and_defaults_are_content(chain: Chain, content: Any) -> None:
+    chain.configure(content=content)
+
+    @capsuled
+    def work(given: str, default: str = "CANARY", number: int = 1) -> None: ...
+
+    work("CANARY")
+    assert arguments(chain.one("work"))["number"] == 1
+    for file in chain.data_dir.rglob("*"):
+        assert not file.is_file() or b"CANARY" not in file.read_bytes()
 
 
 class Signatures:

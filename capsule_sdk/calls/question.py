@@ -41,7 +41,7 @@ class Question:
     prompt: Any
     prompt_hash: str | None
     message_count: int
-    arguments: dict[str, JSON]
+    arguments: dict[str, Any]
 
 
 def question_of(
