@@ -555,7 +555,7 @@ PLACES: list[Callable[[Any], Any]] = [
     lambda value: chat({"content": "x"}, hologram=value),
     lambda value: {**chat({"content": "x"}), "hologram": value},
     lambda value: item({"type": "hologram", "beam": value}),
-    lambda value: item({"type": "message", "content": [{"type": "output_text", "text": "x", "hologram": value}]}),
+    lambda value: item({"type": "message", "content": [{"type": "output_text", "hologram": value}]}),
     lambda value: item({"type": "reasoning", "summary": [], "hologram": value}),
     lambda value: item({}, hologram=value),
     lambda value: block({"type": "text", "text": "x", "hologram": value}),

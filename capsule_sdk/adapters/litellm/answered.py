@@ -6,11 +6,11 @@ to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from ...calls.answers.reading import get
+from ...calls.answers.reading import fields, get
 from ...calls.answers.usage import Tokens, tokens_of, usage_in
 from ...calls.answers.whole import Whole, read
 from ...content import ContentPolicy, label
@@ -68,16 +68,16 @@ def answer_of(
             cost = cost_of(price(str(model or ""), usage_in(response)))
         if not cost and tokens.tokens_in is None:
             cost = None  # zero for no usage is LiteLLM's way to say that it does not know
-    whole = read(response)
+    whole, held = read(response), fields(response)
     environment = facts(
         provider=hidden.get("custom_llm_provider"),
         litellm_call_id=hidden.get("litellm_call_id"),
         api_base=hidden.get("api_base"),
         model_id=hidden.get("model_id"),
-        response_id=get(response, "id") or get(response, "responseId"),
-        response_model=model or get(response, "modelVersion"),
+        response_id=held.get("id") or held.get("responseId"),
+        response_model=model or held.get("modelVersion"),
         finish_reason=whole.finish,
-        provider_request_id=request_id(hidden, *headers_of(response, logging_obj)),
+        provider_request_id=request_id(headers_of(response, hidden, logging_obj)),
     )
     if cached:
         environment["cache_hit"] = True
@@ -118,25 +118,21 @@ REQUEST_IDS = (
 )  # fmt: skip
 
 
-def headers_of(answer: Any, logging_obj: Any) -> list[Any]:
-    """Return the headers of a response or stream, from the places where LiteLLM may keep them."""
+def headers_of(answer: Any, hidden: Any, logging_obj: Any) -> Iterator[Any]:
+    """Yield the headers of a response or stream, from the places where LiteLLM may keep them."""
+    yield get(hidden, "additional_headers")
+    yield get(hidden, "headers")
+    yield get(answer, "_response_headers")
     details = get(logging_obj, "model_call_details")
-    sent = get(details, "httpx_response") if details is not None else None
-    return [
-        get(answer, "_response_headers"),
-        get(details, "response_headers"),
-        get(sent, "headers"),
-    ]
+    yield get(details, "response_headers")
+    yield get(get(details, "httpx_response"), "headers")
 
 
-def request_id(*places: Any) -> str | None:
+def request_id(places: Iterable[Any]) -> str | None:
     """Return the provider's own id of the request, from headers or from what LiteLLM keeps of them."""
     for place in places:
-        if not isinstance(place, Mapping):
+        if not place or not isinstance(place, Mapping):
             continue
-        inner = request_id(place.get("additional_headers"), place.get("headers"))
-        if inner is not None:
-            return inner
         headers = {str(name).lower().removeprefix("llm_provider-"): name for name in place}
         for name in REQUEST_IDS:
             if name in headers and isinstance(found := place[headers[name]], str) and found:

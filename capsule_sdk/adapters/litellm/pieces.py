@@ -59,7 +59,7 @@ class Pieces:
             for name in ("litellm_call_id", "api_base", "model_id"):
                 if value := get(hidden, name):
                     self.facts[name] = label(value)
-            found = request_id(hidden, *headers_of(stream, logging_obj))
+            found = request_id(headers_of(stream, hidden, logging_obj))
             self.facts |= facts(provider_request_id=found)
             watch(stream, self._stream.feed)
 

@@ -129,6 +129,8 @@ def _message(choice: Choice, value: Any) -> None:
     content = entry.take("content")
     for part in content if isinstance(content, list | tuple) else [content]:
         read_block(choice, part)
+    if entry.left.keys() <= NOISE:
+        return
     choice.say("refusal", entry.take("refusal") or "")
     _reasoning(choice, entry)
     if (audio := entry.take("audio")) is not None:
@@ -147,6 +149,8 @@ def _message(choice: Choice, value: Any) -> None:
 
 def _by_library(choice: Choice, entry: Taken) -> None:
     """Add what client libraries make of other wire formats when they translate these to this one."""
+    if entry.left.keys() <= ECHOES:
+        return
     for name in _CITATIONS:
         choice.cite(entry.take(name))
     for name in [name for name in entry.left if _RAN.fullmatch(name)]:

@@ -100,6 +100,8 @@ class Choice:
 
     def cite(self, value: Any) -> None:
         """Add what the answer rests on: one entry, or a list of them."""
+        if value is None:
+            return
         for entry in value if isinstance(value, list | tuple) else [value]:
             if not is_void(entry):
                 self._add(self.citations, entry)
@@ -110,7 +112,9 @@ class Choice:
 
     def blocks(self, **reason: Any) -> None:
         """Write down why it was kept from answering: ``reason`` is a code, the rest may be anything."""
-        self.block_reason |= {name: value for name, value in reason.items() if not is_void(value)}
+        for name, value in reason.items():
+            if not is_void(value):
+                self.block_reason[name] = value
 
     def unknown(self, kind: str, value: Any) -> None:
         """Keep what is not understood, with its name."""

@@ -33,7 +33,7 @@ _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 def get(value: Any, name: str) -> Any:
     """Return an attribute or an entry; ``None`` where there is none or reading it fails."""
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return value.get(name)
     try:
         return getattr(value, name, None)
@@ -43,19 +43,23 @@ def get(value: Any, name: str) -> Any:
 
 def fields(value: Any) -> Mapping[Any, Any]:
     """Return the entries of a mapping, or what an object holds; nothing of anything else."""
-    if isinstance(value, Mapping):
+    kind = type(value)
+    if kind is dict:
+        given: dict[Any, Any] = value
+        return given
+    if value is None or kind is str or kind is list:
+        return {}
+    of_pydantic = hasattr(kind, "__pydantic_fields__")
+    if not of_pydantic and isinstance(value, Mapping):
         return value
     try:
         held = object.__getattribute__(value, "__dict__")
+        extra = object.__getattribute__(value, "__pydantic_extra__") if of_pydantic else None
     except AttributeError:
         return {}
     if type(held) is not dict:
         return {}
-    try:
-        extra = object.__getattribute__(value, "__pydantic_extra__")
-    except AttributeError:
-        extra = None
-    return {**held, **extra} if type(extra) is dict else held
+    return {**held, **extra} if type(extra) is dict and extra else held
 
 
 def is_void(value: Any, depth: int = 3) -> bool:
@@ -94,6 +98,8 @@ class Taken:
 
     def __init__(self, value: Any, *, snaked: bool = False) -> None:
         self.left: dict[str, Any] = {}
+        if value is None:
+            return
         for key, entry in fields(value).items():
             if is_void(entry):
                 continue
@@ -103,6 +109,8 @@ class Taken:
 
     def take(self, *names: str) -> Any:
         """Take all entries of these names, and return the first."""
+        if not self.left:
+            return None
         found = None
         for name in names:
             entry = self.left.pop(name, None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from .reading import get
+from .reading import fields
 
 __all__ = ["Tokens", "tokens_of", "usage_in"]
 
@@ -24,6 +25,7 @@ _REASONING: Final = (
     "reasoning_tokens", "thoughtsTokenCount", "thoughts_token_count", "total_thought_tokens",
     "total_reasoning_tokens",
 )  # fmt: skip
+_REPORTS: Final = ("usage", "usage_metadata", "usageMetadata")
 _DETAILS_IN: Final = ("prompt_tokens_details", "input_tokens_details")
 _DETAILS_OUT: Final = ("completion_tokens_details", "output_tokens_details")
 
@@ -44,7 +46,7 @@ def tokens_of(value: Any) -> Tokens:
     exist, so zeros alone are unknown. So are zeros of cached and reasoning tokens.
     """
     found = usage_in(value)
-    usage = value if found is None else found
+    usage = fields(value if found is None else found)
     tokens_in, tokens_out = _first(usage, _IN), _first(usage, _OUT)
     if not tokens_in and not tokens_out:
         return Tokens()
@@ -58,21 +60,23 @@ def tokens_of(value: Any) -> Tokens:
 
 def usage_in(value: Any) -> Any:
     """Return the report of tokens in a response or an event, under any of its names."""
-    names = ("usage", "usage_metadata", "usageMetadata")
-    return next((found for name in names if (found := get(value, name)) is not None), None)
+    held = fields(value)
+    return next((found for name in _REPORTS if (found := held.get(name)) is not None), None)
 
 
-def _first(value: Any, names: tuple[str, ...]) -> int | None:
+def _first(held: Mapping[Any, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
-        found = get(value, name)
+        found = held.get(name)
         if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
             return int(found)
     return None
 
 
-def _detail(usage: Any, names: tuple[str, ...], places: tuple[str, ...], name: str) -> int | None:
+def _detail(
+    usage: Mapping[Any, Any], names: tuple[str, ...], places: tuple[str, ...], name: str
+) -> int | None:
     for place in places:
-        details = get(usage, place)
-        if details is not None and (found := _first(details, (name,))):
+        details = usage.get(place)
+        if details is not None and (found := _first(fields(details), (name,))):
             return found
     return _first(usage, names) or None
