@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -313,3 +315,116 @@ def test_texts_stay_out_of_the_chain_where_the_content_mode_says_so(
     assert len(chain.capsules()) == 2
     assert "private" not in str(chain.capsules())
     chain.verify()
+
+
+@pytest.mark.parametrize("given", [8, -0.5, "high", 1.5, True])
+def test_a_confidence_outside_of_what_cps_can_hold_is_bounded_said_and_sealed_as_it_was_given(
+    chain: Chain, caplog: pytest.LogCaptureFixture, given: Any
+) -> None:
+    with capsule_scope("odd") as task:
+        task.reason("why", confidence=given)
+    capsule = chain.one("odd")
+    assert 0 <= capsule["reasoning"]["confidence"] <= 1
+    assert capsule["outcome"]["metrics"]["confidence_given"] in (given, str(given))
+    assert "confidence is no number from 0.0 to 1.0" in caplog.text
+    with capsule_scope("plain") as task:
+        task.reason("why", confidence=1)
+    assert "confidence_given" not in chain.one("plain")["outcome"]["metrics"]
+
+
+# -- errors with what belongs to them --------------------------------------------------------------
+
+
+def raised_by(work: Callable[[], Any]) -> BaseException:
+    try:
+        work()
+    except BaseException as error:
+        return error
+    raise AssertionError
+
+
+def error_of(chain: Chain, work: Callable[[], Any]) -> str:
+    with contextlib.suppress(BaseException), capsule_scope("failing"):
+        work()
+    error: str = chain.one("failing")["outcome"]["error"]
+    return error
+
+
+def test_an_error_names_its_group_notes_causes_and_contexts(chain: Chain) -> None:
+    def rooted() -> None:
+        try:
+            raise LookupError("the-root")
+        except LookupError as error:
+            wrapped = RuntimeError("wrapped")
+            wrapped.add_note("a-note")
+            raise wrapped from error
+
+    def handling() -> None:
+        try:
+            raise LookupError("first trouble")
+        except LookupError:
+            raise ValueError("second trouble")  # noqa: B904
+
+    def fails() -> None:
+        inner = ExceptionGroup("inner", [OSError("deep inside")])
+        raise BaseExceptionGroup("outer", [raised_by(rooted), raised_by(handling), inner])
+
+    assert error_of(chain, fails).splitlines() == [
+        "ExceptionGroup: outer (3 sub-exceptions)",
+        "- RuntimeError: wrapped",
+        "  note: a-note",
+        "  caused by LookupError: the-root",
+        "- ValueError: second trouble",
+        "  while handling LookupError: first trouble",
+        "- ExceptionGroup: inner (1 sub-exception)",
+        "  - OSError: deep inside",
+    ]
+    chain.verify()
+
+
+def test_a_suppressed_context_is_not_named_and_what_is_only_wrapped_is_said_once(
+    chain: Chain,
+) -> None:
+    def fails() -> None:
+        try:
+            raise LookupError("not to be told")
+        except LookupError:
+            try:
+                raise ValueError("the same long message") from None
+            except ValueError as error:
+                raise RuntimeError(f"upstream: {error}") from error
+
+    assert error_of(chain, fails) == "RuntimeError: upstream: the same long message"
+
+
+def test_the_errors_around_an_error_are_redacted_bounded_and_run_no_code_of_theirs(
+    chain: Chain,
+) -> None:
+    class Hostile(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise SystemError
+
+        __repr__ = __str__
+        exceptions = __cause__ = property(__str__)  # type: ignore[assignment]
+
+        def __getattribute__(self, name: str) -> Any:
+            raise SystemError
+
+    chain.configure(redact=lambda text: text.replace("4711", "[pin]"))
+
+    def fails() -> None:
+        error: BaseException = ValueError("innermost 4711")
+        for depth in range(50):
+            error, cause = RuntimeError(f"level number {depth}"), error
+            error.__cause__ = cause
+        noted = ValueError("noted")
+        noted.__notes__ = ["pin 4711", object(), Hostile("x")]  # type: ignore[list-item]
+        many = [ValueError(f"number {number} of them") for number in range(1000)]
+        raise ExceptionGroup("all", [Hostile("said"), noted, error, *many])
+
+    said = error_of(chain, fails)
+    assert "Hostile: said" in said
+    assert "pin [pin]" in said
+    assert "4711" not in said
+    assert said.endswith("… and more")
+    assert len(said.splitlines()) < 30

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from ..errors import AuthorityError
 
-__all__ = ["Authority"]
+__all__ = ["Authority", "AuthorityName"]
+
+#: What may be written for an authority's type; the third is CPS's spelling of the second.
+AuthorityName: TypeAlias = Literal[
+    "autonomous", "human-approved", "human_approved", "policy", "escalated"
+]
 
 #: What may be written -> what CPS 1.4 seals.
 SPELLINGS = {
@@ -34,7 +40,7 @@ class Authority:
 
     """
 
-    type: str = "autonomous"
+    type: AuthorityName = "autonomous"
     approver: str | None = None
     policy_reference: str | None = None
     escalation_reason: str | None = None
@@ -51,7 +57,7 @@ class Authority:
     @classmethod
     def from_options(
         cls,
-        authority: str | Authority | None,
+        authority: AuthorityName | Authority | None,
         approver: str | None = None,
         policy_reference: str | None = None,
         escalation_reason: str | None = None,

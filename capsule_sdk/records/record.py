@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID, SafeUUID
 
 from ..content import instance
+from .related import related
 
 if TYPE_CHECKING:
     from ..content import ContentPolicy
@@ -78,9 +79,32 @@ def how_it_ended(error: BaseException) -> str | None:
     return Ended.CANCELLED
 
 
+#: Letters from which on a message that stands in another one's is the same, as of who wraps and raises it anew.
+TELLING = 12
+
+
 def sealed_error(error: BaseException | str, policy: ContentPolicy) -> str:
-    """Return an error as it is sealed: the type's name, and the message as ``policy`` lets it be."""
-    return policy.text(error)  # type: ignore[arg-type]  # of an exception: without running its own __str__
+    """Return an error as it is sealed: the type's name, and the message as ``policy`` lets it be.
+
+    Below it, a line each: its notes, the exceptions of a group, and its cause, or else the exception that was
+    being handled, each with its own. What says nothing new is left out.
+    """
+    # Of an exception the policy makes a text without running its own __str__.
+    text: str = policy.text(error)  # type: ignore[arg-type]
+    if not issubclass(type(error), BaseException):
+        return text
+    lines, room = [text], policy.limits.text - len(text)
+    for depth, relation, other in related(error):  # type: ignore[arg-type]
+        said = policy.text(other)  # type: ignore[arg-type]
+        message = said.partition(": ")[2]
+        if len(message) > TELLING and any(message in line for line in lines):
+            continue
+        room -= len(said)
+        if room < 0:
+            lines.append("… and more")
+            break
+        lines.append(f"{'  ' * depth}{relation}{said}")
+    return "\n".join(lines)
 
 
 class Record(ABC):

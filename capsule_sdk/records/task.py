@@ -16,7 +16,7 @@ from uuid import UUID
 
 from .. import content
 from ..errors import TaskClosedError
-from ..logs import guarded
+from ..logs import guarded, tell
 from .record import Record, sealed_error
 from .totals import Totals
 
@@ -51,6 +51,11 @@ def _each(options: Any) -> list[Any]:
             return list(kind.__iter__(options))
     single = content.instance(options, (str, bytes, dict, int, float))
     return [options] if single or not content.is_builtin(options) else list(options)
+
+
+def is_fraction(value: Any) -> bool:
+    """Tell whether a value is what `fraction` seals as it is."""
+    return type(value) in (int, float) and 0 <= value <= 1
 
 
 class Keeper(Protocol):
@@ -157,7 +162,8 @@ class Task(Record):
                 (``description``, ``pros``, ``cons``, ``feasibility``, ``rejection_reason`` …).
             selected: the option taken, by its text or its ``id``.
             reasoning: why that one.
-            confidence: 0.0 to 1.0; values outside are brought to the nearer end.
+            confidence: 0.0 to 1.0. A value outside is brought to the nearer end, which is all that CPS 1.3
+                can hold; what was given is sealed in ``outcome.metrics.confidence_given``, and said in the log.
 
         """
         self._check_open("reason")
@@ -172,6 +178,10 @@ class Task(Record):
                     self._put("reasoning", name, taken)
             if confidence is not None:
                 self._put("reasoning", "confidence", fraction(confidence))
+                if not is_fraction(confidence):
+                    # No error: it may be a model's own answer, and the call around it has done its work.
+                    tell("warning", "confidence is no number from 0.0 to 1.0", task=self.name)
+                    self._put("metrics", "confidence_given", self.policy.value(confidence))
             for option in _each(options):
                 self._add("options", self._option(option, selected))
 

@@ -18,15 +18,18 @@ import wrapt
 
 from ..errors import DecorationError
 from ..records.attribution import Attribution
+from ..records.authority import Authority, AuthorityName
 from ..settings import is_disabled
 from .driving import run_driven
 from .functions import Recording
 from .node import innermost
-from .options import TaskOptions, attribution_of, check
+from .options import ArgumentSource, CapsuleTypeName, TaskOptions, attribution_of, check, given_of
 from .recipe import Recipe
 from .runs import TaskRun, bound_to
 
 if TYPE_CHECKING:
+    from qp_capsule import CapsuleType
+
     _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
     _BoundFunctionWrapper = wrapt.BoundFunctionWrapper[..., Any]
 else:
@@ -44,23 +47,57 @@ F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any]")
 def capsuled(fn: F, /, **options: Unpack[TaskOptions]) -> F: ...
 @overload
 def capsuled(fn: None = None, /, **options: Unpack[TaskOptions]) -> Callable[[F], F]: ...
-def capsuled(fn: Any = None, /, **options: Any) -> Any:
+def capsuled(
+    fn: Any = None,
+    /,
+    *,
+    agent_id: str | None = None,
+    domain: str | None = None,
+    capsule_type: CapsuleTypeName | CapsuleType | None = None,
+    name: str | None = None,
+    request_from: ArgumentSource | None = None,
+    authority: AuthorityName | Authority | None = None,
+    approver: str | None = None,
+    policy_reference: str | None = None,
+    escalation_reason: str | None = None,
+    session_id: ArgumentSource | None = None,
+    user_id: ArgumentSource | None = None,
+    correlation_id: ArgumentSource | None = None,
+    tenant_id: ArgumentSource | None = None,
+    environment: Mapping[str, Any] | None = None,
+    capture_args: bool = True,
+    capture_result: bool = True,
+    **unknown: Any,
+) -> Any:
     """Make every call of a function, method, generator or callable object one task.
 
+    ``@capsuled`` and ``@capsuled(...)`` both work, above or below ``@staticmethod`` and ``@classmethod``. What
+    is left out is inherited from the scope around.
+
     Args:
-        fn: what is decorated; ``@capsuled`` and ``@capsuled(...)`` both work, above or below
-            ``@staticmethod`` and ``@classmethod``.
-        **options: all optional; what is left out is inherited from the scope around. ``agent_id``,
-            ``domain``, ``environment``, ``authority``, ``approver``, ``policy_reference``,
-            ``escalation_reason`` as in `capsule_scope`; ``name`` (the qualified name of the
-            function); ``capsule_type`` (``"agent"``; ``"tool"`` records the call itself as a tool
-            call); ``session_id``, ``user_id``, ``tenant_id``, ``correlation_id`` and
-            ``request_from``, which may name an argument with ``from_arg("site_id")`` or be a
-            function of the bound arguments; ``capture_args`` and ``capture_result`` (true): whether
-            they are sealed.
+        fn: what is decorated.
+        agent_id: whose work it is.
+        domain: the business domain it belongs to.
+        capsule_type: ``"agent"`` by default; ``"tool"`` records the call itself as a tool call.
+        name: what the task is called (``trigger.source``, CPS 1.1); the function's qualified name by default.
+        request_from: the text for ``trigger.request``: the name of an argument, or a function of the bound
+            arguments; the first text among the arguments by default, else all of them as JSON.
+        authority: under whose authority it acts (CPS 1.4).
+        approver: who approved it.
+        policy_reference: the policy that permits it.
+        escalation_reason: why it needs more than the usual authority.
+        session_id: the session. This and the next three may name an argument, ``from_arg("site_id")``, or be a
+            function of the bound arguments.
+        user_id: the authenticated user.
+        correlation_id: what ties it to records elsewhere.
+        tenant_id: whose chain it goes into, in PostgreSQL.
+        environment: facts for CPS 1.2.
+        capture_args: whether the arguments are sealed.
+        capture_result: whether the result is sealed.
+        **unknown: nothing; an option that does not exist is refused with the one that it resembles.
 
     Returns:
-        The same callable to all appearances: signature, `inspect` kind, pickling by name. While
+        The same callable to all appearances: signature, `inspect` kind, pickling by name and by value. While
         ``CAPSULE_SDK_DISABLED`` is set it is ``fn`` itself.
 
     Raises:
@@ -72,7 +109,8 @@ def capsuled(fn: Any = None, /, **options: Any) -> Any:
             async generators wait for that without blocking the event loop, the others block.
 
     """
-    check("@capsuled", options, TaskOptions)
+    options = given_of(locals(), TaskOptions)
+    check("@capsuled", options | unknown, TaskOptions)
     inner = attribution_of(options)
     if fn is None:
         return lambda fn: _decorate(fn, options, inner)

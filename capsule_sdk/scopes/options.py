@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, get_args
 
 from ..content import instance, label, safe
 from ..errors import ConfigurationError
 from ..records.attribution import NOBODY, Attribution
-from ..records.authority import Authority
+from ..records.authority import Authority, AuthorityName
+
+if TYPE_CHECKING:
+    from qp_capsule import CapsuleType
 
 __all__ = [
     "SOURCED",
     "ArgumentSource",
+    "CapsuleTypeName",
     "ScopeOptions",
     "TaskOptions",
     "attribution_of",
@@ -38,7 +42,10 @@ ArgumentSource: TypeAlias = str | from_arg | Callable[[Mapping[str, Any]], Any]
 #: Options whose value a decorated call may take from its arguments.
 SOURCED = ("session_id", "user_id", "tenant_id", "correlation_id")
 _FLAGS = ("record", "capture_args", "capture_result")
-_CAPSULE_TYPES = ("agent", "tool", "system", "kill", "workflow", "chat", "vault", "auth")
+CapsuleTypeName: TypeAlias = Literal[
+    "agent", "tool", "system", "kill", "workflow", "chat", "vault", "auth"
+]
+_CAPSULE_TYPES: tuple[str, ...] = get_args(CapsuleTypeName)
 
 
 class CommonOptions(TypedDict, total=False):
@@ -46,8 +53,8 @@ class CommonOptions(TypedDict, total=False):
 
     agent_id: str | None
     domain: str | None
-    capsule_type: str
-    authority: str | Authority | None
+    capsule_type: CapsuleTypeName | CapsuleType | None
+    authority: AuthorityName | Authority | None
     approver: str | None
     policy_reference: str | None
     escalation_reason: str | None
@@ -104,6 +111,17 @@ def check(
         wanted = _wanted(name, value, sourced=allowed is TaskOptions)
         if wanted is not None:
             raise ConfigurationError(f"{where}: {name}={value!r} must be {wanted}")
+
+
+def given_of(
+    values: Mapping[str, Any], allowed: type[ScopeOptions] | type[TaskOptions]
+) -> dict[str, Any]:
+    """Return those of a signature's options that were given; flags have defaults, and count as given."""
+    return {
+        name: value
+        for name in allowed.__annotations__
+        if (value := values[name]) is not None or name in _FLAGS
+    }
 
 
 def _wanted(name: str, value: Any, *, sourced: bool) -> str | None:

@@ -6,10 +6,10 @@ How a task is opened and closed stands here once, for the ``with`` block and for
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Never
 
 from ..content import ContentPolicy, label
 from ..errors import ConfigurationError, RecordingError
@@ -17,12 +17,16 @@ from ..logs import guarded, report
 from ..recording.default import get_recorder
 from ..recording.recorder import Recorder
 from ..records.attribution import NOBODY, Attribution
+from ..records.authority import Authority, AuthorityName
 from ..records.task import Task
 from ..settings import is_disabled
 from .confirming import Confirmation, is_covered
 from .depth import elsewhere, has_room
 from .node import Scope, innermost, parent_of
-from .options import ScopeOptions, attribution_of, check
+from .options import CapsuleTypeName, ScopeOptions, attribution_of, check, given_of
+
+if TYPE_CHECKING:
+    from qp_capsule import CapsuleType
 
 __all__ = [
     "Scope",
@@ -199,14 +203,25 @@ def refuse_if_strict(node: Scope | None, name: str) -> None:
 class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...)
     """Record a block as a task, or change what the code inside runs under: ``with``, ``async with``.
 
+    What is left out is inherited.
+
     Args:
         name: what the task is called: ``trigger.source`` (CPS 1.1).
-        **options: all optional; what is left out is inherited. ``agent_id``, ``domain``,
-            ``session_id``, ``user_id``, ``correlation_id``, ``tenant_id``, ``environment`` (facts
-            for CPS 1.2), ``authority`` with ``approver``, ``policy_reference``,
-            ``escalation_reason`` (CPS 1.4), ``capsule_type`` (``"agent"``), ``request`` (text for
-            ``trigger.request``), and ``record``: ``False`` makes no task of its own and yields the
-            one around.
+        agent_id: whose work it is.
+        domain: the business domain it belongs to.
+        capsule_type: ``"agent"`` by default.
+        authority: under whose authority the code inside acts (CPS 1.4).
+        approver: who approved it.
+        policy_reference: the policy that permits it.
+        escalation_reason: why it needs more than the usual authority.
+        session_id: the session.
+        user_id: the authenticated user.
+        correlation_id: what ties it to records elsewhere.
+        tenant_id: whose chain it goes into, in PostgreSQL.
+        environment: facts for CPS 1.2.
+        request: text for ``trigger.request``.
+        record: ``False`` makes no task of its own and yields the one around.
+        **unknown: nothing; an option that does not exist is refused with the one that it resembles.
 
     Raises:
         ConfigurationError: an option does not exist or cannot have this value.
@@ -219,10 +234,30 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
 
     __slots__ = ("_cramped", "_inner", "_name", "_node", "_options")
 
-    def __init__(self, name: str | None = None, **options: Unpack[ScopeOptions]) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        agent_id: str | None = None,
+        domain: str | None = None,
+        capsule_type: CapsuleTypeName | CapsuleType | None = None,
+        authority: AuthorityName | Authority | None = None,
+        approver: str | None = None,
+        policy_reference: str | None = None,
+        escalation_reason: str | None = None,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        correlation_id: str | None = None,
+        tenant_id: str | None = None,
+        environment: Mapping[str, Any] | None = None,
+        request: str | None = None,
+        record: bool = True,
+        **unknown: Never,
+    ) -> None:
         if name is not None and not isinstance(name, str):
             raise ConfigurationError(f"capsule_scope: name={name!r} must be a text")
-        check("capsule_scope", options, ScopeOptions)
+        options = given_of(locals(), ScopeOptions)
+        check("capsule_scope", options | unknown, ScopeOptions)
         self._name = name or "scope"
         self._options = options
         self._inner = attribution_of(options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Never
 
 from litellm.integrations.custom_logger import CustomLogger
 from qp_capsule import CapsuleType
@@ -13,6 +13,7 @@ from ...recording import default
 from ...recording.recorder import Recorder
 from ...records.attribution import NOBODY, Attribution
 from ...scopes.scope import Scope
+from ...settings import refuse_unknown
 from . import entries, hooks
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["CapsuleLogger"]
 
 AGENT, DOMAIN = "litellm", "chat"
+_PARAMETERS = ("capsules", "agent_id", "domain", "capsule_type", "swallow_errors")
 
 
 class CapsuleLogger(CustomLogger):
@@ -37,6 +39,7 @@ class CapsuleLogger(CustomLogger):
         capsule_type: type of the capsules.
         swallow_errors: ``False``: an error while recording is raised as `RecordingError`, and a call that
             returns has its capsule durably in the chain.
+        **unknown: nothing; a keyword that does not exist is refused with the one that it resembles.
 
     Raises:
         ConfigurationError: the store cannot be used, or a ``CAPSULE_SDK_…`` variable has a wrong value.
@@ -51,7 +54,9 @@ class CapsuleLogger(CustomLogger):
         capsule_type: CapsuleType = CapsuleType.CHAT,
         *,
         swallow_errors: bool = True,
+        **unknown: Never,
     ) -> None:
+        refuse_unknown("CapsuleLogger", unknown, _PARAMETERS)
         super().__init__()
         try:
             self.capsule_type = CapsuleType(capsule_type)
