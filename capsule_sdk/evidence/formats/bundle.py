@@ -52,7 +52,7 @@ Evidence of what AI agents did: sealed records (capsules) of the Capsule Protoco
 chain.json      the records; each has its SHA3-256 hash and an Ed25519 signature over it
 manifest.json   what was selected, when and from where; public keys; checkpoints
 
-To check it:    pip install capsuled
+To check it:    pip install .      (in a clone of the repository of capsuled)
                 capsuled verify THIS_FILE.zip --pubkey-file KEYS.json
 
 Take the public keys from the party that sealed the records (`capsuled keys export KEYS.json`; --pubkey takes
