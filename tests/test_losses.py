@@ -86,7 +86,9 @@ def test_a_disk_that_fills_at_a_random_moment(
         code, status = said(capsys, "status", "--db", str(site.database))
         assert (code, status["trouble"], status["journals"]) == (0, [], []), (status, site.log())
         assert status["capsules"] == verdict["records"] == len(capsules)
-        assert len(recorded) + status["lost"] == len(begun), site.log()
+        assert len(recorded) + status["lost"] == len(begun), (
+            f"{len(recorded)} recorded, {status['lost']} lost, {len(begun)} begun\n{site.log()}"
+        )
         assert bool(status["lost"]) == bool(verdict["counts"].get("records_lost"))
         others = capsules.keys() - begun - by_successor
         assert losses_in([capsules[one] for one in others]) == status["lost"] - len(

@@ -98,6 +98,8 @@ class Unwritten:
     def put(self, key: str, document: dict[str, Any]) -> bool:
         """Write an entry, in the place of the one of before with this key; false where that failed."""
         place = self._places.get(key)
+        if place is None and key in self._beyond:  # it counts already
+            return self._write_beyond()
         if place is None:
             try:
                 place = (self._for_numbers if _NUMBER & document.keys() else self._free).popleft()
