@@ -24,6 +24,7 @@ from typing import Final
 from nacl.signing import SigningKey
 from qp_capsule import Keyring, KeyringError
 
+from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import ConfigurationError
 
 from .placing import make_private_directory, put_new, sync_directory
@@ -59,9 +60,9 @@ def read_key(path: str | os.PathLike[str]) -> SigningKey:
 
     """
     path = Path(path)
-    deadline = time.monotonic() + _ROTATION_GRACE
+    deadline = monotonic() + _ROTATION_GRACE
     while len(content := path.read_bytes()) != KEY_BYTES:
-        if time.monotonic() > deadline:
+        if monotonic() > deadline:
             raise ConfigurationError(
                 f"{path} holds {len(content)} bytes, and an Ed25519 key has {KEY_BYTES}: put it"
                 " back from your backup; or, if there is none, move the file aside and a new key"

@@ -35,6 +35,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
+from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import ChainUnavailable
 
 __all__ = ["BUSY_TIMEOUT", "SQLiteFile", "log_of", "open_for_writing", "pragma", "size_of"]
@@ -257,13 +258,13 @@ def _when_free(attempt: Callable[[], T], patience: float) -> T:
 
 def _tries(patience: float) -> Iterator[None]:
     """Give a turn, and others after ever shorter naps for so many seconds."""
-    began = time.monotonic()
+    began = monotonic()
     waited = 0.0
     while waited <= patience:
         yield
         jitter = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
         time.sleep(_NAP * jitter / (1 + _AGEING * waited))
-        waited = time.monotonic() - began
+        waited = monotonic() - began
 
 
 def pragma(raw: sqlite3.Connection, text: str) -> Any:

@@ -12,13 +12,13 @@ A group whose capsules belong to several tenants goes into several chains, in on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 from nacl.signing import SigningKey
 from qp_capsule import Capsule, Seal
 
+from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
 
 from .sealing import Draft, SealGuard, draft, unseal
@@ -102,7 +102,7 @@ class ChainWriter:
         self._store.close()
 
     def _add(self, transaction: ChainTransaction, drafts: Sequence[Draft]) -> int:
-        deadline = time.monotonic() + CONFLICT_PATIENCE
+        deadline = monotonic() + CONFLICT_PATIENCE
         while True:
             rows = self._link(transaction, drafts)
             try:
@@ -110,7 +110,7 @@ class ChainWriter:
             except UnstorableRow as error:
                 raise CapsuleRejected(rows[error.index]["id"], str(error)) from error
             except HeadMoved as error:
-                if time.monotonic() > deadline:
+                if monotonic() > deadline:
                     raise ChainUnavailable(f"{self.identity} {error}") from error
             else:
                 return len(rows)

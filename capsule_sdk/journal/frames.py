@@ -114,14 +114,14 @@ def parse(text: bytes) -> Frame | str:
 
 
 def _is_short(text: bytes) -> bool:
-    """Tell whether a line is the head of a frame and no more: what rots keeps its length and its last brace."""
+    """Tell whether a line may be the head of a frame and no more."""
     if len(text) < _HEADER:
         return _HEAD.fullmatch(text) is not None
     try:
         short = len(text) - _HEADER < int(text[2:10], 16)
     except ValueError:
         return False
-    return short and text[:1] in _KINDS and not text.endswith(b"}")
+    return short and text[:1] in _KINDS
 
 
 def read(file: BinaryIO) -> Iterator[Frame | Damage]:

@@ -33,7 +33,7 @@ from .frames import Frame, Kind, encode, read
 __all__ = ["Unwritten", "entries_in", "left_in"]
 
 #: Bytes of a place, and how many there are; the last ones are for numbers.
-PLACE, PLACES, _NUMBERS = 256, 512, 8
+PLACE, PLACES, _NUMBERS = 192, 1024, 8
 _FREE = b"\n" * PLACE
 #: What has an entry that is a number.
 _NUMBER = {"count", "cut"}

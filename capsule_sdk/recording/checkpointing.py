@@ -12,7 +12,6 @@ anew, do not meet. Used by one thread at a time, the one that makes the rounds.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from ..chain.checkpoint import Checkpoint, default_origin, sign
 from ..chain.checkpoint_files import add_to
 from ..chain.placing import sync_directory
 from ..chain.writer import ChainWriter
+from ..clocks import monotonic
 from ..logs import errors, tell
 from ..settings import Settings
 from .safekeeping import REMINDER
@@ -81,7 +81,7 @@ class Checkpointing:
 
     def committed(self, chain: ChainWriter, capsules: Iterable[Capsule]) -> None:
         """Note capsules whose commit has just returned, in their order."""
-        now = time.monotonic()
+        now = monotonic()
         self._chain = chain
         for capsule in capsules:
             if not capsule.hash:  # it was there already
@@ -110,7 +110,7 @@ class Checkpointing:
                 of them in any case.
 
         """
-        now = time.monotonic()
+        now = monotonic()
         if last_until is None and now < self._due:
             return
         due = [
@@ -120,7 +120,7 @@ class Checkpointing:
         ]
         for tenant in due if last_until is not None else due[:PER_ROUND]:
             self._try(tenant)
-            if last_until is not None and time.monotonic() > last_until:
+            if last_until is not None and monotonic() > last_until:
                 break
         self._due = min((head.due for head in self._heads.values()), default=math.inf)
 
@@ -129,7 +129,7 @@ class Checkpointing:
         try:
             self._write(tenant, head)
         except Exception as error:  # noqa: BLE001 - the chain goes on without
-            head.due, head.failed = time.monotonic() + RETRY, True
+            head.due, head.failed = monotonic() + RETRY, True
             self._complain(error)
         else:
             del self._heads[tenant]
@@ -162,7 +162,7 @@ class Checkpointing:
         return self._first_hashes[tenant]
 
     def _complain(self, error: Exception) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if self.trouble is None:
             errors["recorder.checkpoint"] += 1
             self._next_reminder = now

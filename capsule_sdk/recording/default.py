@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
 import anyio.to_thread
 
+from ..clocks import monotonic
 from ..errors import ChainUnavailable, ConfigurationError
 from ..logs import tell
 from ..settings import PREFIX, Settings, refuse_unknown, say_once
@@ -195,8 +195,8 @@ def flush(timeout: float = 30.0) -> int:
         How many records are not durable yet; 0 means that all are.
 
     """
-    deadline = time.monotonic() + timeout
-    return sum(recorder.flush(deadline - time.monotonic()) for recorder in live_recorders())
+    deadline = monotonic() + timeout
+    return sum(recorder.flush(deadline - monotonic()) for recorder in live_recorders())
 
 
 async def aflush(timeout: float = 30.0) -> int:  # noqa: ASYNC109 - the twin of flush, which returns a count

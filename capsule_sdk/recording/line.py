@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from ..clocks import monotonic
 from ..journal.backlog import Backlog
 from ..logs import errors, tell
 from ..records.record import Record
@@ -79,7 +79,7 @@ class Line:
 
     def put(self, record: Record) -> None:
         """Hand over a record that has ended. Takes no lock: a finalizer may do it inside any line."""
-        self.pending.setdefault(record, time.monotonic())
+        self.pending.setdefault(record, monotonic())
         self._inbox.put(record)
 
     def wake(self) -> None:
@@ -120,7 +120,7 @@ class Line:
             self._taking_in = True
             try:
                 self._receive()
-                self._holding.release(time.monotonic())
+                self._holding.release(monotonic())
                 self._bound()
             finally:
                 self._taking_in = False
@@ -182,7 +182,7 @@ class Line:
 
     def settle(self) -> tuple[int, float | None]:
         """Note that what is under way is durable; return how many, and the seconds the last one took."""
-        now, lag = time.monotonic(), None
+        now, lag = monotonic(), None
         with self.lock:
             parcels, self.under_way = self.under_way, []
             for parcel in parcels:
@@ -190,7 +190,7 @@ class Line:
                     lag = now - self.pending.pop(parcel.record, now)
                     parcel.record.release()
                     if not parcel.dropped:
-                        self._safekeeping.durable(parcel.record)
+                        self._note_durable(parcel.record)
                 elif parcel.lost and not parcel.dropped:
                     self._safekeeping.done_with(parcel.capsule.id.hex)
             self.backlog.settle(sum(parcel.from_backlog for parcel in parcels))
@@ -249,8 +249,13 @@ class Line:
                 record.backlog_place = place
                 self.written = place
                 self.pending.pop(record, None)
-                self._safekeeping.durable(record)
+                self._note_durable(record)
                 record.release()
+
+    def _note_durable(self, record: Record) -> None:
+        above = record.parent
+        lives = above is not None and (above in self.begun or above in self.pending)
+        self._safekeeping.durable(record, above_lives=lives)
 
     def _lose(self, error: Exception) -> None:
         """Let go of the newest half of the line."""
@@ -259,7 +264,7 @@ class Line:
         for record in line[kept:]:
             record.lost = f"neither the store nor the disk took it: {error}"
             self.pending.pop(record, None)
-            self._safekeeping.durable(record)  # it counts among the number from here on
+            self._safekeeping.done_with(record.id.hex)  # it counts among the number from here on
         lost = len(line) - kept
         self._holding.remove_last(lost)
         self.count_lost(lost)
@@ -273,7 +278,7 @@ class Line:
             tell("error", "records are lost: what waited on disk cannot be read back", records=new)
 
     def _complain(self, error: Exception) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if now >= self._next_reminder or (self.lost and not self._lost_before):
             self._next_reminder, self._lost_before = now + REMINDER, self.lost
             errors["recorder.backlog"] += 1

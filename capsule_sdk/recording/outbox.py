@@ -13,7 +13,6 @@ interpreter is shutting down.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from qp_capsule import Capsule
 
 from ..chain import Chain
 from ..chain.writer import ChainWriter
+from ..clocks import monotonic
 from ..errors import CapsuleRejected, ChainUnavailable
 from ..logs import errors, report, tell
 from ..records.capsules import capsule_or_stand_in, loss, stand_in_for
@@ -138,7 +138,7 @@ class Outbox:
         if not seen:
             return added  # nothing was left to deliver, so nobody knows whether the store is there
         if self.away_since is not None:
-            seconds = round(time.monotonic() - self.away_since, 1)
+            seconds = round(monotonic() - self.away_since, 1)
             tell("warning", "the store is back", seconds=seconds, **self._figures())
         self.pause, self.away_since, self.trouble = 0.0, None, None
         if added:
@@ -151,7 +151,7 @@ class Outbox:
 
     def _put_off_fold(self) -> None:
         """Have the store fold when it has been quiet for a moment, or has not been for long."""
-        now = time.monotonic()
+        now = monotonic()
         if self.fold_due is None:
             self._fold_latest = now + FOLD_LATEST
         self.fold_due = min(now + self._fold_pause, max(self._fold_latest, now))
@@ -169,7 +169,7 @@ class Outbox:
             report("recorder.fold", error)
             done = True
         self._fold_pause = FOLD_QUIET if done else min(2 * self._fold_pause, FOLD_LATEST)
-        self.fold_due = None if done else time.monotonic() + self._fold_pause
+        self.fold_due = None if done else monotonic() + self._fold_pause
 
     def close(self) -> None:
         """Let the chain close; the next delivery has it open again."""
@@ -185,7 +185,7 @@ class Outbox:
             self.checkpoints.committed(chain, capsules)
 
     def _store_is_away(self, error: Exception) -> None:
-        now = time.monotonic()
+        now = monotonic()
         self.trouble = f"{type(error).__name__}: {error}"
         if self.away_since is None:
             errors["recorder.store"] += 1

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..clocks import monotonic
 from ..errors import RecordingError
 from ..logs import errors, gaps, report
 from ..records.record import Ended, Record
@@ -124,7 +125,7 @@ class Recorder:
         if self._last_call is not None:
             # Once the modules are being taken down, what cannot be had now cannot be had at all.
             late = sys.is_finalizing()
-            self._rounds.work(0.0 if late else self._last_call - time.monotonic())
+            self._rounds.work(0.0 if late else self._last_call - monotonic())
         elif self._thread is None and not finalizing:
             self.start()
 
@@ -147,11 +148,11 @@ class Recorder:
         def is_done() -> bool:
             return line.backlog.done >= place and not any(map(line.holds, reversed(waiting)))
 
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         if threading.current_thread() is not self._thread:
             if not is_done():
                 self._wait(is_done, timeout)
-            self._rounds.fold(min(deadline - time.monotonic(), FOLD_PATIENCE))
+            self._rounds.fold(min(deadline - monotonic(), FOLD_PATIENCE))
         in_memory = (record for record in waiting if not 0 < record.backlog_place <= place)
         return sum(map(line.holds, in_memory)) + max(0, place - line.backlog.done)
 
@@ -236,7 +237,7 @@ class Recorder:
             recovered=rounds.recovered,
             errors=errors.total(),
             commit_lag=rounds.lag,
-            store_away=None if away is None else time.monotonic() - away,
+            store_away=None if away is None else monotonic() - away,
             store_trouble=outbox.trouble if outbox is not None else None,
             times_away=outbox.times_away if outbox is not None else 0,
             journal_size=rounds.safekeeping.size(),
@@ -314,26 +315,28 @@ class Recorder:
 
     # -- the end of the process, and its beginning after a fork ------------------------------------
 
-    def close_at_exit(self) -> None:
+    def close_at_exit(self, last_call: float | None = None) -> None:
         """Settle what is still open as cut short by the end of the process, drain, and close the store.
 
-        What ends after that is committed by the thread that ends it.
+        What ends after that is committed by the thread that ends it. The store is waited for until ``last_call``: ``exit_timeout`` from now unless given.
         """
-        last_call = time.monotonic() + self.settings.exit_timeout
-        self._settle_all()
-        left = self.flush(last_call - time.monotonic())
+        if last_call is None:
+            last_call = monotonic() + self.settings.exit_timeout
+        self.settle_all()
+        left = self.flush(last_call - monotonic())
         self._last_call = last_call
         self._stop_writer(0.0 if left else ROUND_PATIENCE)
         if self._rounds.line or self._rounds.safekeeping.misses:
             say(self._rounds.account(HANDOVER_PATIENCE))
 
-    def _settle_all(self) -> None:
+    def settle_all(self) -> None:
+        """Settle what is still open as cut short by the end of the process."""
         begun, pending = self._rounds.line.begun, self._rounds.line.pending
         for record in reversed(list(begun)):
             if self.claim(record):
                 self._cut_short(record)
-        patience = time.monotonic() + HANDOVER_PATIENCE
-        while any(record not in pending for record in list(begun)) and time.monotonic() < patience:
+        patience = monotonic() + HANDOVER_PATIENCE
+        while any(record not in pending for record in list(begun)) and monotonic() < patience:
             time.sleep(0.005)
         # What an interrupt, or a thread that is no more, has claimed and not handed over:
         for record in reversed(list(begun)):
@@ -378,11 +381,15 @@ def live_recorders() -> list[Recorder]:
 
 
 def _at_exit() -> None:
-    for recorder in live_recorders():
-        try:
-            recorder.close_at_exit()
-        except Exception as error:  # noqa: BLE001 - the other recorders still have to be closed
-            report("recorder.exit", error)
+    """Close all recorders within one bound: their writers work side by side while one of them is waited for."""
+    recorders = live_recorders()
+    last_call = monotonic() + max((one.settings.exit_timeout for one in recorders), default=0.0)
+    for work in (Recorder.settle_all, lambda recorder: recorder.close_at_exit(last_call)):
+        for recorder in recorders:
+            try:
+                work(recorder)
+            except Exception as error:  # noqa: BLE001 - the other recorders still have to be closed
+                report("recorder.exit", error)
 
 
 def _close_at_exit_of_worker(recorder: Recorder) -> None:

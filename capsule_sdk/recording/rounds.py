@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..clocks import monotonic
 from ..records.record import Record
 from .line import Line
 from .safekeeping import Safekeeping
@@ -125,7 +126,7 @@ class Rounds:
         since = next(iter(list(self.line.pending.values())), None)
         return {
             "waiting": len(self.line),
-            "lag": None if since is None else round(time.monotonic() - since, 1),
+            "lag": None if since is None else round(monotonic() - since, 1),
             "journal_size": self.safekeeping.size(),
         }
 
@@ -159,14 +160,14 @@ class Rounds:
 
     def recover_in_time(self, given_up: Callable[[], bool]) -> None:
         """Do as `recover`, if it is time to look again."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._next_recovery:
             return
         self._next_recovery = now + RECOVERY
         found = self.recover(given_up)
         self._left = found is not None and found.left > 0
         if self._left and self.outbox is not None and self.outbox.away_since is not None:
-            self._next_recovery = time.monotonic() + self.outbox.pause
+            self._next_recovery = monotonic() + self.outbox.pause
 
     def recover(self, given_up: Callable[[], bool] = lambda: False) -> Found | None:
         """Bring what processes that are no more have left behind into the chain; return what there was."""
@@ -187,14 +188,14 @@ class Rounds:
 
     def work(self, timeout: float) -> None:
         """Make rounds in this thread until all that has ended is durable, ``timeout`` seconds at most."""
-        deadline = time.monotonic() + _bounded(timeout)
+        deadline = monotonic() + _bounded(timeout)
         if not self._lock.acquire(timeout=_bounded(timeout)):
             return
         try:
             # A finalizer may come here from inside a round of this very thread.
             while not self._under_way:
                 self.make(deadline)
-                if not self.line or time.monotonic() >= deadline:
+                if not self.line or monotonic() >= deadline:
                     return
                 self.gather(deadline)
         finally:
@@ -214,7 +215,7 @@ class Rounds:
         if self.outbox is not None and deadline is None:
             moments.append(self.outbox.fold_due)
         due = min((moment for moment in moments if moment is not None), default=None)
-        self.line.wait(None if due is None else _bounded(due - time.monotonic()))
+        self.line.wait(None if due is None else _bounded(due - monotonic()))
         if deadline is None and self.line.is_short():
             self._hurry.wait(LINGER)
 
@@ -271,7 +272,7 @@ class Rounds:
             with self.line.lock:
                 self.safekeeping.close(waiting=bool(self.line.backlog))
             if self.outbox is not None:
-                self._tend_checkpoints(time.monotonic() + patience)
+                self._tend_checkpoints(monotonic() + patience)
                 self.outbox.close()
         finally:
             self._lock.release()
@@ -302,18 +303,18 @@ class Rounds:
         outbox = self.outbox
         if outbox is None or outbox.fold_due is None:
             return
-        if deadline is not None or time.monotonic() >= outbox.fold_due:
+        if deadline is not None or monotonic() >= outbox.fold_due:
             outbox.fold()
 
     def _may_go_on(self) -> bool:
         if self.line.is_empty() or self._wanted:
             return False
-        return time.monotonic() >= self._next_try
+        return monotonic() >= self._next_try
 
     def _may_rest(self, deadline: float | None) -> bool:
         """Tell whether what has come meanwhile can wait for more to share its commit, or has to."""
         if deadline is not None:
-            return time.monotonic() >= deadline
+            return monotonic() >= deadline
         return self.line.is_short() and not self._hurry.is_set()
 
     def _deliver(self) -> None:
@@ -324,10 +325,10 @@ class Rounds:
             group = self.line.next_group()
         except OSError as error:
             self.line.despair(error)
-            self._next_try = time.monotonic() + 1.0
+            self._next_try = monotonic() + 1.0
             return
         if outbox.deliver(group) is None:
-            self._next_try = time.monotonic() + outbox.pause
+            self._next_try = monotonic() + outbox.pause
             return
         with self.line.lock, self._progress:  # in this order everywhere
             stored, lag = self.line.settle()

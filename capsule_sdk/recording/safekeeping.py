@@ -9,12 +9,12 @@ later can count what was lost.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..clocks import monotonic
 from ..journal.files import Home, unwritten_in
 from ..journal.frames import Kind
 from ..journal.journal import Journal
@@ -54,6 +54,8 @@ class Safekeeping:
         self._journal: Journal | None = None
         #: What the journal does not hold, by id; and the file that says so.
         self._missed: dict[str, dict[str, Any]] = {}
+        #: What is durable itself, and still missed for the sake of the task above, by that one's id.
+        self._below: dict[str, list[str]] = {}
         self._unwritten: Unwritten | None = None
         self._next_look = 0.0
         self._trouble_since: float | None = None
@@ -101,10 +103,25 @@ class Safekeeping:
         """Keep a number of lost records, under the id of the capsule that is to say so."""
         self._miss(key, {"id": key, "count": count})
 
-    def durable(self, record: Record) -> None:
-        """Note that a record is in the chain, or in the backlog."""
-        if self._missed:
-            self.done_with(record.id.hex)
+    def durable(self, record: Record, *, above_lives: bool) -> None:
+        """Note that a record is in the chain, or in the backlog.
+
+        Args:
+            record: the record.
+            above_lives: whether the task above is not: whoever recovers that one has to know of this one.
+
+        """
+        key = record.id.hex
+        if key in self._missed and above_lives and record.parent_id is not None:
+            self._below.setdefault(record.parent_id.hex, []).append(key)
+        elif self._missed:
+            self.done_with(key)
+        if self._below:
+            self._forget_below(key)
+
+    def _forget_below(self, key: str) -> None:
+        for child in self._below.pop(key, ()):
+            self.done_with(child)
 
     def done_with(self, key: str) -> None:
         """Note that something is missed no more."""
@@ -152,7 +169,7 @@ class Safekeeping:
 
     def open(self) -> None:
         """Open the journal, or try again later."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._next_look and self._journal is not None:
             return
         self._next_look = now + LOOK
@@ -168,7 +185,7 @@ class Safekeeping:
 
     def tend(self) -> None:
         """Keep the journal small and writable. Cheap where there is nothing to do."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._next_look:
             return
         self._next_look = now + LOOK
@@ -225,7 +242,7 @@ class Safekeeping:
         if self._journal is not None:
             self._journal.forget()
         self._journal = self._unwritten = None  # its descriptor went with the fork
-        self._missed = {}
+        self._missed, self._below = {}, {}
         self._next_look = 0.0
         self._trouble_since = None
 
@@ -317,6 +334,7 @@ class Safekeeping:
         finally:
             self._note_cut(journal)
         for key, missed in said:
+            self._forget_below(key)
             if (
                 self._missed.get(key) is missed
             ):  # or its end came meanwhile, and could not be written
@@ -326,7 +344,7 @@ class Safekeeping:
         return any(True for _ in self._living())
 
     def _complain(self, error: Exception) -> None:
-        now = time.monotonic()
+        now = monotonic()
         if self._trouble_since is None:
             errors["recorder.journal"] += 1
             self._trouble_since, self._next_reminder = now, now
@@ -349,6 +367,6 @@ class Safekeeping:
     def _is_well(self) -> None:
         self._tell_gaps()
         if self._trouble_since is not None:
-            seconds = round(time.monotonic() - self._trouble_since, 1)
+            seconds = round(monotonic() - self._trouble_since, 1)
             tell("warning", "the journal can be written again", seconds=seconds)
             self._trouble_since = None

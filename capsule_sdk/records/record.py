@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID, SafeUUID
 
+from ..clocks import monotonic
 from ..content import instance
 from .related import related
 
@@ -152,7 +153,7 @@ class Record(ABC):
         self.policy = policy
         #: Seconds since 1970, of the system's clock.
         self.started = time.time()
-        self._clock = time.perf_counter()
+        self._clock = monotonic()
         self.duration_ms = 0
         self.closed = False
         #: Why its capsule, or one below it, is only a stand-in.
@@ -175,7 +176,7 @@ class Record(ABC):
 
     def stop_clock(self) -> None:
         """Take the time from start to now, in whole milliseconds."""
-        self.duration_ms = int((time.perf_counter() - self._clock) * 1000)
+        self.duration_ms = int((monotonic() - self._clock) * 1000)
 
     def settle(self, status: str, *, error: str | None = None, ended: str | None = None) -> None:
         """Write down how it ended. Called once, by whoever took the record from its recorder."""

@@ -13,7 +13,6 @@ thread is taken from those that the user's code shares.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from ..clocks import monotonic
 from ..errors import RecordingError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Confirmation:
         self._records = records
         self._lock = threading.Lock()
         self._done = False
-        self._deadline = time.monotonic() + max(recorder.patience for recorder, _ in records)
+        self._deadline = monotonic() + max(recorder.patience for recorder, _ in records)
 
     def confirm(self) -> None:
         """Wait; blocks.
@@ -105,7 +105,7 @@ class Confirmation:
         """Do as `confirm`, one thread at a time, and in vain no longer than the first of them."""
         with self._lock:
             try:
-                if time.monotonic() > self._deadline:
+                if monotonic() > self._deadline:
                     raise RecordingError(
                         f"capsule {self._records[0][1].id} is not known to be in the chain: {THREADS} others"
                         " were waited for, in vain, all the time (see the log of capsule_sdk)"
