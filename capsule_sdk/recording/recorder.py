@@ -318,7 +318,8 @@ class Recorder:
     def close_at_exit(self, last_call: float | None = None) -> None:
         """Settle what is still open as cut short by the end of the process, drain, and close the store.
 
-        What ends after that is committed by the thread that ends it. The store is waited for until ``last_call``: ``exit_timeout`` from now unless given.
+        What ends after that is committed by the thread that ends it. The store is waited for until
+        ``last_call``: ``exit_timeout`` from now unless given.
         """
         if last_call is None:
             last_call = monotonic() + self.settings.exit_timeout
