@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litellm_support import LITELLM_NOISE, LLM
 from looking import EVIL
+from provider_shapes import CANARY, CHAT
 from qp_capsule import Capsule
 from talking import ANSWERS, MESSAGES, call, link, said
 
@@ -86,6 +87,21 @@ def test_without_the_messages_it_has_what_is_there_and_says_what_is_not(
         ["user", "hi"],
         ["answer", "hello world!"],
     ]
+
+
+@pytest.mark.parametrize("shape", sorted(CHAT))
+def test_what_a_model_wrote_in_any_shape_is_read_in_the_conversation(
+    chain: Chain, llm: LLM, capsys: Output, shape: str
+) -> None:
+    llm.ask(f"shape:{shape}")
+    (capsule,) = chain.capsules()
+    answered = json.dumps([capsule["outcome"]["result"], capsule["outcome"]["error"]])
+    told = conversation(capsys)
+    assert any("answer" in line for line in told) or capsule["outcome"]["result"] in (None, "")
+    drawn = " ".join(told)
+    assert drawn.count(CANARY) >= min(1, json.dumps(capsule["outcome"]["result"]).count(CANARY)), (
+        answered
+    )
 
 
 # -- every shape -------------------------------------------------------------------------------------

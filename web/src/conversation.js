@@ -57,10 +57,12 @@ export function conversationOf(record, earlier, missing) {
     turns: [...turns, ...answersOf(result)],
     notes: notesOf(given, hasMessages, missing, messages.length - MOST),
     estimated: estimate.size > 0 ? [estimate.get("tokens_in"), estimate.get("tokens_out")].map((n) => text(n) || "?") : null,
-    finish: text(section(section(record, "context"), "environment").get("finish_reason")),
+    finish: namesItsEnd(result) ? "" : text(section(section(record, "context"), "environment").get("finish_reason")),
     hasMessages,
   };
 }
+
+const namesItsEnd = (result) => result instanceof Map && result.has("finish_reason");
 
 function notesOf(given, hasMessages, missing, cut) {
   const count = given.get("message_count");

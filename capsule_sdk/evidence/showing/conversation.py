@@ -57,7 +57,7 @@ class Conversation:
         turns: what was said, oldest first; the answer is the last.
         notes: what is not here, in sentences.
         estimated: tokens that nobody reported, as ``(in, out)``.
-        finish_reason: why the model ended.
+        finish_reason: why the model ended, where the answer does not say it itself.
         has_messages: whether the messages themselves were sealed.
 
     """
@@ -119,7 +119,7 @@ def conversation_of(
         turns=tuple(turns),
         notes=tuple(notes),
         estimated=estimated if any(one is not None for one in estimated) else None,
-        finish_reason=finish if isinstance(finish, str) else None,
+        finish_reason=finish if isinstance(finish, str) and not _names_its_end(result) else None,
         has_messages=has_messages,
     )
 
@@ -228,6 +228,10 @@ def _answers(result: object) -> Iterator[Turn]:
             tuple(_answer(choice)) if isinstance(choice, Mapping) else (Part("", _written(choice)),)
         )
         yield Turn(speaker, _bounded(parts))
+
+
+def _names_its_end(result: object) -> bool:
+    return isinstance(result, Mapping) and "finish_reason" in result
 
 
 def _is_choice(value: object) -> bool:
