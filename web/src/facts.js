@@ -55,7 +55,7 @@ export function factsOf(record) {
   const { name, isCall } = called(record);
   const type = text(record.get("type"));
   return {
-    kind: isCall ? (asksModel(context) ? "call" : "request") : type === "system" ? "system" : "task",
+    kind: isCall && asksModel(context) ? "call" : isRequest(name, metrics) ? "request" : type === "system" ? "system" : "task",
     type: short(type),
     domain: short(text(record.get("domain"))),
     agent: short(text(context.get("agent_id"))),
@@ -87,6 +87,11 @@ function called(record) {
 /** Whether a model was asked, and not only something read, kept or removed at its provider. */
 function asksModel(context) {
   return section(context, "environment").get("asks_model") !== false;
+}
+
+/** Whether something was asked of LiteLLM other than a model, and not a task, which counts its children. */
+function isRequest(name, metrics) {
+  return name.startsWith("litellm.") && count(section(metrics, "children").get("started")) === null;
 }
 
 function toolOf(record) {

@@ -18,7 +18,7 @@ export function figuresOf(rows) {
     models: modelsOf(calls),
     times: timesOf(calls),
     authorities: sharesOf(rows),
-    ...sumsOf(calls, rows.filter((row) => row.kind === "request" && row.cost !== null)),
+    ...sumsOf(calls, rows.filter((row) => row.kind === "request" && row.cost !== "")),
   };
 }
 
