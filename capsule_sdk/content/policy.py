@@ -199,7 +199,8 @@ class _Walk:
             return f"<{type_name(kind)}: unrepresentable>"
 
     def read(self, value: Any, kind: type, depth: int) -> JSON:
-        shape, read = readers.reader(kind)
+        known = readers.known.get(id(kind))  # here, and not in a call: it is done for each entry
+        shape, read = readers.reader(kind) if known is None else known[1]
         if shape in readers.CONTAINERS:
             return self.container(shape, read, value, depth)
         if shape is readers.INSTEAD:

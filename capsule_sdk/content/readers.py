@@ -59,6 +59,7 @@ __all__ = [
     "SET",
     "Marker",
     "Reader",
+    "known",
     "reader",
 ]
 
@@ -295,17 +296,17 @@ _AS_TEXT = frozenset(
 )
 
 #: Kept by the number of the class, and with it: hashing a class may run code of its metaclass.
-_known: dict[int, tuple[type, Reader]] = {}
+known: dict[int, tuple[type, Reader]] = {}
 
 
 def reader(cls: type) -> Reader:
     """Return what a value of this class is, and the function that reads it."""
-    known = _known.get(id(cls))
-    if known is None:
-        if len(_known) >= _CLASSES_KEPT:
-            _known.clear()
-        known = _known[id(cls)] = (cls, _reader(cls))
-    return known[1]
+    found = known.get(id(cls))
+    if found is None:
+        if len(known) >= _CLASSES_KEPT:
+            known.clear()
+        found = known[id(cls)] = (cls, _reader(cls))
+    return found[1]
 
 
 def _reader(cls: type) -> Reader:

@@ -42,6 +42,8 @@ def moment_text(value: datetime) -> str | None:
     if type_name(type(value)) == "NaTType":  # a datetime to all appearances: of the year 1
         return None
     zone = _moment_zone(value)
+    if type(value) is _DATETIME and (zone is None or _is_inert(zone)):
+        return moment(value).isoformat()
     plain = _DATETIME(
         *(read(value) for read in (*_DAY, *_MOMENT)),
         fold=_moment_fold(value),
