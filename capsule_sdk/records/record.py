@@ -84,15 +84,16 @@ def how_it_ended(error: BaseException) -> str | None:
 TELLING = 12
 
 
-def sealed_error(error: BaseException | str, policy: ContentPolicy) -> str:
+def sealed_error(error: BaseException | str, policy: ContentPolicy, *, alone: bool = False) -> str:
     """Return an error as it is sealed: the type's name, and the message as ``policy`` lets it be.
 
     Below it, a line each: its notes, the exceptions of a group, and its cause, or else the exception that was
-    being handled, each with its own. What says nothing new is left out.
+    being handled, each with its own. What says nothing new is left out. ``alone``, of
+    an exception of LiteLLM, leaves all of it out: behind it are only its own retellings.
     """
     # Of an exception the policy makes a text without running its own __str__.
     text: str = policy.text(error)  # type: ignore[arg-type]
-    if not issubclass(type(error), BaseException):
+    if alone or not issubclass(type(error), BaseException):
         return text
     lines, room = [text], policy.limits.text - len(text)
     for depth, relation, other in related(error):  # type: ignore[arg-type]

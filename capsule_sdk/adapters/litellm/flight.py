@@ -177,7 +177,7 @@ class Flight:
         """The call has raised, at once or in the middle of its stream."""
         for recorder, call in self._claim():
             if blocked(error):
-                call.settle("blocked", error=sealed_error(error, call.policy))
+                call.settle("blocked", error=sealed_error(error, call.policy, alone=True))
             else:
                 call.settle_with(error)
             recorder.finish(call)
@@ -187,7 +187,7 @@ class Flight:
         for _, call in self._targets:
             if not call.closed:
                 call.status = "failure"
-                call.error = sealed_error(error, call.policy)
+                call.error = sealed_error(error, call.policy, alone=True)
 
     def confirmation(self) -> Confirmation | None:
         """Return what strict mode waits for when the call has its whole answer.
