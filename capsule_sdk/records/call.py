@@ -84,6 +84,7 @@ class Answer:
 class LLMCall(Record):
     """One open call to a model. An adapter opens it, writes `answer` and settles it."""
 
+    tells_alone = True
     __slots__ = ("_answer", "asks_model", "attempts", "read", "request")
 
     def __init__(

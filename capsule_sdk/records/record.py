@@ -112,6 +112,9 @@ def sealed_error(error: BaseException | str, policy: ContentPolicy, *, alone: bo
 class Record(ABC):
     """One thing that happens and will be one capsule."""
 
+    #: Whether its error is sealed without what stands behind it; see `sealed_error`.
+    tells_alone: ClassVar[bool] = False
+
     __slots__ = (
         "__weakref__",
         "_clock",
@@ -192,7 +195,7 @@ class Record(ABC):
         ended = how_it_ended(error)
         self.settle(
             "failure" if ended is None else "partial",
-            error=sealed_error(error, self.policy),
+            error=sealed_error(error, self.policy, alone=self.tells_alone),
             ended=ended,
         )
 
