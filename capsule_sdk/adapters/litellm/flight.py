@@ -278,10 +278,10 @@ class Flight:
     def _settle(recorder: Recorder, call: LLMCall) -> None:
         """Settle as the answer itself says; what is only read or deleted has ended, whatever it says."""
         answer = call.answer
-        if call.request.environment.get("asks_model") is False:
-            call.settle("success")
-        else:
+        if call.asks_model:
             call.settle(answer.status, error=answer.error, ended=answer.ended)
+        else:  # a container that runs, or a batch that failed, was well looked up
+            call.settle("success")
         recorder.finish(call)
 
     # -- what LiteLLM's own object knows ----------------------------------------------------------
