@@ -464,7 +464,7 @@ def test_the_background_tasks_of_a_response_keep_its_views_identity(
     for capsule in found:
         assert capsule["parent_id"] is None
         assert capsule["context"]["session_id"] == capsule["outcome"]["result"] == "s-1"
-        assert capsule["context"]["environment"] == {"closed_parent": made["id"]}
+        assert capsule["context"]["environment"]["closed_parent"] == made["id"]
         assert capsule["authority"] == {**capsule["authority"], "type": "autonomous", "chain": []}
 
 
