@@ -6,6 +6,7 @@ to them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
@@ -133,8 +134,18 @@ def request_id(places: Iterable[Any]) -> str | None:
     for place in places:
         if not place or not isinstance(place, Mapping):
             continue
-        headers = {str(name).lower().removeprefix("llm_provider-"): name for name in place}
-        for name in REQUEST_IDS:
-            if name in headers and isinstance(found := place[headers[name]], str) and found:
-                return found
+        found = {
+            name: place[header] for header in place if (name := _request_id_name(header)) in _RANKS
+        }
+        for name in sorted(found, key=_RANKS.__getitem__):
+            if isinstance(found[name], str) and found[name]:
+                return str(found[name])
     return None
+
+
+_RANKS = {name: rank for rank, name in enumerate(REQUEST_IDS)}
+
+
+@functools.lru_cache(maxsize=1024)
+def _request_id_name(header: Any) -> str:
+    return str(header).lower().removeprefix("llm_provider-")

@@ -5,7 +5,8 @@ and no client library: an adapter hands over what its library returned or yielde
 
 ``reading`` looks into foreign objects, ``choice`` holds an answer in our own words, ``blocks`` and the
 modules of the wire formats translate into it, ``growing`` and ``stream`` put whole answers together from
-pieces, ``usage`` and ``verdict`` take tokens and status from them.
+pieces, ``usage`` and ``verdict`` take tokens and status from them. ``plain`` is the short way for an answer
+that is one text.
 
 The rule of the house: a format's module *takes* the entries that it understands; what is left over is
 sealed with its name, bounded and redacted. So a shape that does not exist today is kept, and never becomes

@@ -22,7 +22,7 @@ ECHOES: Final = NOISE | {
 }  # fmt: skip
 
 _LOGPROBS: Final = 20  # tokens whose probabilities are kept
-_CHOICE_NOISE: Final = NOISE | {
+CHOICE_NOISE: Final = NOISE | {
     "stop_reason",
     "matched_stop",
     "token_ids",
@@ -51,8 +51,8 @@ def read_choice(value: Any) -> Choice:
     for given in (entry, own):
         read_filters(choice, given.take("content_filter_results", "content_filter_result"))
         _logprobs(choice, given.take("logprobs"))
-    choice.rest(entry.rest(_CHOICE_NOISE))
-    choice.rest(own.rest(_CHOICE_NOISE))
+    choice.rest(entry.rest(CHOICE_NOISE))
+    choice.rest(own.rest(CHOICE_NOISE))
     return choice
 
 

@@ -9,6 +9,7 @@ from ...content import JSON, ContentPolicy
 from . import chat, gemini, messages, responses
 from .choice import NORMAL, Choice, of_choices
 from .other import read_other
+from .plain import plain_text
 from .reading import Taken, fields, get, is_void, word
 from .verdict import SUCCESS, Verdict, error_of, of_status
 from .verdict import of_choices as verdict_of
@@ -46,6 +47,11 @@ class Whole(NamedTuple):
 
 def read(response: Any) -> Whole:
     """Return what a response of any kind says; a kind that is not known is kept as it is."""
+    if (plain := plain_text(response)) is not None:
+        choice = Choice()
+        choice.say("text", plain[0])
+        choice.ends(plain[1])
+        return Whole([choice], None, SUCCESS)
     entry = Taken(response)
     found = _conversation(response, entry)
     error = error_of(entry.take("error")) or error_of(_failure(response))
