@@ -1,4 +1,4 @@
-"""Plain: the short way for the commonest answer, one choice of Chat Completions that is a text and nothing else.
+"""Plain: the short way for the commonest answer, one choice of Chat Completions that is one text and no more.
 
 It only says that an answer is so; what is the least bit more goes the long way (`whole`), and what both say of
 a plain one is the same.
@@ -40,9 +40,8 @@ def plain_text(response: Any) -> tuple[str, str] | None:
 def _only(held: Mapping[Any, Any], known: frozenset[str]) -> bool:
     """Tell whether every entry is known, private to its library, null, or an empty container."""
     for name, entry in held.items():
-        if entry is None or name in known:
+        if entry is None or name in known or (type(entry) in (dict, list) and not entry):
             continue
-        if type(name) is not str or not name.startswith("_"):  # those are the library's own
-            if type(entry) not in (dict, list) or entry:
-                return False
+        if type(name) is not str or not name.startswith("_"):
+            return False
     return True
