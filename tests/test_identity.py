@@ -332,7 +332,7 @@ def test_the_tasks_of_jobs_that_each_start_the_next_are_let_go(chain: Chain) -> 
 
     def tasks() -> int:
         gc.collect()
-        return sum(isinstance(thing, Task) for thing in gc.get_objects())
+        return sum(issubclass(type(thing), Task) for thing in gc.get_objects())
 
     async def main() -> None:
         done = asyncio.Event()
