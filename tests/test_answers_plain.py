@@ -47,6 +47,7 @@ def test_a_plain_answer_reads_the_same_either_way(
     )
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydantic's, of LiteLLM's models
 def test_litellms_own_answer_takes_the_short_way() -> None:
     assert plain_text(litellm.ModelResponse(**ANSWER)) == ("Paris", "stop")
 
