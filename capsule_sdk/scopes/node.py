@@ -2,7 +2,7 @@
 
 Invariants: a scope is closed once and stays closed. Its identity outlives it, for the code that was started in
 it and still holds it in a copied context; its authority ends with it, and nothing hangs under it any more
-(docs/decisions/0015). Leaving puts back what was there, by value, and only where the variable still holds the
+(docs/decisions/0014). Leaving puts back what was there, by value, and only where the variable still holds the
 scope that is left or one inside it. Closed scopes are taken out of the chain, so a job that starts the next
 one for ever keeps none of those before it.
 """

@@ -1,4 +1,4 @@
-"""Verdict: how a call ended, as its answer itself tells (DESIGN section 8, docs/decisions).
+"""Verdict: how a call ended, as its answer itself tells (docs/decisions/0020).
 
 Codes are told by what their words mean, not by a list of them: providers add new ones.
 """
