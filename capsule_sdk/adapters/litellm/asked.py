@@ -89,6 +89,7 @@ def is_beside(name: str) -> bool:
     return name in _LITELLMS or name in _BESIDE or name.startswith(_BESIDE_FAMILIES)
 
 
+@functools.lru_cache(maxsize=256)
 def _is_chat(call_type: str) -> bool:
     """Tell whether this entry point takes a text as the message of a user."""
     return call_type in {"create", "acreate"} or any(kind in call_type for kind in _CHATS)

@@ -188,7 +188,7 @@ def _positional(name: str, original: Any) -> tuple[str, ...]:
 def _nested(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the arguments that LiteLLM's fallbacks pass on one level deeper."""
     nested = kwargs.get("kwargs")
-    return nested if isinstance(nested, Mapping) else {}
+    return nested if nested is not None and isinstance(nested, Mapping) else {}
 
 
 def _logging_obj(kwargs: Mapping[str, Any]) -> Any:

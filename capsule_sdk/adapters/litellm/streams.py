@@ -54,7 +54,12 @@ class Follower(Protocol):
 
 def is_stream(value: Any) -> bool:
     """Tell whether ``value`` is read step by step."""
-    kind = type(value)
+    kind: Any = type(value)
+    return _has_steps(kind)
+
+
+@functools.lru_cache(maxsize=1024)
+def _has_steps(kind: type) -> bool:
     return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
 
 

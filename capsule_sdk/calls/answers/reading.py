@@ -12,7 +12,18 @@ from typing import Any, Final
 
 from ...content import label
 
-__all__ = ["NOISE", "Taken", "fields", "get", "is_void", "lean", "snake", "texts_in", "word"]
+__all__ = [
+    "NOISE",
+    "Taken",
+    "fields",
+    "get",
+    "is_model",
+    "is_void",
+    "lean",
+    "snake",
+    "texts_in",
+    "word",
+]
 
 #: Entries that say nothing of the answer: names of places, echoes of the question, tokens for the next request.
 NOISE: Final = frozenset(
@@ -41,15 +52,21 @@ def get(value: Any, name: str) -> Any:
         return None
 
 
+@lru_cache(maxsize=1024)
+def is_model(kind: type) -> bool:
+    """Tell whether a class is a model of pydantic's. Kept: to such a class the question costs microseconds."""
+    return hasattr(kind, "__pydantic_fields__")
+
+
 def fields(value: Any) -> Mapping[Any, Any]:
     """Return the entries of a mapping, or what an object holds; nothing of anything else."""
-    kind = type(value)
+    kind: Any = type(value)
     if kind is dict:
         given: dict[Any, Any] = value
         return given
     if value is None or kind is str or kind is list:
         return {}
-    of_pydantic = hasattr(kind, "__pydantic_fields__")
+    of_pydantic = is_model(kind)
     if not of_pydantic and isinstance(value, Mapping):
         return value
     try:
@@ -64,7 +81,7 @@ def fields(value: Any) -> Mapping[Any, Any]:
 
 def is_void(value: Any, depth: int = 3) -> bool:
     """Tell whether a value says nothing: null, an empty text, or a container of nothing else."""
-    kind = type(value)
+    kind: Any = type(value)
     if value is None or (kind is str and not value):
         return True
     if kind is dict:
@@ -73,7 +90,7 @@ def is_void(value: Any, depth: int = 3) -> bool:
         return not value or (
             depth > 0 and len(value) < 8 and all(is_void(v, depth - 1) for v in value)
         )
-    if hasattr(kind, "__pydantic_fields__"):
+    if is_model(kind):
         held = fields(value)
         return depth > 0 and all(is_void(v, depth - 1) for v in held.values())
     return False
@@ -134,11 +151,11 @@ def lean(value: Any) -> Any:
 
 
 def _lean(value: Any, left: list[int], depth: int) -> Any:
-    kind = type(value)
+    kind: Any = type(value)
     left[0] -= 1
     if left[0] < 0 or depth == 0:
         return value
-    if kind is dict or hasattr(kind, "__pydantic_fields__"):
+    if kind is dict or is_model(kind):
         return {
             name: _lean(entry, left, depth - 1)
             for name, entry in fields(value).items()
