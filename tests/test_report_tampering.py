@@ -140,6 +140,11 @@ def say_what_was_lost(records: list[Record], key: SigningKey) -> None:
     rechain(records, key)
 
 
+def lose_an_end(records: list[Record], key: SigningKey) -> None:
+    records[9]["outcome"]["metrics"]["ended"] = "lost"
+    rechain(records, key)
+
+
 Tampering = Callable[[list[Any], SigningKey], None]
 TAMPERINGS: dict[Tampering, set[tuple[str, int | None]]] = {
     change: {("hash_mismatch", 4)},
@@ -165,8 +170,9 @@ TAMPERINGS: dict[Tampering, set[tuple[str, int | None]]] = {
     a_name_twice: {("malformed", 4)},
     no_sections: {("malformed", 4)},
     say_what_was_lost: {("records_lost", 9)},
+    lose_an_end: {("end_lost", 9)},
 }
-DOUBTS = {put_the_clock_back, say_what_was_lost}
+DOUBTS = {put_the_clock_back, say_what_was_lost, lose_an_end}
 
 
 @pytest.mark.parametrize("tamper", TAMPERINGS, ids=lambda tamper: tamper.__name__)

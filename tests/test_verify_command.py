@@ -389,7 +389,7 @@ def test_every_code_has_a_sentence_and_they_are_these() -> None:
         "malformed", "sequence_gap", "sequence_repeated", "link_broken", "hash_mismatch",
         "signature_missing", "signature_invalid", "signer_mismatch", "key_unknown", "column_mismatch",
         "id_repeated", "parent_missing", "children_missing", "children_open", "children_unannounced",
-        "children_mismatch", "time_backwards", "records_lost", "checkpoint_invalid",
+        "children_mismatch", "time_backwards", "records_lost", "end_lost", "checkpoint_invalid",
         "checkpoint_mismatch", "checkpoint_truncated", "selection_incomplete",
     }  # fmt: skip
     for reason in Reason:
@@ -667,7 +667,7 @@ def test_an_error_of_the_command_itself_is_exit_code_2_and_one_line(
     def broken(*_: object, **__: object) -> None:
         raise MemoryError("\x1b[2J")
 
-    monkeypatch.setattr(sys.modules["capsule_sdk.cli.verify"], "judge", broken)
+    monkeypatch.setattr(sys.modules["capsule_sdk.cli.judging"], "verify", broken)
     assert main(["verify"]) == 2
     told = capsys.readouterr().err
     assert told.startswith("capsuled: an error of its own, please report it: MemoryError")

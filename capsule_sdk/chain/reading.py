@@ -28,7 +28,16 @@ from .sqlite_paging import rows_of_file
 from .sqlite_reading import open_for_reading
 from .table import POSTGRESQL_TABLE, SQLITE_TABLE, StoredCapsule
 
-__all__ = ["ChainLength", "ChainReader", "Glance", "Head", "read_file", "read_head", "read_server"]
+__all__ = [
+    "ChainLength",
+    "ChainReader",
+    "Glance",
+    "Head",
+    "columns_of",
+    "read_file",
+    "read_head",
+    "read_server",
+]
 
 _IDS_PER_QUERY = 500
 
@@ -154,11 +163,20 @@ def read_head(place: Path | str, tenant: str | None = None) -> Head | None:
 
 
 class ChainLength(NamedTuple):
-    """One chain of a store: whose it is (``None``: the global one), how many capsules, and its last hash."""
+    """One chain of a store, as its table has it.
+
+    Attributes:
+        tenant: whose it is; ``None`` is the global one.
+        capsules: how many there are.
+        head: the hash of the last of them.
+        first_hash: the hash of the one with number 0, which names the chain; ``None`` where it is missing.
+
+    """
 
     tenant: str | None
     capsules: int
     head: str | None
+    first_hash: str | None
 
 
 class Glance:
@@ -189,34 +207,38 @@ class Glance:
 
         """
         column = self._table.c
-        same: sa.ColumnElement[bool] = sa.true()
-        if self._table is SQLITE_TABLE:
-            tenant: sa.ColumnElement[Any] = sa.null()
-            groups = sa.select(
-                tenant.label("tenant"),
-                sa.func.count().label("n"),
-                sa.func.max(column.sequence).label("last"),
-            )
-        else:
-            tenant = column.tenant_id
-            groups = sa.select(
-                tenant.label("tenant"),
-                sa.func.count().label("n"),
-                sa.func.max(column.sequence).label("last"),
-            ).group_by(tenant)
-        group = groups.select_from(self._table).subquery()
-        if self._table is not SQLITE_TABLE:
-            same = tenant.is_not_distinct_from(group.c.tenant)
-        query = sa.select(group.c.tenant, group.c.n, sa.func.max(column.hash).label("head"))
+        one_a_tenant = self._table is not SQLITE_TABLE
+        tenant: sa.ColumnElement[Any] = column.tenant_id if one_a_tenant else sa.null()
+        groups = sa.select(
+            tenant.label("tenant"),
+            sa.func.count().label("n"),
+            sa.func.max(column.sequence).label("last"),
+            sa.func.max(sa.case((column.sequence == 0, column.hash))).label("first_hash"),
+        ).select_from(self._table)
+        group = (groups.group_by(tenant) if one_a_tenant else groups).subquery()
+        same = tenant.is_not_distinct_from(group.c.tenant) if one_a_tenant else sa.true()
+        chain = group.c.tenant, group.c.n, group.c.first_hash
+        query = sa.select(*chain, sa.func.max(column.hash).label("head"))
         query = query.select_from(
             group.outerjoin(self._table, sa.and_(column.sequence == group.c.last, same))
-        ).group_by(group.c.tenant, group.c.n)
+        ).group_by(*chain)
         found = [
-            ChainLength(row.tenant, row.n, None if row.head is None else str(row.head))
+            ChainLength(row.tenant, row.n, _text(row.head), _text(row.first_hash))
             for row in self._rows(query)
             if row.n
         ]
         return sorted(found, key=lambda one: (one.tenant is not None, one.tenant))
+
+    def tenants_with(self, start: str) -> list[str | None]:
+        """Return the tenants of the capsules in PostgreSQL whose ids begin so; ``None`` has the global chain.
+
+        Raises:
+            ChainUnavailable: the store cannot be read.
+
+        """
+        column = POSTGRESQL_TABLE.c
+        ids = column.id.startswith(start, autoescape=True)
+        return [row[0] for row in self._rows(sa.select(column.tenant_id).where(ids).distinct())]
 
     def containing(self, text: str, kind: str | None = None) -> list[str]:
         """Return the contents in which ``text`` stands, of capsules of one type or of all.
@@ -261,17 +283,31 @@ def _reader_of(place: Path | str) -> tuple[Store, sa.Table]:
     return PostgresServer(place, read_only=True), POSTGRESQL_TABLE
 
 
-def _chain_of(tenant: str | None) -> sa.ColumnElement[bool]:
-    """Return the condition for a tenant's rows: by the id as given, and as capsules of ours name it."""
-    column = POSTGRESQL_TABLE.c.tenant_id
+def columns_of(tenant: str | None) -> set[str | None]:
+    """Return what the tenant column may hold for a tenant: the id as given, and as capsules of ours name it.
+
+    The id as it is counts even where it does not fit: whoever edits a database can make the column wider.
+    """
     if tenant is None:
-        return column.is_(None)
-    named = label(tenant)
-    return column.in_(
-        {tenant_key(named), tenant_key(tenant) if _is_text(tenant) else None} - {None}
-    )
+        return {None}
+    keys = {tenant_key(label(tenant))}
+    if _is_text(tenant):
+        keys.add(tenant_key(tenant))
+        if "\0" not in tenant:  # which PostgreSQL does not take
+            keys.add(tenant)
+    return keys
+
+
+def _chain_of(tenant: str | None) -> sa.ColumnElement[bool]:
+    column = POSTGRESQL_TABLE.c.tenant_id
+    return column.is_(None) if tenant is None else column.in_(columns_of(tenant))
 
 
 def _is_text(tenant: str) -> bool:
     """Tell whether it can be written in UTF-8, as no lone surrogate can."""
     return tenant == tenant.encode("utf-8", "replace").decode("utf-8")
+
+
+def _text(value: object) -> str | None:
+    """Return what SQLite, which keeps whatever it is given, holds in place of a text."""
+    return None if value is None else str(value)

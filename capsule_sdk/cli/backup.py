@@ -21,7 +21,7 @@ from .options import (
     trusted_keys,
     while_somebody_reads,
 )
-from .verify import EXIT_CODES, verdict_span
+from .verdicts import EXIT_CODES, verdict_span
 
 __all__ = ["backup"]
 

@@ -21,6 +21,7 @@ from capsule_sdk.chain.keys import read_key
 from capsule_sdk.chain.location import default_path, is_postgresql, postgresql_identity, sqlite_path
 from capsule_sdk.chain.reading import Head, read_head
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
+from capsule_sdk.evidence.chains import elsewhere
 from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.sources import entry_of
 from capsule_sdk.evidence.verifying.findings import Finding
@@ -129,8 +130,8 @@ def _head(db: str | None, tenant: str | None) -> Head:
     except (ChainUnavailable, ConfigurationError) as error:
         raise EvidenceError(str(error)) from error
     if head is None:
-        whose = "" if tenant is None else f" of tenant {tenant!r}"
-        raise EvidenceError(f"{name} holds no capsules{whose}: there is nothing to sign yet")
+        nothing = f"{name} holds no capsules: there is nothing to sign yet"
+        raise EvidenceError(elsewhere(name, db, tenant) or nothing)
     return head
 
 

@@ -85,6 +85,8 @@ def _last(source: Source, count: int, selection: Selection) -> Iterable[Entry]:
     if not source.grows:
         return deque(filter(_matching(selection), source.entries()), maxlen=count)
     with source.growing() as chain:
+        if chain.last() is None:
+            source.refuse_if_elsewhere()
         return _Tail(chain, selection).last(count)
 
 

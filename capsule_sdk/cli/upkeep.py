@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import click
 
+from capsule_sdk.evidence.chains import name_of
 from capsule_sdk.evidence.showing.wording import counted, one_line
 from capsule_sdk.evidence.status import Status, status_of
 from capsule_sdk.recording.default import recover as bring_in
@@ -67,7 +68,7 @@ def status(source: str | None, journal: str | None, as_json: bool) -> int:
     found = status_of(source, store, journals, elsewhere_of(journals))
     with while_somebody_reads():
         if as_json:
-            print_json(asdict(found))
+            print_json({**asdict(found), "chains": [one._asdict() for one in found.chains]})
         else:
             for line in _lines(found, str(journals)):
                 click.echo(line)
@@ -78,8 +79,8 @@ def _lines(found: Status, journals: str) -> list[str]:
     held = counted(found.capsules, "capsule") if found.reachable else "cannot be read"
     sealed = f", the last sealed {one_line(found.last_sealed)}" if found.last_sealed else ""
     chains = [
-        f"  {'tenant ' + one_line(one.tenant) if one.tenant is not None else 'global chain'}:"
-        f" {counted(one.capsules, 'capsule')}, head {one_line(str(one.head))[:16]}"
+        f"  {one_line(name_of(one.tenant))}: {counted(one.capsules, 'capsule')},"
+        f" head {one_line(str(one.head))[:16]}"
         for one in found.chains
     ]
     return [
@@ -101,5 +102,6 @@ def _lines(found: Status, journals: str) -> list[str]:
 
 def _last(found: Status) -> str:
     if found.lost or found.ends_lost:
-        return "nothing waits, and the chain says what is lost: capsuled verify names it"
+        command = f"capsuled verify{' --all-tenants' if len(found.chains) > 1 else ''}"
+        return f"nothing waits, and the chain says what is lost: {command} names it"
     return "all is well"

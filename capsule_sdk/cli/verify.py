@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from capsule_sdk.errors import EvidenceError
+from capsule_sdk.evidence.chains import listed
 from capsule_sdk.evidence.showing.wording import counted, one_line
-from capsule_sdk.evidence.sources import Source, open_source
-from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint, read_checkpoints
-from capsule_sdk.evidence.verifying.embedded import checkpoints_in, keys_in
-from capsule_sdk.evidence.verifying.findings import MOST, Finding, Severity
-from capsule_sdk.evidence.verifying.keys import IN_THE_FILE, TrustedKey
-from capsule_sdk.evidence.verifying.verify import Check, Outcome, Verdict
-from capsule_sdk.evidence.verifying.verify import verify as judge
+from capsule_sdk.evidence.sources import Source, open_all, open_source
+from capsule_sdk.evidence.verifying.checkpoints import read_checkpoints
+from capsule_sdk.evidence.verifying.keys import TrustedKey
+from capsule_sdk.evidence.verifying.verify import Verdict
 from capsule_sdk.evidence.verifying.workers import cores
 
+from .all_tenants import verify_all
 from .drawing import Paper, Span
+from .judging import Judging
 from .options import (
     database_option,
     is_on_the_command_line,
@@ -33,27 +31,21 @@ from .options import (
     trusted_keys,
     while_somebody_reads,
 )
+from .verdicts import as_dict, bear_in_mind, exit_code, lines_of
 
-__all__ = ["EXIT_CODES", "verdict_span", "verify"]
-
-BROKEN, NOT_CHECKED = 1, 2
-#: How a command ends that has judged a chain.
-EXIT_CODES: Final = {
-    Outcome.WHOLE: 0,
-    Outcome.SELECTION: 0,
-    Outcome.BROKEN: BROKEN,
-    Outcome.NOT_CHECKED: NOT_CHECKED,
-}
-#: Findings that are shown on a terminal; a pipe gets all of them.
-_SHOWN = 50
-#: Characters of a condition that a file claims to have been selected by.
-_QUOTED = 80
+__all__ = ["verify"]
 
 
 @click.command()
 @click.argument("named", metavar="[SOURCE]", required=False)
 @database_option
 @tenant_option
+@click.option(
+    "--all-tenants",
+    is_flag=True,
+    help="Check all chains in the database, one after the other: that of each tenant, in PostgreSQL, and the"
+    " global one. Of anything else, the one chain that it holds.",
+)
 @key_options
 @click.option("--no-signatures", is_flag=True, help="Leave the signatures unchecked.")
 @click.option(
@@ -83,7 +75,7 @@ _QUOTED = 80
 @json_option
 def verify(
     *,
-    named: str | None, source: str | None, tenant: str | None,
+    named: str | None, source: str | None, tenant: str | None, all_tenants: bool,
     pubkeys: Sequence[str], pubkey_files: Sequence[Path], no_signatures: bool,
     against: Sequence[Path], selection: bool, strict: bool, processes: int | None, quiet: bool, as_json: bool,
 ) -> int:  # fmt: skip
@@ -95,7 +87,8 @@ def verify(
     be checked is said too.
 
     Exit code 0: whole, or a selection that holds what it claims to. 1: broken. 2: it could not be checked, for
-    example because the only public key known here is the one that the file brings with it.
+    example because the only public key known here is the one that the file brings with it. Of several
+    chains, with --all-tenants, the worst counts: broken, then not checked.
 
     A signature proves who sealed a record and that nothing was changed since. It does not prove that what it
     says was true, that the clock was right, or that any law is met.
@@ -106,172 +99,56 @@ def verify(
         raise click.UsageError("a key checks signatures: leave out the key, or --no-signatures")
     if quiet and as_json:
         raise click.UsageError("--quiet prints nothing, not even --json: leave one of them out")
+    if all_tenants and tenant is not None:
+        raise click.UsageError("--all-tenants checks the chains of all: leave it out, or --tenant")
+    given = None if no_signatures else trusted_keys(pubkeys, pubkey_files)
+    checkpoints = read_checkpoints(against)
+    judging = Judging(given, selection, cores() if processes is None else processes, quiet)
+    if all_tenants:
+        everything = open_all(named or source)
+        return verify_all(everything, checkpoints, judging, strict=strict, as_json=as_json)
     opened = open_source(named or source, tenant=tenant)
-    keys = None if no_signatures else _keys(opened, trusted_keys(pubkeys, pubkey_files))
-    with _progress(opened, shown=not quiet) as progress:
-        verdict = judge(
-            opened,
-            keys,
-            checkpoints=[*read_checkpoints(against), *_checkpoints(opened)],
-            selection=selection,
-            processes=cores() if processes is None else processes,
-            progress=progress,
-        )
+    verdict, keys = judging.verdict_on(opened, checkpoints), judging.keys_for(opened)
     with while_somebody_reads():
         if as_json:
-            print_json(_as_dict(verdict, keys))
+            print_json({**as_dict(verdict, keys), "tenant": opened.tenant, **_beside(opened)})
         elif not quiet:
-            _show(verdict, keys or ())
-    if strict and verdict.doubtful and verdict.outcome is not Outcome.NOT_CHECKED:
-        return BROKEN
-    return EXIT_CODES[verdict.outcome]
+            _show(verdict, keys or (), opened)
+    return exit_code(verdict, strict=strict)
 
 
-def _keys(source: Source, trusted: list[TrustedKey]) -> list[TrustedKey]:
-    """Return the keys to check with: without any, those that lie in the file itself."""
-    return trusted or (keys_in(source.manifest) if source.manifest else [])
-
-
-def _checkpoints(source: Source) -> list[KnownCheckpoint]:
-    return checkpoints_in(source.manifest) if source.manifest else []
-
-
-@contextmanager
-def _progress(source: Source, *, shown: bool) -> Iterator[Callable[[int], object]]:
-    console = Console(stderr=True)
-    if not (shown and console.is_terminal and sys.stdout.isatty()):
-        yield lambda _: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("checking", total=source.count())
-        yield lambda done: bar.update(task, completed=done)
-
-
-def _as_dict(verdict: Verdict, keys: Sequence[TrustedKey] | None) -> Mapping[str, Any]:
+def _beside(source: Source) -> dict[str, Any]:
+    """Return for JSON the other chains in the same database; ``null`` where they cannot be looked at."""
+    try:
+        others = source.beside()
+    except EvidenceError:
+        return {"other_chains": None}
     return {
-        "verdict": verdict.outcome,
-        "doubtful": verdict.doubtful,
-        "source": verdict.source,
-        "selection": verdict.claim,
-        "records": verdict.records,
-        "head": verdict.head,
-        "findings": [finding.to_dict() for finding in verdict.findings],
-        "counts": {str(reason): count for reason, count in verdict.counts.items()},
-        "checks": [
-            {"name": one.name, "done": one.done, "words": one.words, "findings": one.findings}
-            for one in verdict.checks
-        ],
-        "keys": [
-            {
-                "public_key": key.public_key,
-                "origin": key.origin,
-                "fits": verdict.signers.get(key.public_key, 0),
-            }
-            for key in keys or ()
-        ],
-        "asserted_approvals": verdict.approvals,
-        "obstacle": verdict.obstacle,
+        "other_chains": [{"tenant": one.tenant, "capsules": one.capsules} for one in others],
     }
 
 
-def _show(verdict: Verdict, keys: Sequence[TrustedKey]) -> None:
+def _show(verdict: Verdict, keys: Sequence[TrustedKey], source: Source) -> None:
     paper = Paper()
-    paper.print(map(paper.line, _lines(verdict, keys, _SHOWN if paper.terminal else None)))
-
-
-def _lines(verdict: Verdict, keys: Sequence[TrustedKey], most: int | None) -> Iterator[list[Span]]:
-    """Yield what is said of a chain; of the findings, so many at most."""
-    yield [
-        (
-            f"{one_line(verdict.source)}: {counted(verdict.records, 'record')}{_selected(verdict)}",
-            "",
-        )
-    ]
-    yield []
-    yield [verdict_span(verdict)]
-    yield []
-    for check in verdict.checks:
-        yield from _lines_of_check(check)
-        if check.name == "signatures":
-            yield from _lines_of_keys(verdict, keys)
-    if verdict.findings:
-        yield []
-        for finding in verdict.findings[:most]:
-            yield from _lines_of_finding(finding)
-        left = sum(verdict.counts.values()) - len(verdict.findings[:most])
-        if left:
-            yield [(f"  … and {left:,} more (--json lists {MOST:,} of each code at most)", "")]
-    yield []
-    yield from ([(line, "dim")] for line in _bear_in_mind(verdict, keys))
-
-
-def _selected(verdict: Verdict) -> str:
-    if verdict.claim is None:
-        return ""
-    conditions = ", ".join(
-        f'{one_line(str(name))} "{one_line(str(value))[:_QUOTED]}"'
-        for name, value in verdict.claim.items()
+    lines = chain(
+        lines_of(verdict, keys, source.title, paper),
+        [[]],
+        _lines_of_others(source),
+        bear_in_mind(verdict.approvals, keys),
     )
-    return f", said to be a selection: {conditions}" if conditions else ", taken as a selection"
+    paper.print(map(paper.line, lines))
 
 
-def verdict_span(verdict: Verdict) -> Span:
-    """Return the verdict in one line."""
-    broken, doubtful = (
-        sum(count for reason, count in verdict.counts.items() if reason.severity is severity)
-        for severity in (Severity.BROKEN, Severity.DOUBTFUL)
-    )
-    sentence, style = {
-        Outcome.BROKEN: (f"BROKEN: {counted(broken, 'finding')}", "bold red"),
-        Outcome.NOT_CHECKED: (f"NOT CHECKED: {one_line(verdict.obstacle)}", "bold yellow"),
-        Outcome.SELECTION: (
-            "SELECTION: nothing contradicts these records; whether there are others was not checked",
-            "bold green",
-        ),
-        Outcome.WHOLE: ("WHOLE: nothing contradicts what the chain claims to be", "bold green"),
-    }[verdict.outcome]
-    return f"{sentence}; {doubtful:,} doubtful" if doubtful else sentence, style
-
-
-def _lines_of_check(check: Check) -> Iterator[list[Span]]:
-    words = check.words if check.done else f"not checked: {check.words}"
-    if check.findings:
-        mark, style = "✗", "red"
-        words += f": {counted(check.findings, 'finding')}"
-    else:
-        mark, style = ("✓", "green") if check.done else ("-", "yellow")
-    yield [("  ", ""), (mark, style), (f" {check.name:<18} {one_line(words)}", "")]
-
-
-def _lines_of_keys(verdict: Verdict, keys: Sequence[TrustedKey]) -> Iterator[list[Span]]:
-    for key in keys:
-        fits = verdict.signers.get(key.public_key, 0)
-        yield [(f"      {fits:,} fit {key.public_key} ({one_line(key.origin)})", "dim")]
-
-
-def _lines_of_finding(finding: Finding) -> Iterator[list[Span]]:
-    mark, style = ("✗", "red") if finding.severity is Severity.BROKEN else ("?", "yellow")
-    place = "chain" if finding.sequence is None else f"#{finding.sequence}"
-    yield [(f"  {mark} {place:<8} {finding.reason:<22}", style), (f" {finding.sentence}", "")]
-    if details := "; ".join(one_line(part) for part in (finding.id, finding.detail) if part):
-        yield [(f"             {details}", "dim")]
-
-
-def _bear_in_mind(verdict: Verdict, keys: Sequence[TrustedKey]) -> Iterator[str]:
-    if verdict.approvals:
-        many = verdict.approvals != 1
-        yield (
-            f"{verdict.approvals:,} record{'s say' if many else ' says'} that a person approved"
-            f" {'them' if many else 'it'}: that is what the program asserts."
+def _lines_of_others(source: Source) -> Iterator[list[Span]]:
+    """Say which other chains lie there: nothing was said of them."""
+    try:
+        others = source.beside()
+    except EvidenceError as error:
+        yield [(f"Which other chains lie there is not known: {one_line(str(error))}", "yellow")]
+        return
+    if others:
+        told = (
+            f"{counted(len(others), 'other chain')} there {'was' if len(others) == 1 else 'were'}"
         )
-    if any(key.origin == IN_THE_FILE for key in keys):
-        yield "The public key lies in the file itself, which proves only that the file agrees with itself:"
-        yield "compare it with the one that the signer gave you another way, or name that with --pubkey."
-    yield "A signature proves who sealed a record and that nothing was changed since. It does not prove"
-    yield "that what the record says was true, that the clock was right, or that any law is met."
+        yield [(f"{told} not checked: {one_line(listed(others))}.", "yellow")]
+        yield [("`capsuled verify --all-tenants` checks all, --tenant ID one.", "yellow")]

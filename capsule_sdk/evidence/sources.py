@@ -10,22 +10,24 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from capsule_sdk.chain.location import is_postgresql, postgresql_identity, sqlite_path
 from capsule_sdk.chain.paging import LEFT_OUT, RowsUnaccounted
-from capsule_sdk.chain.reading import ChainReader, Glance, read_file, read_server
+from capsule_sdk.chain.reading import ChainLength, ChainReader, Glance, read_file, read_server
 from capsule_sdk.chain.sqlite_reading import is_database
 from capsule_sdk.chain.table import StoredCapsule
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
 
+from .chains import chains_beside, chains_in, elsewhere, name_of, tenants_with
 from .formats.bundle import open_bundle
 from .formats.entries import Columns, Entry
 from .formats.report import read_report
 from .formats.scanning import TOO_LARGE, scan
 
-__all__ = ["Growing", "Source", "SourceName", "entry_of", "open_source"]
+__all__ = ["Growing", "Source", "SourceName", "entry_of", "open_all", "open_source"]
 
 #: What names a chain: a path, a URL, or ``None`` for qp-capsule's default database.
 SourceName = str | os.PathLike[str] | None
@@ -38,6 +40,8 @@ class Source:
     Attributes:
         name: what messages call it; no password stands in it.
         manifest: what a bundle or a report says of itself; ``None`` for everything else.
+        tenant: whose chain it is, in PostgreSQL; ``None`` is the global one, and everything else.
+        first_hash: the hash of its first record, where `open_all` found that.
 
     """
 
@@ -46,6 +50,47 @@ class Source:
     _read: Callable[[], Iterator[Entry]]
     _count: Callable[[], int | None] = lambda: None
     _reader: Callable[[], ChainReader] | None = None
+    tenant: str | None = None
+    first_hash: str | None = None
+    _url: str | None = None
+
+    @property
+    def is_one_of_many(self) -> bool:
+        """Whether chains of other tenants may lie beside it."""
+        return self._url is not None
+
+    @property
+    def title(self) -> str:
+        """Its name, and in PostgreSQL, where each tenant has a chain, whose it is; printable."""
+        return self.name if self._url is None else f"{self.name}, {name_of(self.tenant)}"
+
+    def beside(self) -> list[ChainLength]:
+        """Return the other chains that lie in the same database: none but in PostgreSQL.
+
+        Raises:
+            EvidenceError: the database cannot be read.
+
+        """
+        return [] if self._url is None else chains_beside(self._url, self.tenant)
+
+    def refuse_if_elsewhere(self) -> None:
+        """Look beside a chain that turned out to have no capsules.
+
+        Raises:
+            EvidenceError: others lie there, so that another one was meant, or no such tenant is there.
+
+        """
+        if self._url is not None and (why := elsewhere(self.name, self._url, self.tenant)):
+            raise EvidenceError(why)
+
+    def elsewhere(self, start: str) -> list[str | None]:
+        """Return the tenants in whose chains, beside this one, the ids of capsules begin so.
+
+        Raises:
+            EvidenceError: the database cannot be read.
+
+        """
+        return [] if self._url is None else tenants_with(self._url, start, self.tenant)
 
     def entries(self) -> Iterator[Entry]:
         """Yield what it holds now, in chain order.
@@ -150,24 +195,41 @@ def open_source(source: SourceName = None, *, tenant: str | None = None) -> Sour
         raise _unreadable(path, error) from error
 
 
+def open_all(source: SourceName = None) -> list[Source]:
+    """Open all chains that lie in one place, the global one first: one a tenant in PostgreSQL, else the one.
+
+    Raises:
+        EvidenceError: there is nothing there, or nothing that holds a chain.
+
+    """
+    opened = open_source(source)
+    if not is_postgresql(source):
+        return [opened]
+    url = str(source)
+    found = [_server(url, one.tenant, one.first_hash) for one in chains_in(url)]
+    return found or [opened]
+
+
 def _count_in(path: Path) -> int:
     with closing(Glance(path)) as glance:
         return glance.count()[0]
 
 
-def _server(url: str, tenant: str | None) -> Source:
+def _server(url: str, tenant: str | None, first_hash: str | None = None) -> Source:
     name = postgresql_identity(url)
 
     def read() -> Iterator[Entry]:
         entry = None
         for entry in _of_rows(read_server(url, tenant)):
             yield entry
-        if entry is None and tenant is not None:
-            raise EvidenceError(
-                f"{name} holds no capsules of tenant {tenant!r}: check the spelling"
-            )
+        if entry is None:
+            source.refuse_if_elsewhere()
 
-    return Source(name, None, read, _reader=lambda: ChainReader(url, tenant))
+    reader = partial(ChainReader, url, tenant)
+    source = Source(
+        name, None, read, _reader=reader, tenant=tenant, first_hash=first_hash, _url=url
+    )
+    return source
 
 
 def _file(path: Path) -> Source:

@@ -48,6 +48,7 @@ export class Chain {
     this.hash(entry, record);
     if (entry.sequence !== null) this.place(entry);
     if (entry.children?.holds === false) this.find("children_mismatch", entry, SENTENCES.contradiction());
+    if (entry.endLost) this.find("end_lost", entry, SENTENCES.endLost());
     if (entry.lost > 0) this.find("records_lost", entry, SENTENCES.lost(entry.lost));
     this.once(entry);
     this.previous = entry;
@@ -194,6 +195,7 @@ function readInto(entry, record) {
   entry.previous = record.get("previous_hash") ?? null;
   entry.counted = section(section(record, "context"), "environment").get("counted_by_parent") !== false;
   entry.children = commitment(section(metrics, "children"));
+  entry.endLost = metrics.get("ended") === "lost";
   entry.lost = record.get("type") === "system" ? Number(count(metrics.get("records_lost"))) : 0;
 }
 

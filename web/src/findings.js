@@ -1,6 +1,6 @@
 // Findings: every reason code with its severity and the sentence that a reader without our vocabulary understands.
 
-const DOUBTFUL = new Set(["parent_missing", "children_open", "time_backwards", "records_lost"]);
+const DOUBTFUL = new Set(["parent_missing", "children_open", "time_backwards", "records_lost", "end_lost"]);
 
 /**
  * @param {string} code one of the keys of HEADINGS
@@ -32,6 +32,7 @@ export const HEADINGS = {
   children_unannounced: "More records than the task announced",
   children_mismatch: "Not the records that the task announced",
   records_lost: "Not everything was recorded",
+  end_lost: "How it ended is lost",
   selection_incomplete: "Not the selection that it claims to be",
   time_backwards: "Sealed too early, by its own account",
   checkpoint_truncated: "Shorter than a checkpoint says",
@@ -82,6 +83,7 @@ export const SENTENCES = {
     `${count(here, "record claims", "records claim")} to belong to this task, which announced ${announced}: some were put in later.`,
   contradiction: () =>
     "What this task says about its children contradicts itself: more had ended than started, or there is no digest.",
+  endLost: () => "How this record ended is lost, as it says itself: neither the store nor the disk took that.",
   lost: (records) => `The recording program says here that it could not record ${count(records, "record", "records")}.`,
   selection: (task) =>
     `The file claims to be task ${task} and all that belongs to it, and holds other capsules, or not that task.`,

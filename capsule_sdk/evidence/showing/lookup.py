@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from capsule_sdk.errors import EvidenceError
 
+from ..chains import name_of
 from ..formats.entries import Entry
 from ..sources import Source
 from .summary import Summary, summary_of
@@ -19,6 +20,7 @@ __all__ = ["Kin", "Relatives", "field_of", "find", "kin_of"]
 
 _SHORTEST = 4  # characters of an id that may stand for the whole
 _LISTED = 5  # candidates that a message names
+_PART_OF_ID: Final = re.compile(rf"[0-9a-f-]{{{_SHORTEST},36}}")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -131,7 +133,12 @@ def _candidates(source: Source, key: str, number: int | None) -> Iterator[_Candi
 def _nothing(source: Source, wanted: str) -> str:
     if len(wanted) < _SHORTEST and not _NUMBER.fullmatch(wanted):
         return f"{wanted!r} is too short: give a number, or {_SHORTEST} characters of an id or more"
-    return f"there is no capsule {wanted!r} in {source.name}: `capsuled tail` and `capsuled tree` list them"
+    nothing = f"there is no capsule {wanted!r} in {source.title}"
+    start = wanted.strip().lower()
+    if _PART_OF_ID.fullmatch(start) and (tenants := source.elsewhere(start)):
+        named = ", ".join(map(name_of, tenants[:_LISTED]))
+        return f"{nothing}: the one of that id is in another chain: {named} (see --tenant)"
+    return f"{nothing}: `capsuled tail` and `capsuled tree` list them"
 
 
 def _several(wanted: str, found: _Found) -> str:

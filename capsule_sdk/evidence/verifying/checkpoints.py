@@ -27,7 +27,7 @@ from .findings import Finding, Reason
 from .keys import IN_THE_FILE, TrustedKey
 from .record import Facts
 
-__all__ = ["Checkpoints", "KnownCheckpoint", "read_checkpoints"]
+__all__ = ["Checkpoints", "KnownCheckpoint", "placed", "read_checkpoints"]
 
 _BY_FIRST_HASH: Final = re.compile(
     re.escape(default_origin("0" * 64).rstrip("0")) + "([0-9a-f]{64})"
@@ -80,6 +80,39 @@ def _read(path: Path) -> KnownCheckpoint:
         raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
     except EvidenceError as error:
         raise EvidenceError(f"{path}: {error}") from error
+
+
+def placed(
+    known: Sequence[KnownCheckpoint], first_hashes: Sequence[str | None]
+) -> tuple[list[list[KnownCheckpoint]], list[KnownCheckpoint]]:
+    """Find the chain of each checkpoint, among several in one place, by the first record that it names.
+
+    Args:
+        known: the checkpoints.
+        first_hashes: the hash of the first record of each chain; ``None`` where it has none.
+
+    Returns:
+        Those of each chain, in the order of the chains; and those of which no chain is here.
+
+    Raises:
+        EvidenceError: one calls its chain by a name that somebody chose, which tells of none of them.
+
+    """
+    found: list[list[KnownCheckpoint]] = [[] for _ in first_hashes]
+    homeless: list[KnownCheckpoint] = []
+    for one in known:
+        first = _first_hash(one)
+        if first is None:
+            raise EvidenceError(
+                f"{one.place} calls its chain {one.note.checkpoint.origin!r}, which says of none of several"
+                " whether it is the one: hold it against its own chain, with --tenant or without"
+            )
+        own = [place for place, hashed in enumerate(first_hashes) if hashed == first]
+        for place in own:
+            found[place].append(one)
+        if not own:
+            homeless.append(one)
+    return found, homeless
 
 
 class Checkpoints:

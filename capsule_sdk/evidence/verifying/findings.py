@@ -47,6 +47,7 @@ class Reason(StrEnum):
     CHILDREN_MISMATCH = "children_mismatch"
     TIME_BACKWARDS = "time_backwards"
     RECORDS_LOST = "records_lost"
+    END_LOST = "end_lost"
     CHECKPOINT_INVALID = "checkpoint_invalid"
     CHECKPOINT_MISMATCH = "checkpoint_mismatch"
     CHECKPOINT_TRUNCATED = "checkpoint_truncated"
@@ -59,8 +60,11 @@ class Reason(StrEnum):
 
 
 _DOUBTFUL: Final = frozenset(
-    {Reason.PARENT_MISSING, Reason.CHILDREN_OPEN, Reason.TIME_BACKWARDS, Reason.RECORDS_LOST}
-)
+    {
+        Reason.PARENT_MISSING, Reason.CHILDREN_OPEN, Reason.TIME_BACKWARDS, Reason.RECORDS_LOST,
+        Reason.END_LOST,
+    }
+)  # fmt: skip
 
 #: What was being checked when each of them was found.
 CHECKED: Final = {
@@ -75,7 +79,7 @@ CHECKED: Final = {
         Reason.PARENT_MISSING, Reason.CHILDREN_MISSING, Reason.CHILDREN_OPEN, Reason.CHILDREN_UNANNOUNCED,
         Reason.CHILDREN_MISMATCH, Reason.SELECTION_INCOMPLETE,
     },
-    "losses": {Reason.RECORDS_LOST},
+    "losses": {Reason.RECORDS_LOST, Reason.END_LOST},
     "end of the chain": {
         Reason.CHECKPOINT_INVALID, Reason.CHECKPOINT_MISMATCH, Reason.CHECKPOINT_TRUNCATED,
     },
@@ -108,6 +112,8 @@ _SENTENCES: Final = {
     Reason.TIME_BACKWARDS: "By its own account this record was sealed before it began, or before the one that"
     " it follows: a clock was set back, two clocks differ, or the time was altered.",
     Reason.RECORDS_LOST: "The program itself says here that it could not record everything.",
+    Reason.END_LOST: "How this record ended is lost, as it says itself: neither the store nor the disk took"
+    " that.",
     Reason.CHECKPOINT_INVALID: "The signature of this checkpoint fits none of the keys given, so it proves"
     " nothing about the chain.",
     Reason.CHECKPOINT_MISMATCH: "The chain is not the one that the checkpoint was made of: it was rewritten.",

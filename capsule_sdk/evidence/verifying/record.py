@@ -26,6 +26,8 @@ __all__ = ["Facts", "PublicKey", "check_record"]
 #: A fault: its code, and what exactly was found.
 Fault = tuple[Reason, str]
 
+#: In ``outcome.metrics.ended`` of a record that is there, and how it ended is not.
+_LOST: Final = "lost"
 _SIGNATURE_BYTES: Final = 64  # RFC 8032
 _MOST: Final = 2**63  # what a database can count to
 #: Characters of a detail: what is wrong with many large records shall not fill the memory.
@@ -276,6 +278,8 @@ def _facts(
     children = _commitment(metrics.get("children"))
     if children is None and _is_commitment(metrics.get("children")):
         faults.append((Reason.CHILDREN_MISMATCH, "what it says of them contradicts itself"))
+    if metrics.get("ended") == _LOST:
+        faults.append((Reason.END_LOST, ""))
     return Facts(
         sequence=sequence if _is_count(sequence) else None,
         id=_id(document.get("id")),

@@ -1,0 +1,179 @@
+"""A verdict on paper and as JSON: one chain's, whoever asked for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from capsule_sdk.evidence.showing.wording import counted, one_line
+from capsule_sdk.evidence.verifying.findings import MOST, Finding, Severity
+from capsule_sdk.evidence.verifying.keys import IN_THE_FILE, TrustedKey
+from capsule_sdk.evidence.verifying.verify import Check, Outcome, Verdict
+
+from .drawing import Paper, Span
+
+__all__ = [
+    "BROKEN",
+    "EXIT_CODES",
+    "NOT_CHECKED",
+    "as_dict",
+    "bear_in_mind",
+    "exit_code",
+    "lines_of",
+    "verdict_span",
+]
+
+BROKEN, NOT_CHECKED = 1, 2
+#: How a command ends that has judged a chain.
+EXIT_CODES: Final = {
+    Outcome.WHOLE: 0,
+    Outcome.SELECTION: 0,
+    Outcome.BROKEN: BROKEN,
+    Outcome.NOT_CHECKED: NOT_CHECKED,
+}
+#: Findings that are shown on a terminal.
+_SHOWN = 50
+#: Characters of a condition that a file claims to have been selected by.
+_QUOTED = 80
+
+
+def exit_code(verdict: Verdict, *, strict: bool) -> int:
+    """Return how a command ends that judged one chain; ``strict`` makes doubtful findings count."""
+    if strict and verdict.doubtful and verdict.outcome is not Outcome.NOT_CHECKED:
+        return BROKEN
+    return EXIT_CODES[verdict.outcome]
+
+
+def as_dict(verdict: Verdict, keys: Sequence[TrustedKey] | None) -> dict[str, Any]:
+    """Return a verdict for JSON."""
+    return {
+        "verdict": verdict.outcome,
+        "doubtful": verdict.doubtful,
+        "source": verdict.source,
+        "selection": verdict.claim,
+        "records": verdict.records,
+        "head": verdict.head,
+        "findings": [finding.to_dict() for finding in verdict.findings],
+        "counts": {str(reason): count for reason, count in verdict.counts.items()},
+        "checks": [
+            {"name": one.name, "done": one.done, "words": one.words, "findings": one.findings}
+            for one in verdict.checks
+        ],
+        "keys": [
+            {
+                "public_key": key.public_key,
+                "origin": key.origin,
+                "fits": verdict.signers.get(key.public_key, 0),
+            }
+            for key in keys or ()
+        ],
+        "asserted_approvals": verdict.approvals,
+        "obstacle": verdict.obstacle,
+    }
+
+
+def lines_of(
+    verdict: Verdict, keys: Sequence[TrustedKey], title: str, paper: Paper
+) -> Iterator[list[Span]]:
+    """Yield what is said of one chain.
+
+    Args:
+        verdict: of it.
+        keys: that it was checked with.
+        title: what to call the chain.
+        paper: what it is drawn on: a terminal is shown some of the findings, a pipe gets all.
+
+    """
+    most = _SHOWN if paper.terminal else None
+    yield [(f"{one_line(title)}: {counted(verdict.records, 'record')}{_selected(verdict)}", "")]
+    yield []
+    yield [verdict_span(verdict)]
+    yield []
+    for check in verdict.checks:
+        yield from _lines_of_check(check)
+        if check.name == "signatures":
+            yield from _lines_of_keys(verdict, keys)
+    if verdict.findings:
+        yield []
+        for finding in verdict.findings[:most]:
+            yield from _lines_of_finding(finding)
+        left = sum(verdict.counts.values()) - len(verdict.findings[:most])
+        if left:
+            yield [(f"  … and {left:,} more (--json lists {MOST:,} of each code at most)", "")]
+
+
+def _selected(verdict: Verdict) -> str:
+    if verdict.claim is None:
+        return ""
+    conditions = ", ".join(
+        f'{one_line(str(name))} "{one_line(str(value))[:_QUOTED]}"'
+        for name, value in verdict.claim.items()
+    )
+    return f", said to be a selection: {conditions}" if conditions else ", taken as a selection"
+
+
+def verdict_span(verdict: Verdict) -> Span:
+    """Return the verdict in one line."""
+    broken, doubtful = (
+        sum(count for reason, count in verdict.counts.items() if reason.severity is severity)
+        for severity in (Severity.BROKEN, Severity.DOUBTFUL)
+    )
+    sentence, style = {
+        Outcome.BROKEN: (f"BROKEN: {counted(broken, 'finding')}", "bold red"),
+        Outcome.NOT_CHECKED: (f"NOT CHECKED: {one_line(verdict.obstacle)}", "bold yellow"),
+        Outcome.SELECTION: (
+            "SELECTION: nothing contradicts these records; whether there are others was not checked",
+            "bold green",
+        ),
+        Outcome.WHOLE: ("WHOLE: nothing contradicts what the chain claims to be", "bold green"),
+    }[verdict.outcome]
+    return f"{sentence}; {doubtful:,} doubtful" if doubtful else sentence, style
+
+
+def _lines_of_check(check: Check) -> Iterator[list[Span]]:
+    words = check.words if check.done else f"not checked: {check.words}"
+    if check.findings:
+        mark, style = "✗", "red"
+        words += f": {counted(check.findings, 'finding')}"
+    else:
+        mark, style = ("✓", "green") if check.done else ("-", "yellow")
+    yield [("  ", ""), (mark, style), (f" {check.name:<18} {one_line(words)}", "")]
+
+
+def _lines_of_keys(verdict: Verdict, keys: Sequence[TrustedKey]) -> Iterator[list[Span]]:
+    for key in keys:
+        fits = verdict.signers.get(key.public_key, 0)
+        yield [(f"      {fits:,} fit {key.public_key} ({one_line(key.origin)})", "dim")]
+
+
+def _lines_of_finding(finding: Finding) -> Iterator[list[Span]]:
+    mark, style = ("✗", "red") if finding.severity is Severity.BROKEN else ("?", "yellow")
+    place = "chain" if finding.sequence is None else f"#{finding.sequence}"
+    yield [(f"  {mark} {place:<8} {finding.reason:<22}", style), (f" {finding.sentence}", "")]
+    if details := "; ".join(one_line(part) for part in (finding.id, finding.detail) if part):
+        yield [(f"             {details}", "dim")]
+
+
+def bear_in_mind(approvals: int, keys: Sequence[TrustedKey]) -> Iterator[list[Span]]:
+    """Yield what no verdict says.
+
+    Args:
+        approvals: how many records say that a human approved them.
+        keys: that were used.
+
+    """
+    yield from ([(line, "dim")] for line in _reservations(approvals, keys))
+
+
+def _reservations(approvals: int, keys: Sequence[TrustedKey]) -> Iterator[str]:
+    if approvals:
+        many = approvals != 1
+        yield (
+            f"{approvals:,} record{'s say' if many else ' says'} that a person approved"
+            f" {'them' if many else 'it'}: that is what the program asserts."
+        )
+    if any(key.origin == IN_THE_FILE for key in keys):
+        yield "The public key lies in the file itself, which proves only that the file agrees with itself:"
+        yield "compare it with the one that the signer gave you another way, or name that with --pubkey."
+    yield "A signature proves who sealed a record and that nothing was changed since. It does not prove"
+    yield "that what the record says was true, that the clock was right, or that any law is met."
