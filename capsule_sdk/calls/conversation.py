@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 
 from ..content import JSON, ContentPolicy, canonical, label
 from ..content.readers import Marker
+from .objects import entries_of
 
 __all__ = ["sealed_messages", "taken_apart"]
 
@@ -92,7 +93,7 @@ class _Taking:
             return [
                 self.node(entry, depth + 1, own=own) for entry in value[: self.left + 1]
             ] + list(value[self.left + 1 :])
-        fields = _fields(value)
+        fields = entries_of(value)
         if fields is None:
             return value
         return {
@@ -110,15 +111,6 @@ class _Taking:
             if name in _ENCODED and (media := _of_base64(entry, beside)) is not None:
                 return media
         return self.node(entry, depth + 1, own=own or name in _OWN)
-
-
-def _fields(value: Any) -> Mapping[Any, Any] | None:
-    if isinstance(value, dict):
-        return value if type(value) is dict else dict(dict.items(value))
-    if hasattr(type(value), "__pydantic_fields__"):
-        held = object.__getattribute__(value, "__dict__")
-        return {**held, **(getattr(value, "__pydantic_extra__", None) or {})}
-    return None
 
 
 def _of_data_url(url: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 from ..content.readers import Marker
 from ..content.secret_names import names_secret
 from .hashing import content_digest
+from .objects import entries_of
 from .schemas import shape_of
 
 __all__ = ["PROMPTS", "TOOLS", "Parts"]
@@ -106,18 +107,8 @@ class Parts:
                     self.system_digests.append(kept[name])
                 else:
                     self.content[within + name] = value
-            elif not within and name in NESTED and (inner := _arguments(value)) is not None:
+            elif not within and name in NESTED and (inner := entries_of(value)) is not None:
                 kept[name] = {}
                 self._sort(inner, kept[name], f"{name}.")
             else:
                 kept[name] = value if not isinstance(value, type) else shape_of(value) or value
-
-
-def _arguments(value: Any) -> Mapping[str, Any] | None:
-    """Return the arguments that an argument holds: those of a mapping, or of a model of pydantic's."""
-    if isinstance(value, dict):
-        return value
-    if hasattr(type(value), "__pydantic_fields__"):
-        held: dict[str, Any] = object.__getattribute__(value, "__dict__")
-        return held
-    return None

@@ -7,12 +7,13 @@ is named by its kind. Pure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from ..content import JSON, label
+from .objects import get
 
-__all__ = ["field", "last_user_text", "roles_of"]
+__all__ = ["last_user_text", "roles_of"]
 
 #: Roles that are listed one by one; of a longer conversation only how many of each, and the last ones.
 LISTED, LAST = 32, 8
@@ -38,7 +39,7 @@ def roles_of(prompt: Any, *, before: Iterable[str] = (), is_chat: bool = True) -
         if type(item) is dict and (role := item.get("role")) in _COMMON:
             roles.append(role)
             continue
-        role = "user" if isinstance(item, str) else field(item, "role") or field(item, "type")
+        role = "user" if isinstance(item, str) else get(item, "role") or get(item, "type")
         if isinstance(role, str) and (is_chat or not isinstance(item, str)):
             roles.append(label(role, limit=64))
     if not roles:
@@ -60,9 +61,9 @@ def last_user_text(prompt: Any) -> str:
     if all(isinstance(item, str) for item in prompt):
         return "\n".join(prompt)
     for message in reversed(prompt):
-        if field(message, "role") == "user":
-            content = field(message, "content")
-            return _text_of(field(message, "parts") if content is None else content)
+        if get(message, "role") == "user":
+            content = get(message, "content")
+            return _text_of(get(message, "parts") if content is None else content)
     return ""
 
 
@@ -85,11 +86,6 @@ def _text_of(content: Any) -> str:
         return "" if content is None else label(content)
     parts = []
     for part in content:
-        text = part if isinstance(part, str) else field(part, "text")
-        parts.append(text if isinstance(text, str) else f"[{label(field(part, 'type') or 'part')}]")
+        text = part if isinstance(part, str) else get(part, "text")
+        parts.append(text if isinstance(text, str) else f"[{label(get(part, 'type') or 'part')}]")
     return "\n".join(parts)
-
-
-def field(value: Any, name: str) -> Any:
-    """Return an entry or an attribute of a message; ``None`` where there is none."""
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)

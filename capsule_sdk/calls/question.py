@@ -17,8 +17,9 @@ from ..logs import guarded
 from .conversation import sealed_messages, taken_apart
 from .hashing import prompt_hash, request_hash
 from .memory import Remembering, prefixes_of
+from .objects import get
 from .parts import PROMPTS, TOOLS, Parts
-from .prompts import field, roles_of
+from .prompts import roles_of
 
 __all__ = ["Question", "hashes_of", "question_of"]
 
@@ -172,12 +173,12 @@ def _each_name(tools: list[Any]) -> Iterator[str]:
         if type(tool) is dict and type(function := tool.get("function")) is dict:  # most are
             yield label(function.get("name") or "function", limit=128)
             continue
-        declared = field(tool, "function_declarations") or field(tool, "functionDeclarations")
+        declared = get(tool, "function_declarations") or get(tool, "functionDeclarations")
         if isinstance(declared, list | tuple):  # Gemini: several in one
             yield from _each_name(list(declared))
             continue
-        within = field(tool, "function") or field(tool, "custom") or tool
-        name = field(within, "name") or field(tool, "server_label") or field(tool, "type")
+        within = get(tool, "function") or get(tool, "custom") or tool
+        name = get(within, "name") or get(tool, "server_label") or get(tool, "type")
         if isinstance(name, str):
             yield label(name, limit=128)
         elif isinstance(tool, Mapping) and tool:  # Gemini: {"google_search": {}}

@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import BuiltinMethodType, MethodType
 from typing import Any, NamedTuple
 
-from ..content.inert import module_of, namespace, true_bases, type_name
+from ..content.inert import held_by, module_of, namespace, true_bases, type_name
 
 __all__ = ["Body", "background_in", "background_of", "body_of", "functions_in", "is_response"]
 
@@ -141,10 +141,7 @@ def _known(kind: type) -> tuple[tuple[str, str], ...]:
 
 
 def _fields(value: Any) -> dict[str, Any]:
-    try:
-        fields = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return {}
+    fields = held_by(type(value))(value)
     return fields if type(fields) is dict else {}
 
 

@@ -12,7 +12,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ...content.inert import held
+
 __all__ = ["blocked"]
+
+_cause = BaseException.__dict__["__cause__"].__get__
 
 #: Classes of such errors.
 CLASSES = frozenset(
@@ -89,16 +93,16 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
     while found is not None and id(found) not in seen and len(seen) < CAUSES:
         seen.add(id(found))
         yield found
-        original = _attribute(found, "original_exception")
-        found = original if isinstance(original, BaseException) else _plain(found, "__cause__")
+        original = held(found, "original_exception")
+        found = original if isinstance(original, BaseException) else _cause(found)
 
 
 def _is_refusal(error: BaseException) -> bool:
     if any(kind.__name__ in CLASSES for kind in type(error).__mro__):
         return True
-    said = [{name: _attribute(error, name) for name in ("code", "type")}]
-    said += [_attribute(error, name) for name in KEPT]
-    said.append(_json_in(_attribute(error, "message")))
+    said = [{name: held(error, name) for name in ("code", "type")}]
+    said += [held(error, name) for name in KEPT]
+    said.append(_json_in(held(error, "message")))
     left = [BREADTH]
     return any(_says_so(value, DEPTH, left) for value in said)
 
@@ -122,17 +126,6 @@ def _says_so(value: Any, depth: int, left: list[int]) -> bool:
 
 def _is_code(value: Any) -> bool:
     return type(value) is str and len(value) < 80 and re.sub(r"[\W_]", "", value).lower() in CODES
-
-
-def _attribute(error: BaseException, name: str) -> Any:
-    """Return what an error holds under a name; no code of its class is run."""
-    names = _plain(error, "__dict__")
-    return names.get(name) if type(names) is dict else None
-
-
-def _plain(error: BaseException, name: str) -> Any:
-    """Return what every exception has under this name, past what its class makes of it."""
-    return BaseException.__getattribute__(error, name)
 
 
 def _json_in(text: Any) -> Any:

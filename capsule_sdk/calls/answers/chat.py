@@ -73,7 +73,7 @@ def read_filters(choice: Choice, value: Any) -> None:
     kept = {name: entry for name, entry in fields(lean(value)).items() if not _is_safe(entry)}
     hit = {name for name, entry in kept.items() if _says(entry, "filtered")}
     if hit:
-        choice.blocks(categories={name: kept[name] for name in kept})
+        choice.blocks(categories=kept)
         choice.block_reason.setdefault("filtered", sorted(map(word, hit)))
     elif kept:
         choice.unknown("content_filter_results", kept)

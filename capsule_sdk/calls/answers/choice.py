@@ -126,17 +126,6 @@ class Choice:
         for name, value in entries:
             self.unknown(f"{of}.{name}" if of else name, value)
 
-    def absorb(self, other: Choice) -> None:
-        """Add all that another one has."""
-        for channel, pieces in other.said.items():
-            self.said.setdefault(channel, []).extend(pieces)
-        for name in ("images", "tools", "provider_tools", "citations", "other"):
-            for entry in getattr(other, name):
-                self._add(getattr(self, name), entry)
-        self.audio |= other.audio
-        self.block_reason |= other.block_reason
-        self.left_out += other.left_out
-
     def _add(self, entries: list[Any], entry: Any) -> None:
         if len(entries) < _MOST:
             entries.append(entry)

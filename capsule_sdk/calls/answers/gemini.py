@@ -8,7 +8,12 @@ from .choice import Choice, media
 from .reading import NOISE, Taken, fields, get, is_void, lean, snake, word
 from .verdict import of_finish
 
-__all__ = ["ECHOES", "read_candidate", "read_prompt_feedback"]
+__all__ = ["ECHOES", "MARKS", "read_candidate", "read_prompt_feedback"]
+
+#: Entries at the top by which one knows this wire format.
+MARKS: Final = frozenset(
+    {"candidates", "promptFeedback", "prompt_feedback", "usageMetadata", "usage_metadata"}
+)
 
 ECHOES: Final = NOISE | {
     "automatic_function_calling_history", "create_time", "model", "model_version", "parsed",

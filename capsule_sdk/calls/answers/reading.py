@@ -1,16 +1,17 @@
-"""Reading: the entries of an object as a provider's JSON or a client library's classes have it.
+"""Reading: an answer taken apart entry by entry, so that nothing in it is passed over.
 
-Nothing here calls a method of what it reads, and nothing raises.
+How an entry is had of a foreign object is in `capsule_sdk.calls.objects`. Nothing here raises.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
 from ...content import label
+from ..objects import fields, get, is_model
 
 __all__ = [
     "NOISE",
@@ -40,43 +41,6 @@ _OPAQUE: Final = frozenset(
 )
 _NODES: Final = 5_000  # of one value that are looked at for what can be left out
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
-
-def get(value: Any, name: str) -> Any:
-    """Return an attribute or an entry; ``None`` where there is none or reading it fails."""
-    if type(value) is dict or isinstance(value, Mapping):
-        return value.get(name)
-    try:
-        return getattr(value, name, None)
-    except Exception:  # noqa: BLE001 - a property of a foreign response object may raise anything
-        return None
-
-
-@lru_cache(maxsize=1024)
-def is_model(kind: type) -> bool:
-    """Tell whether a class is a model of pydantic's. Kept: to such a class the question costs microseconds."""
-    return hasattr(kind, "__pydantic_fields__")
-
-
-def fields(value: Any) -> Mapping[Any, Any]:
-    """Return the entries of a mapping, or what an object holds; nothing of anything else."""
-    kind: Any = type(value)
-    if kind is dict:
-        given: dict[Any, Any] = value
-        return given
-    if value is None or kind is str or kind is list:
-        return {}
-    of_pydantic = is_model(kind)
-    if not of_pydantic and isinstance(value, Mapping):
-        return value
-    try:
-        held = object.__getattribute__(value, "__dict__")
-        extra = object.__getattribute__(value, "__pydantic_extra__") if of_pydantic else None
-    except AttributeError:
-        return {}
-    if type(held) is not dict:
-        return {}
-    return {**held, **extra} if type(extra) is dict and extra else held
 
 
 def is_void(value: Any, depth: int = 3) -> bool:

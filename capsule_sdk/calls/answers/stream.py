@@ -11,6 +11,7 @@ from typing import Any
 from .chat import ECHOES
 from .events import MessageEvents, ResponseEvents
 from .frames import Frames
+from .gemini import MARKS
 from .growing import Room, Text, copied, grow, plain
 from .reading import fields, get, is_void, snake, word
 from .usage import tokens_of, usage_in
@@ -83,7 +84,7 @@ class Stream:
             self._message(kind, piece)
         elif kind == "ping":
             return
-        elif any(name in held for name in _GEMINI):
+        elif any(name in held for name in MARKS):
             self._gemini(held)
         elif not is_void(held.get("error")) or kind == "error":
             self._error = error_of(held.get("error") or piece)
@@ -251,9 +252,6 @@ class Stream:
         return {**top, "choices": [plain(held) for _, held in sorted(self._choices.items())]}
 
 
-_GEMINI = frozenset(
-    {"candidates", "promptFeedback", "prompt_feedback", "usageMetadata", "usage_metadata"}
-)
 _CHAT_TOP = ECHOES | {"choices", "error"}
 
 

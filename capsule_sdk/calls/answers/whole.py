@@ -87,7 +87,7 @@ def _conversation(
         read_choices = [chat.read_choice(item) for item in choices] or [Choice()]
         chat.read_top(read_choices[0], entry)
         return read_choices, verdict_of(read_choices), chat.ECHOES
-    if _is_gemini(held):
+    if any(not is_void(held.get(name)) for name in gemini.MARKS):
         return _gemini(response, entry)
     if isinstance(held.get("output"), list | tuple) or held.get("object") == "response":
         found, verdict = responses.read_response(entry)
@@ -99,19 +99,6 @@ def _conversation(
         found, verdict = responses.read_interaction(entry)
         return found, verdict, responses.ECHOES
     return None
-
-
-def _is_gemini(held: Mapping[Any, Any]) -> bool:
-    return any(
-        not is_void(held.get(name))
-        for name in (
-            "candidates",
-            "promptFeedback",
-            "prompt_feedback",
-            "usageMetadata",
-            "usage_metadata",
-        )
-    )
 
 
 def _gemini(response: Any, entry: Taken) -> tuple[list[Choice], Verdict, frozenset[str]]:
