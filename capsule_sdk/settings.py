@@ -152,9 +152,8 @@ def _from_variables(
     """Return what the variables set, and what is wrong with them; of what is ``given`` nobody asks them."""
     values: dict[str, Any] = {}
     problems: list[str] = []
-    least: set[str] = (
-        set()
-    )  # settings that seal as little as they can, until somebody says clearly what
+    # Settings that seal as little as they can, until somebody says clearly how much.
+    least: set[str] = set()
     for variable, text in sorted(environ.items()):
         if not variable.startswith(PREFIX) or not text:
             continue

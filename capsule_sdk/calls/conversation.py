@@ -1,4 +1,4 @@
-"""A conversation as it is sealed, where the user lets it: ``configure(messages="full")``.
+"""A conversation as it is sealed, where the user allows it: ``configure(messages="full")``.
 
 Each message stands as it was sent, in the wire format of its call: roles, types, names and ids as they are,
 each text as the content policy lets it be, and images, audio and files as digest, size and media type.

@@ -77,9 +77,7 @@ def _plain(value: Any) -> JSON:
 
 
 def _fields(value: Any) -> Any:
-    if isinstance(
-        value, io.BytesIO
-    ):  # a recording, of which the file's reader is to notice nothing
+    if isinstance(value, io.BytesIO):  # a recording; whoever reads it later must not notice
         return safe(value.getvalue())
     dump: Callable[[], Any] | None = getattr(value, "model_dump", None)
     return dump() if callable(dump) else safe(value)

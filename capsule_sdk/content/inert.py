@@ -96,10 +96,8 @@ def held_by(cls: type) -> Callable[[Any], dict[str, Any]]:
     """Return what reads the true ``__dict__`` of this class's instances; empty for those that have none."""
     for base in _mro(cls):
         found = _namespace(base).get("__dict__")
-        if type(found) in (
-            GetSetDescriptorType,
-            MemberDescriptorType,
-        ):  # and no property of that name
+        # And not of a property of that name.
+        if type(found) in (GetSetDescriptorType, MemberDescriptorType):
             return found.__get__  # type: ignore[no-any-return]
     return lambda _: {}
 

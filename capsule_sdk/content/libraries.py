@@ -83,9 +83,9 @@ def _array(value: Any, room: int, mark: Callable[[str], Any]) -> Entries:
 
 def _scalar(value: Any, mark: Callable[[str], Any]) -> Any:
     plain = value.item()
-    return (
-        plain if type(plain) is not type(value) else mark(str(value))
-    )  # longdouble has no plain twin
+    if type(plain) is type(value):  # longdouble has no plain twin
+        return mark(str(value))
+    return plain
 
 
 def _pandas(value: Any, name: str, mark: Callable[[str], Any]) -> Entries:

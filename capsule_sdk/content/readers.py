@@ -66,9 +66,7 @@ __all__ = [
 # What a reader gives for a value:
 PLAIN: Final = "plain"  # (value) -> JSON, no content in any mode: numbers, names of types
 INSTEAD: Final = "instead"  # (value) -> another value, read in its stead; a str is content
-ERROR: Final = (
-    "error"  # (value) -> what an exception says: a text, or the values that it was made of
-)
+ERROR: Final = "error"  # (value) -> the message: a text, or the values that it was made of
 BYTES: Final = "bytes"  # (value) -> (length, SHA3-256)
 OBJECT: Final = "object"  # (value, room) -> (up to `room` pairs, how many there are)
 ARRAY: Final = "array"  # (value, room) -> (up to `room` entries, how many there are)

@@ -9,6 +9,7 @@ sources      whatever holds a chain, opened for reading; selection: some of its 
 showing      trees, sums and single records, for people
 verifying    the verdict
 exporting    files for somebody else
+asking       whether a question that was kept is the one that was sealed
 status       whether all that was recorded is in the chain
 
 The names below are imported when they are first used: the processes that check records have no need of most.

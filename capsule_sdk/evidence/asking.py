@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..calls.hashing import prompt_hash
-from ..calls.parts import PROMPTS, Parts
-from ..calls.prompts import roles_of
-from ..calls.question import hashes_of
-from ..content import ContentPolicy
-from ..errors import EvidenceError
+from capsule_sdk.calls.hashing import prompt_hash
+from capsule_sdk.calls.parts import PROMPTS, Parts
+from capsule_sdk.calls.prompts import roles_of
+from capsule_sdk.calls.question import hashes_of
+from capsule_sdk.content import ContentPolicy
+from capsule_sdk.errors import EvidenceError
+
 from .formats.entries import section
 
 __all__ = ["Answer", "compare", "read_question"]

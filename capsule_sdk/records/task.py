@@ -186,9 +186,8 @@ class Task(Record):
                 self._add("options", self._option(option, selected))
 
     def _option(self, option: str | Mapping[str, Any], selected: str) -> dict[str, Any]:
-        fields = content.safe(
-            option
-        )  # to compare: `selected` names what the user wrote, not what is sealed
+        # To compare: `selected` names an option as the user wrote it, not as it is sealed.
+        fields = content.safe(option)
         if not isinstance(fields, dict):
             fields = {"description": fields}
         taken = self.policy.value(option)

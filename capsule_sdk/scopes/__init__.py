@@ -1,7 +1,9 @@
 """Scopes: what code runs under, and how the user says so.
 
-`node` is the chain of scopes in the one ContextVar, `scope` is ``capsule_scope``, `decorator` is ``@capsuled``,
-`recipe` what one decoration says, `options` what both take, `driving` how code that runs in steps keeps its
-scope, `bodies` which web responses have code of the user's still to run, `steps` how iterators that are no
-generators are driven, `confirming` who waits in strict mode, and how.
+`node` is the chain of scopes in the one ContextVar, `scope` is ``capsule_scope``, `decorator` is
+``@capsuled``; `options` are those that both take. `functions` makes the decorated function, which `unseen`
+hides from looks at the stack; `recipe` is one decoration read, `runs` opens and closes the task of one call,
+and `depth` does so near the recursion limit. `driving` keeps the scope of code that runs in steps: `steps`
+drives iterators that are no generators, `bodies` finds those in web responses. `confirming` waits in strict
+mode.
 """

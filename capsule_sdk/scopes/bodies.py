@@ -39,9 +39,8 @@ SHAPES: dict[tuple[str, str], _Shape] = {
     ("sse_starlette", "EventSourceResponse"): _STARLETTE,
     ("django", "StreamingHttpResponse"): _Shape(("_iterator",), closers="_resource_closers"),
     ("django", "FileResponse"): _NO_BODY,  # of which a server may send the file by itself
-    ("werkzeug", "Response"): _Shape(
-        ("response",), passed_through="direct_passthrough"
-    ),  # Flask's is a subclass
+    # Flask's is a subclass of it.
+    ("werkzeug", "Response"): _Shape(("response",), passed_through="direct_passthrough"),
     ("quart", "Response"): _Shape(("response", "iter")),
     ("aiohttp", "Response"): _Shape(("_body", "_iter")),
 }

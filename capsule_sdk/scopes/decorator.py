@@ -185,9 +185,8 @@ class _Capsuled(_FunctionWrapper):
         bound: Any = super().__get__(instance, *owner)
         inner = bound.__wrapped__
         if type(inner) is MethodType and inner.__func__ is self.__wrapped__:
-            return MethodType(
-                self, inner.__self__
-            )  # Python's own can be kept weakly and made again
+            # Python's own can be kept weakly and made again.
+            return MethodType(self, inner.__self__)
         return self if inner is self.__wrapped__ else bound
 
     def __reduce_ex__(self, protocol: Any) -> Any:

@@ -69,9 +69,8 @@ class Recording:
             run.start()
             run.resume()
         elif self.function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
-            types.coroutine(
-                self._fn
-            )  # stands above as well, and has marked the function that it saw
+            # It stands above as well, and has marked the function that it saw.
+            types.coroutine(self._fn)
         return run
 
     def failed(self, run: TaskRun, error: BaseException) -> None:
@@ -88,9 +87,8 @@ def _call_of(
     begin: Callable[..., TaskRun],
     failed: Callable[[TaskRun, BaseException], None],
     ended: Callable[[TaskRun, Any], Any],
-    anything: type[
-        BaseException
-    ] = BaseException,  # the globals are those of the decorated function
+    # By argument, for the globals of `call` will be those of the decorated function.
+    anything: type[BaseException] = BaseException,
 ) -> FunctionType:
     def call(*args: Any, **kwargs: Any) -> Any:
         run = begin(args, kwargs)
@@ -117,9 +115,8 @@ def _is_method_of(first: Any, function: FunctionType) -> bool:
     """Tell whether the first argument of a call is what the function was called through."""
     name = function.__name__
     kinds: list[type] = [type(first)]
-    if issubclass(
-        type(first), type
-    ):  # called through the class; not `isinstance`, which runs its code
+    # Called through the class. Not `isinstance`, which runs its code.
+    if issubclass(type(first), type):
         kinds.append(first)
     for owner in itertools.chain.from_iterable(kind.__mro__ for kind in kinds):
         held = owner.__dict__.get(name)

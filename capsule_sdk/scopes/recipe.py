@@ -105,9 +105,8 @@ class Recipe:
         if len(args) > len(names):
             bound[self.variadic] = args[len(names) :]
         if kwargs:
-            in_order = [
-                name for name in self.named if name in kwargs
-            ]  # of the signature, not the call
+            # The order is that of the signature, not of the call.
+            in_order = [name for name in self.named if name in kwargs]
             if len(in_order) < len(kwargs):
                 in_order += [name for name in kwargs if name not in self.named]
             for name in in_order:

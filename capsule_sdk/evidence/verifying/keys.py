@@ -73,9 +73,8 @@ def given_keys(
     keys = [_key(text, origin) for text in texts]
     for path in files:
         keys += _keys_in(path)
-    keys.sort(
-        key=lambda key: not key.retired
-    )  # of two machines' word on one key, the wider one counts
+    # Where two machines differ on one key, it counts as in use.
+    keys.sort(key=lambda key: not key.retired)
     return list({key.public_key: key for key in keys}.values())
 
 
