@@ -1,6 +1,7 @@
 """Objects: the entries of what callers and client libraries hand over, dicts and models alike.
 
-Nothing here calls a method of what it reads, but for the abstract ones of a mapping, and nothing raises.
+`fields` and `entries_of` read past an object's own code; `get` asks it, and so does whoever reads a mapping
+that is no dict.
 """
 
 from __future__ import annotations
@@ -53,6 +54,5 @@ def entries_of(value: Any) -> Mapping[Any, Any] | None:
     """Return the entries of a dict or of a model of pydantic's; ``None`` for everything else."""
     if type(value) is not dict and isinstance(value, dict):
         return dict(dict.items(value))  # past the methods of its class
-    if isinstance(value, dict) or is_model(type(value)):
-        return fields(value)
-    return None
+    kind: Any = type(value)
+    return fields(value) if kind is dict or is_model(kind) else None
