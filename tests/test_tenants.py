@@ -16,8 +16,11 @@ from qp_capsule import Capsule, OutcomeSection
 
 from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
+from capsule_sdk.cli.all_tenants import verify_all
+from capsule_sdk.cli.judging import Judging
 from capsule_sdk.errors import EvidenceError
-from capsule_sdk.evidence import read_chain
+from capsule_sdk.evidence import keys_here, read_chain
+from capsule_sdk.evidence.sources import open_all
 
 __all__ = ["postgres"]
 
@@ -335,6 +338,22 @@ def test_a_column_that_somebody_made_wider_hides_no_chain(postgres: str, run: Ru
     code, out = run("verify", postgres, "--all-tenants", "--json")
     found = {one["tenant"]: one for one in json.loads(out)["chains"]}
     assert (code, found["a" * 50]["counts"]) == (1, {"column_mismatch": 1})
+
+
+def test_a_chain_that_cannot_be_read_keeps_no_other_from_being_checked(
+    postgres: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(postgres, *capsules(2), of("acme"), of("beta"))
+    sources = open_all(postgres)
+    sql(postgres, "DELETE FROM quantumpipes_capsules WHERE tenant_id = 'acme'")
+    judging = Judging(keys_here(), selection=False, processes=0, quiet=False)
+    capsys.readouterr()
+    assert verify_all(sources, [], judging, strict=False, as_json=True) == 2
+    found = {one["tenant"]: one for one in json.loads(capsys.readouterr().out)["chains"]}
+    assert [one["verdict"] for one in found.values()] == ["whole", "not checked", "whole"]
+    assert "no capsules of tenant 'acme'" in found["acme"]["obstacle"]
+    assert verify_all(sources, [], judging, strict=True, as_json=False) == 2
+    assert "- tenant 'acme': not checked: " in capsys.readouterr().out
 
 
 def test_thousands_of_tenants_fill_no_screen(postgres: str, run: Run) -> None:

@@ -372,7 +372,7 @@ def _tasks(fold: _Fold, task: str | None) -> tuple[str, bool]:
         )
     if fold.partial:
         return f"that all is here which the {many} of task {task} count as theirs", True
-    quiet = f"; {silent} say nothing of theirs" if fold.silent else ""
+    quiet = f"; nothing is said of theirs by {silent}" if fold.silent else ""
     return (
         f"that what {many} name as theirs is here and nothing else, and that parents exist{quiet}",
         True,
