@@ -97,8 +97,8 @@ def held_by(cls: type) -> Callable[[Any], dict[str, Any]]:
     for base in _mro(cls):
         found = _namespace(base).get("__dict__")
         # And not of a property of that name.
-        if type(found) in (GetSetDescriptorType, MemberDescriptorType):
-            return found.__get__  # type: ignore[no-any-return]
+        if type(found) is GetSetDescriptorType or type(found) is MemberDescriptorType:
+            return found.__get__
     return lambda _: {}
 
 

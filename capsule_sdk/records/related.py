@@ -35,7 +35,7 @@ def _around(
     error: BaseException, depth: int, seen: set[int]
 ) -> Iterator[tuple[int, str, BaseException | str]]:
     notes = held(error, "__notes__")
-    for note in notes if type(notes) in (list, tuple) else ():
+    for note in notes if type(notes) is list or type(notes) is tuple else ():
         if type(note) is str:
             yield depth, "note: ", note
     for relation, other in _linked(error):

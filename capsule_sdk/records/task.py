@@ -55,7 +55,8 @@ def _each(options: Any) -> list[Any]:
 
 def is_fraction(value: Any) -> bool:
     """Tell whether a value is what `fraction` seals as it is."""
-    return type(value) in (int, float) and 0 <= value <= 1
+    kind: type = type(value)  # compared by `is`, here and elsewhere: `in` would ask a metaclass
+    return (kind is int or kind is float) and 0 <= value <= 1
 
 
 class Keeper(Protocol):

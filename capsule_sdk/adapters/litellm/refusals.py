@@ -119,7 +119,7 @@ def _says_so(value: Any, depth: int, left: list[int]) -> bool:
             or _says_so(item, depth - 1, left)
             for name, item in value.items()
         )
-    if type(value) in (list, tuple):
+    if type(value) is list or type(value) is tuple:
         return any(_says_so(item, depth - 1, left) for item in value)
     return False
 

@@ -40,7 +40,11 @@ def plain_text(response: Any) -> tuple[str, str] | None:
 def _only(held: Mapping[Any, Any], known: frozenset[str]) -> bool:
     """Tell whether every entry is known, private to its library, null, or an empty container."""
     for name, entry in held.items():
-        if entry is None or name in known or (type(entry) in (dict, list) and not entry):
+        if (
+            entry is None
+            or name in known
+            or ((type(entry) is dict or type(entry) is list) and not entry)
+        ):
             continue
         if type(name) is not str or not name.startswith("_"):
             return False

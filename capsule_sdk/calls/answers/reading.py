@@ -50,7 +50,7 @@ def is_void(value: Any, depth: int = 3) -> bool:
         return True
     if kind is dict:
         return not value or (depth > 0 and all(is_void(v, depth - 1) for v in value.values()))
-    if kind in (list, tuple):
+    if kind is list or kind is tuple:
         return not value or (
             depth > 0 and len(value) < 8 and all(is_void(v, depth - 1) for v in value)
         )
