@@ -114,7 +114,7 @@ def _told_by_one(home: Path) -> dict[str, Told]:
         if any(kind == "r" for kind, _ in frames):
             told = {}
         for kind, document in sorted(frames, key=lambda frame: frame[0] not in "sr"):
-            if kind == "r":
+            if kind in "rt":
                 continue
             key = _uuid(document["id"])
             if kind == "s" and key in told:  # not said to the end: what was said before holds

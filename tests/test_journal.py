@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
+import resource
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,7 @@ def test_a_changed_byte_costs_its_own_frame_and_no_other(
     assert found[-1] == Frame(Kind.BEGUN, {"b": 2})
     assert all(isinstance(one, Damage) and not one.torn for one in found[1:-1])
     assert Frame(Kind.ENDED, document) not in found[1:-1]
+    assert not all(isinstance(one, Damage) and one.short for one in found[1:-1])
 
 
 @given(DOCUMENTS, st.integers(min_value=1))
@@ -297,6 +301,78 @@ def test_a_journal_that_was_never_opened_takes_nothing_and_raises_nothing(tmp_pa
     journal = Journal(tmp_path)
     assert journal.append(Kind.BEGUN, {}) == 0
     assert (journal.size(), journal.is_open, journal.is_there()) == (0, False, False)
+
+
+@contextlib.contextmanager
+def full_after(path: Path, more: int) -> Iterator[None]:
+    """Have the kernel take so many bytes more of a file, and then none, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("more", [1, 2, 15, 21, 30, 60])
+def test_what_a_full_disk_has_cut_is_no_damage_once_its_writer_goes_on(
+    journal: Journal, more: int
+) -> None:
+    """The writer dies before it tends the journal: nobody has said again what was cut, or noted that it was."""
+    journal.rotate(list)
+    assert journal.home is not None
+    (path,) = journal.home.records()
+    journal.append(Kind.BEGUN, {"id": "1"})
+    with full_after(path, more):
+        assert journal.append(Kind.BEGUN, {"id": "2", "x": "y" * 100}) == 0
+        assert journal.append(Kind.BEGUN, {"id": "3", "x": "y" * 100}) == 0
+    assert journal.append(Kind.ENDED, {"id": "1"}) > 0
+    assert journal.append(Kind.BEGUN, {"id": "4"}) > 0
+    journal.leave()
+    (leftover,) = leftovers(journal.root)
+    assert set(leftover.records()) == {"1", "4"}
+    assert leftover.damages == []
+    assert leftover.torn == (more > 1)
+    leftover.home.remove()
+
+
+def test_a_rotation_that_the_disk_cuts_leaves_no_damage(journal: Journal) -> None:
+    journal.rotate(list)
+    journal.append(Kind.BEGUN, {"id": "1"})
+    assert journal.home is not None
+    (path,) = journal.home.records()
+
+    def states() -> Iterator[tuple[bytes, dict[str, Any]]]:
+        yield Kind.STATE, {"id": "1"}
+        with full_after(path, 100):
+            yield Kind.STATE, {"id": "2", "x": "y" * 1000}
+
+    with pytest.raises(OSError, match="No space"):
+        journal.rotate(states)
+    journal.append(Kind.BEGUN, {"id": "3"})
+    journal.leave()
+    (leftover,) = leftovers(journal.root)
+    assert set(leftover.records()) == {"1", "3"}
+    assert (leftover.damages, leftover.torn) == ([], 1)
+    leftover.home.remove()
+
+
+def test_a_disk_that_was_full_once_excuses_no_damage_that_comes_later(journal: Journal) -> None:
+    journal.rotate(list)
+    assert journal.home is not None
+    with full_after(journal.home.records()[0], 30):
+        journal.append(Kind.BEGUN, {"id": "1", "x": "y" * 100})
+    journal.rotate(list)
+    journal.append(Kind.BEGUN, {"id": "2"})
+    journal.append(Kind.BEGUN, {"id": "3"})
+    (path,) = journal.home.records()
+    text = path.read_bytes()
+    path.write_bytes(text.replace(b'{"id":"2"}', b'{"id'))
+    journal.leave()
+    (leftover,) = leftovers(journal.root)
+    assert set(leftover.records()) == {"3"}
+    assert [damage.short for _, damage in leftover.damages] == [True]
+    leftover.home.remove()
 
 
 def test_a_process_that_died_between_saying_again_and_dropping_has_said_it_once(

@@ -124,8 +124,10 @@ class _File:
             if os.write(self._end, frame) < len(frame):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
         except BaseException:
-            with contextlib.suppress(OSError):
+            try:
                 os.ftruncate(self._end, self.size)
+            except OSError:  # then nothing may follow what was written in part
+                self.size = _FILE_SIZE
             raise
         self.size += len(frame)
         self.given += 1

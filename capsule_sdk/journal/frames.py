@@ -31,13 +31,15 @@ class Kind:
     #: A record as it is known by now, said again at the head of a new file; it holds once RESTATED follows.
     STATE: ClassVar = b"s"
     RESTATED: ClassVar = b"r"
+    #: Before this, in the same file, a write has failed, and may have left the head of a frame.
+    CUT: ClassVar = b"t"
     CAPSULE: ClassVar = b"c"
     #: A record that could not be written: alone, how it ended, or several as a number (`unwritten`).
     LOST: ClassVar = b"l"
 
 
 _KINDS = frozenset(
-    {Kind.BEGUN, Kind.NOTED, Kind.ENDED, Kind.STATE, Kind.RESTATED, Kind.CAPSULE, Kind.LOST}
+    value for key, value in vars(Kind).items() if key.isupper()
 )
 
 #: How much of a header there may be.
@@ -114,14 +116,15 @@ def parse(text: bytes) -> Frame | str:
 
 
 def _is_short(text: bytes) -> bool:
-    """Tell whether a line may be the head of a frame and no more."""
+    """Tell whether a line may be the head of a frame and no more: not one whose length alone is wrong."""
     if len(text) < _HEADER:
         return _HEAD.fullmatch(text) is not None
+    kind, content = text[:1], text[_HEADER:]
     try:
-        short = len(text) - _HEADER < int(text[2:10], 16)
+        short = len(content) < int(text[2:10], 16)
     except ValueError:
         return False
-    return short and text[:1] in _KINDS
+    return short and kind in _KINDS and text[11:19] != b"%08x" % crc32(content, kind[0])
 
 
 def read(file: BinaryIO) -> Iterator[Frame | Damage]:

@@ -5,6 +5,8 @@
   or in the new one, never in a stranger's.
 - A file is dropped only once all that still counts has been said again in the next one.
 - What cannot be written MUST NOT disturb the caller: it is counted, and said again when there is room.
+- A write that fails may leave the head of a frame. Each frame that follows it in the same file has a mark in
+  front, in the same write, that says so: whoever reads it can tell a full disk from a damaged one.
 
 No fsync: what is written here survives the end of the process, however sudden, not that of the machine.
 """
@@ -27,6 +29,7 @@ __all__ = ["Journal", "States"]
 States = Callable[[], Iterable[tuple[bytes, dict[str, Any]]]]
 
 _NOTHING = len(encode(Kind.RESTATED, {}))
+_CUT = encode(Kind.CUT, {})
 
 
 class Journal:
@@ -37,8 +40,8 @@ class Journal:
         self.home: Home | None = None
         #: Why it cannot be written just now.
         self.trouble: OSError | None = None
-        #: How many frames of the files that are there were written in part.
-        self.cut = 0
+        #: How many writes have failed, and how many had when the file of now was begun.
+        self._failed = self._failed_before = 0
         self._write = _writer()
         self._fd = -1
         self._after_rotation = 0
@@ -56,13 +59,16 @@ class Journal:
 
         """
         frame = encode(kind, document)
+        if self._failed != self._failed_before:
+            frame = _CUT + frame
         try:
             written = self._write(self._fd, frame)
         except OSError as error:
+            self._failed += 1
             self.trouble = self.trouble or error
             return 0
         if written < len(frame):
-            self.cut += written > 0
+            self._failed += 1
             self.trouble = self.trouble or OSError(
                 errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.root)
             )
@@ -100,7 +106,7 @@ class Journal:
 
     def _rotate(self, states: States) -> None:
         home = self.home or Home.make(self.root)
-        before, cut = home.records(), self.cut
+        before, failed = home.records(), self._failed
         try:
             if self.trouble is not None:
                 home.probe()  # or each try would leave a file
@@ -109,7 +115,7 @@ class Journal:
             if self.home is None:
                 home.remove()
             raise
-        self.home, self.trouble = home, None
+        self.home, self.trouble, self._failed_before = home, None, failed
         for kind, document in states():
             # What is not JSON could not be written before either; it must not keep the others in old files.
             with contextlib.suppress(TypeError, ValueError, RecursionError):
@@ -117,13 +123,11 @@ class Journal:
         self._say_again(Kind.RESTATED, {})
         for path in before:
             path.unlink(missing_ok=True)
-        self.cut -= cut
         self._after_rotation = self.size()
 
     def let_go(self) -> None:
         """Have the next `rotate` make another directory: somebody has taken this one away."""
         home, self.home = self.home, None
-        self.cut = 0
         if home is not None:
             home.release()
 
@@ -151,7 +155,7 @@ class Journal:
     def remove(self) -> None:
         """Remove all files; the next `rotate` makes others. Call `close` before."""
         home, self.home = self.home, None
-        self._after_rotation = self.cut = 0
+        self._after_rotation = 0
         if home is not None:
             with contextlib.suppress(OSError):
                 home.remove()

@@ -35,7 +35,8 @@ class Contents:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.damages: list[tuple[Path, Damage]] = []
-        self._cut = 0
+        #: How many lines are no frames and no damage: torn ends, and frames that a full disk has cut.
+        self.torn = 0
 
     def capsules(self) -> Iterator[dict[str, Any]]:
         """Yield the capsules that waited for the store, in order.
@@ -85,22 +86,21 @@ class Contents:
 
         """
         path = unwritten_in(self.path)
-        entries = list(entries_in(path)) if path.exists() else []
-        self._cut = sum(int(one.get("cut", 0)) for one in entries)
-        return [one for one in entries if "cut" not in one]
-
-    def torn(self) -> int:
-        """Return how many damages are none: torn ends, and frames that a full disk is known to have cut."""
-        short = sum(one.short and not one.torn for _, one in self.damages)
-        return sum(one.torn for _, one in self.damages) + min(short, self._cut)
+        return list(entries_in(path)) if path.exists() else []
 
     def _frames(self, path: Path) -> Iterator[Frame]:
+        found: list[Damage] = []
         with path.open("rb") as file:
-            for found in read(file):
-                if isinstance(found, Frame):
-                    yield found
+            for one in read(file):
+                if isinstance(one, Damage):
+                    found.append(one)
+                elif one.kind == Kind.CUT:  # its writer knew of all that looks like this
+                    self.torn += sum(damage.short for damage in found)
+                    found = [damage for damage in found if not damage.short]
                 else:
-                    self.damages.append((path, found))
+                    yield one
+        self.torn += sum(damage.torn for damage in found)
+        self.damages += [(path, damage) for damage in found if not damage.torn]
 
 
 class Leftover(Contents):

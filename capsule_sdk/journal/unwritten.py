@@ -35,8 +35,6 @@ __all__ = ["Unwritten", "entries_in", "left_in"]
 #: Bytes of a place, and how many there are; the last ones are for numbers.
 PLACE, PLACES, _NUMBERS = 192, 1024, 8
 _FREE = b"\n" * PLACE
-#: What has an entry that is a number.
-_NUMBER = {"count", "cut"}
 
 
 class Unwritten:
@@ -102,7 +100,7 @@ class Unwritten:
             return self._write_beyond()
         if place is None:
             try:
-                place = (self._for_numbers if _NUMBER & document.keys() else self._free).popleft()
+                place = (self._for_numbers if "count" in document else self._free).popleft()
             except IndexError:
                 self._beyond[key] = None
                 return self._write_beyond()

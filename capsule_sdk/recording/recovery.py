@@ -53,8 +53,8 @@ class Found:
         unfinished: records that had not ended.
         lost: records that neither the store nor the disk took; capsules that say so were brought in.
         ends_lost: records of which the disk took how they began, and not how they ended.
-        damaged: places that could not be read, but for the torn ends that are to be expected.
-        torn: those ends.
+        damaged: places that could not be read, but for those that are to be expected.
+        torn: those: torn ends, and what a full disk has cut.
         left: journals that could not be brought into the chain now.
 
     """
@@ -145,15 +145,14 @@ def _recover(leftover: Leftover, deliver: Deliver) -> Found:
         made = None if lost is None else _deliver(restoration.capsules(), deliver)
         if lost is None or made is None:
             return Found(left=1)
-        torn = leftover.torn()
         found = Found(
             journals=1,
             capsules=waiting + made,
             unfinished=restoration.unfinished,
             lost=lost,
             ends_lost=restoration.ends_lost,
-            damaged=len(leftover.damages) - torn + restoration.damaged,
-            torn=torn,
+            damaged=len(leftover.damages) + restoration.damaged,
+            torn=leftover.torn,
         )
         _tell(leftover, found)
         if found.damaged:
@@ -167,11 +166,10 @@ def _recover(leftover: Leftover, deliver: Deliver) -> Found:
 
 
 def _tell(leftover: Leftover, found: Found) -> None:
-    for path, damage in leftover.damages if found.damaged else ():
-        if not damage.torn:
-            event = "a journal is damaged; the rest of it was read, and it is kept"
-            place = {"file": path.name, "offset": damage.offset, "reason": damage.reason}
-            tell("error", event, journal=leftover.home.path.name, **place)
+    for path, damage in leftover.damages:
+        event = "a journal is damaged; the rest of it was read, and it is kept"
+        place = {"file": path.name, "offset": damage.offset, "reason": damage.reason}
+        tell("error", event, journal=leftover.home.path.name, **place)
     if found.capsules:
         figures = {"capsules": found.capsules, "unfinished": found.unfinished}
         tell("warning", "recovered", journal=leftover.home.path.name, **figures)

@@ -30,8 +30,6 @@ __all__ = ["Safekeeping"]
 
 #: Seconds between two looks at the journal, and between two lines in the log about the same trouble.
 LOOK, REMINDER = 0.5, 60.0
-#: The key of the number of frames that a full disk has cut.
-_CUT = "cut"
 #: Bytes that a journal may have before what is in the chain is dropped from it.
 SIZE = 4 << 20
 
@@ -88,10 +86,7 @@ class Safekeeping:
         try:
             if journal is not None and journal.is_open:
                 well = journal.trouble is None
-                cut = journal.cut
                 written = journal.append(kind, document(record))
-                if journal.cut != cut:
-                    self._note_cut(journal)
                 if not written and well:
                     self._wake()
                 return written
@@ -128,13 +123,6 @@ class Safekeeping:
         if self._missed and self._missed.pop(key, None) is not None and self._unwritten is not None:
             self._unwritten.drop(key)
 
-    def _note_cut(self, journal: Journal) -> None:
-        """Keep how many frames a full disk has cut, so that nobody takes them for damage."""
-        if journal.cut:
-            self._miss(_CUT, {"id": _CUT, "cut": journal.cut})
-        else:
-            self.done_with(_CUT)
-
     def _miss(self, key: str, document: dict[str, Any]) -> None:
         self._missed[key] = document
         if self._unwritten is not None:
@@ -150,7 +138,7 @@ class Safekeeping:
     @property
     def misses(self) -> bool:
         """Whether the journal lacks something that is not in the chain."""
-        return any("cut" not in one for one in list(self._missed.values()))
+        return bool(self._missed)
 
     @property
     def trouble(self) -> str | None:
@@ -329,10 +317,7 @@ class Safekeeping:
                 said.append((record.id.hex, self._missed.get(record.id.hex)))
                 yield Kind.STATE, state(record)
 
-        try:
-            journal.rotate(states)
-        finally:
-            self._note_cut(journal)
+        journal.rotate(states)
         for key, missed in said:
             self._forget_below(key)
             if (
