@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["fill", "free", "small_disk"]
+__all__ = ["fill", "free", "grow", "small_disk"]
 
 _FILLER = "filler"
 
@@ -47,3 +47,9 @@ def fill(disk: Path) -> None:
 def free(disk: Path) -> None:
     """Make room again."""
     (disk / _FILLER).unlink(missing_ok=True)
+
+
+def grow(disk: Path) -> None:
+    """Make more room than there ever was: what is to be recovered needs some, and the chain too."""
+    free(disk)
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)

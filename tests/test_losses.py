@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from crash_support import Server, Site
-from disks import fill, free, small_disk
+from disks import fill, free, grow, small_disk
 
 from capsule_sdk.cli import main
 
@@ -70,7 +70,7 @@ def test_a_disk_that_fills_at_a_random_moment(
         ended = site.wait(pid)
         assert ended == {"normal": 0, "TERM": -15, "kill": -9}[end], site.log()
         before, _ = said(capsys, "status", "--db", str(site.database))
-        free(disk)
+        grow(disk)
         if luck.random() < 0.5:
             assert site.run("recover") in {0, 1}, site.log()
         else:

@@ -141,7 +141,7 @@ def _id(frame: Frame) -> str:
 def _apply(frame: Frame, records: dict[str, Known], at: int) -> None:
     known = records.setdefault(_id(frame), Known())
     if frame.kind == Kind.BEGUN:
-        known.begun = frame.document
+        known.begun = {**known.begun, **frame.document}  # late, where the disk was full at first
     elif frame.kind == Kind.NOTED:
         known.notes.append(frame.document)
     elif frame.kind == Kind.ENDED:

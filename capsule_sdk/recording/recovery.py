@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import islice
@@ -101,15 +101,17 @@ def recover(root: Path, deliver: Deliver) -> Found:
     """
     total = Found()
     try:
+        places = elsewhere_of(root)
+        noted = [one for file in left_in(places, root) for one in entries_in(file.path)]
         for leftover in leftovers(root):
             if isinstance(leftover, OSError):
                 errors["recovery"] += 1
                 tell("error", "a journal cannot be opened", error=str(leftover))
                 total += Found(left=1)
             else:
-                total += _recover(leftover, deliver)
+                total += _recover(leftover, noted, deliver)
         if not total.left:  # or it stands in a journal of which more is known
-            for file in left_in(elsewhere_of(root), root):
+            for file in left_in(places, root):
                 total += _count(file, deliver)
     except OSError as error:
         report("recovery", error)
@@ -134,12 +136,14 @@ def _count(file: Unwritten, deliver: Deliver) -> Found:
     return Found(lost=lost, damaged=restoration.damaged)
 
 
-def _recover(leftover: Leftover, deliver: Deliver) -> Found:
+def _recover(leftover: Leftover, noted: Sequence[Mapping[str, Any]], deliver: Deliver) -> Found:
     try:
         waiting = _deliver(map(capsule_again, leftover.capsules()), deliver)
         if waiting is None:
             return Found(left=1)
-        restoration = _Restoration(leftover.records(), leftover.unwritten())
+        known = leftover.records()
+        unwritten = leftover.unwritten()
+        restoration = _Restoration(known, [*unwritten, *_concerning({*known}, noted)])
         restoration.run()
         lost = _deliver_losses(restoration.lost, deliver)
         made = None if lost is None else _deliver(restoration.capsules(), deliver)
@@ -163,6 +167,17 @@ def _recover(leftover: Leftover, deliver: Deliver) -> Found:
         report("recovery", error, journal=leftover.home.path.name)
         return Found(left=1)
     return found
+
+
+def _concerning(
+    keys: set[str], noted: Iterable[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Yield what was noted elsewhere of these records, and of what hangs under them."""
+    rest = [one for one in noted if "count" not in one]
+    while found := [one for one in rest if {one.get("id"), one.get("parent")} & keys]:
+        yield from found
+        keys |= {str(one.get("id")) for one in found}
+        rest = [one for one in rest if one not in found]
 
 
 def _tell(leftover: Leftover, found: Found) -> None:
@@ -220,7 +235,7 @@ class _Restoration:
     """The records of one process, as they were when it ended, brought to their end."""
 
     def __init__(
-        self, known: Mapping[str, Known], unwritten: Iterable[dict[str, Any]] = ()
+        self, known: Mapping[str, Known], unwritten: Iterable[Mapping[str, Any]] = ()
     ) -> None:
         self.unfinished = self.ends_lost = self.damaged = 0
         #: Capsules for what is lost.
@@ -236,8 +251,11 @@ class _Restoration:
             try:
                 self._records[key] = restored(known.begun, known.notes, known.ended)
             except Exception:  # noqa: BLE001 - whatever it is, it must not hold up the others
-                self.damaged += 1
                 begun = {**known.begun, **self._unwritten.get(key, {}), "id": key}
+                if not known.begun and key in self._unwritten:  # the disk took what came later only
+                    self._lose(begun, NOT_TAKEN)
+                    continue
+                self.damaged += 1
                 self._lose(begun, "what the journal said of it is damaged")
         for key, document in self._unwritten.items():
             if key not in self._known:

@@ -72,6 +72,8 @@ class Safekeeping:
         """Write how a record has ended, if that is possible."""
         if not record.journaled:
             record.journaled = True
+            if not record.weight and record.id.hex in self._missed:
+                record.weight = self._write(Kind.BEGUN, record, beginning)
             written = self._write(Kind.ENDED, record, ending)
             record.weight += written
             if not written:
