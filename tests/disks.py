@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-__all__ = ["fill", "free", "grow", "small_disk"]
+__all__ = ["fill", "free", "full_after", "grow", "small_disk"]
 
 _FILLER = "filler"
 
@@ -47,6 +48,17 @@ def fill(disk: Path) -> None:
 def free(disk: Path) -> None:
     """Make room again."""
     (disk / _FILLER).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def full_after(path: Path, more: int) -> Iterator[None]:
+    """Have this process's files end so many bytes after the end of one, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def grow(disk: Path) -> None:

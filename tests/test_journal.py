@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
-import resource
 import stat
 import threading
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import full_after
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -301,17 +300,6 @@ def test_a_journal_that_was_never_opened_takes_nothing_and_raises_nothing(tmp_pa
     journal = Journal(tmp_path)
     assert journal.append(Kind.BEGUN, {}) == 0
     assert (journal.size(), journal.is_open, journal.is_there()) == (0, False, False)
-
-
-@contextlib.contextmanager
-def full_after(path: Path, more: int) -> Iterator[None]:
-    """Have the kernel take so many bytes more of a file, and then none, as a full disk does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + more, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("more", [1, 2, 15, 21, 30, 60])

@@ -38,9 +38,7 @@ class Kind:
     LOST: ClassVar = b"l"
 
 
-_KINDS = frozenset(
-    value for key, value in vars(Kind).items() if key.isupper()
-)
+_KINDS = frozenset(value for key, value in vars(Kind).items() if key.isupper())
 
 #: How much of a header there may be.
 _HEAD = re.compile(rb"[a-z](?: [0-9a-f]{0,8}(?: [0-9a-f]{0,8} ?)?)?")

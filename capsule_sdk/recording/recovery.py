@@ -169,9 +169,7 @@ def _recover(leftover: Leftover, noted: Sequence[Mapping[str, Any]], deliver: De
     return found
 
 
-def _concerning(
-    keys: set[str], noted: Iterable[Mapping[str, Any]]
-) -> Iterator[Mapping[str, Any]]:
+def _concerning(keys: set[str], noted: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """Yield what was noted elsewhere of these records, and of what hangs under them."""
     rest = [one for one in noted if "count" not in one]
     while found := [one for one in rest if {one.get("id"), one.get("parent")} & keys]:
