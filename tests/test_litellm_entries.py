@@ -7,11 +7,16 @@ async functions run in an event loop of their own each, as ``asyncio.run`` per c
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import json
+import multiprocessing
+import pickle
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 import litellm
@@ -332,3 +337,54 @@ def test_in_threads_with_loops_of_their_own(chain: Chain, llm: LLM, base: str) -
     for thread in threads:
         thread.join()
     expect(chain, [(f"thread{number}", "success") for number in range(4)] * 3)
+
+
+def _words_of(function: Callable[..., Any]) -> str:
+    """Call a function of LiteLLM's in another process, for the words of its answer."""
+    answer = function(model="gpt-4o", messages=user("hi"), mock_response="there")
+    return str(answer.choices[0].message.content)
+
+
+class Holder:
+    """An object that keeps functions of LiteLLM's."""
+
+    def __init__(self) -> None:
+        self.llm = litellm.acompletion
+
+
+def test_a_function_is_copied_and_pickled_as_without_the_logger(chain: Chain, llm: LLM) -> None:
+    for name in ("completion", "aembedding", "batch_completion", "completion_with_retries"):
+        function = getattr(litellm, name)
+        assert copy.copy(function) is copy.deepcopy(function) is function
+        assert copy.deepcopy({"llm": function})["llm"] is function
+        again = pickle.loads(pickle.dumps(function))
+        assert again.__qualname__ == function.__qualname__
+        assert again.__module__ == function.__module__
+    held = copy.deepcopy(functools.partial(litellm.completion, temperature=0))
+    assert held.func is litellm.completion
+    assert copy.deepcopy(Holder()).llm is litellm.acompletion
+    assert b"capsule_sdk" not in pickle.dumps(litellm.completion)
+    expect(chain, [])
+
+
+def test_a_function_is_bound_to_an_instance_as_any_function(chain: Chain, llm: LLM) -> None:
+    class Agent:
+        ask = litellm.completion
+
+    agent = Agent()
+    assert Agent.ask is litellm.completion
+    assert isinstance(agent.ask, MethodType)
+    assert agent.ask.__self__ is agent
+    assert agent.ask == agent.ask
+    expect(chain, [])
+
+
+def test_a_pool_of_processes_takes_a_function(chain: Chain, llm: LLM) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        direct = pool.submit(
+            litellm.completion, model="gpt-4o", messages=user("hi"), mock_response="there"
+        )
+        passed = pool.submit(_words_of, litellm.completion)
+        assert direct.result(90).choices[0].message.content == "there"
+        assert passed.result(90) == "there"
+    expect(chain, [])

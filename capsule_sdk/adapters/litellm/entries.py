@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pkgutil
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import MethodType
+from typing import TYPE_CHECKING, Any
 
 import litellm
 import wrapt
@@ -30,6 +32,11 @@ from .selfcheck import functions_of, part_in_use
 from .streams import is_stream
 
 __all__ = ["install"]
+
+if TYPE_CHECKING:
+    _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
+else:
+    _FunctionWrapper = wrapt.FunctionWrapper
 
 #: What LiteLLM's entry points look up at each call, and the entry point it works for.
 IMPLEMENTATIONS: dict[str, dict[str, str]] = {
@@ -119,6 +126,29 @@ def _rebind(replaced: Mapping[int, Any]) -> None:
                 names[key] = wrapper
 
 
+class _Wrapped(_FunctionWrapper):
+    """A function of LiteLLM's that is recorded: bound, copied and pickled as a function is; wrapt refuses.
+
+    It is pickled by the name of the original, so that a process without the logger can read it.
+    """
+
+    # No annotations in this body: they would stand before those of the original.
+
+    def __get__(self, instance: Any, *owner: Any) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        del protocol
+        return pkgutil.resolve_name, (f"{self.__module__}:{self.__qualname__}",)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        del memo
+        return self
+
+
 # -- one call --------------------------------------------------------------------------------------
 
 
@@ -156,7 +186,7 @@ def _entry(name: str, original: Any, *, inner: bool = False, inside: bool = Fals
             return coroutine
         return _called(wrapped, args, kwargs, begin)
 
-    return wrapt.FunctionWrapper(original, call)
+    return _Wrapped(original, call)
 
 
 def _batch(original: Any) -> Any:
@@ -165,7 +195,7 @@ def _batch(original: Any) -> Any:
         scope = innermost()
         return wrapped(*args, **kwargs, **({SCOPE_ARGUMENT: scope} if scope is not None else {}))
 
-    return wrapt.FunctionWrapper(original, call)
+    return _Wrapped(original, call)
 
 
 def _positional(name: str, original: Any) -> tuple[str, ...]:
