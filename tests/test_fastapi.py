@@ -106,7 +106,7 @@ def test_an_http_error_is_a_failure_of_the_task_and_answered_as_ever(chain: Chai
     assert one(app, "GET", "/fails/bug", raise_errors=False).status_code == 500
     http, bug = chain.capsules()
     assert http["outcome"]["status"] == bug["outcome"]["status"] == "failure"
-    assert "HTTPException: 409" in http["outcome"]["error"]
+    assert http["outcome"]["error"] == "HTTPException: taken, status_code: 409"
     assert bug["outcome"]["error"] == "KeyError: 'bug'"
 
 

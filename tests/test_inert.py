@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from time import process_time
 from typing import Any
 from unittest import mock
 from zoneinfo import ZoneInfo
@@ -243,6 +244,115 @@ def test_other_exceptions_are_sealed_by_what_they_were_made_of() -> None:
     loop = Shop()
     loop.args = (loop,)
     assert_sealable(safe(loop))
+
+
+def test_what_an_exception_holds_is_sealed_beside_what_it_was_made_of() -> None:
+    class Refused(Exception):  # noqa: N818
+        def __init__(self, *args: Any, **held: Any) -> None:
+            self.__dict__ |= held
+
+        def __str__(self) -> str:
+            raise AssertionError("run")
+
+    class Coded(Exception):  # noqa: N818
+        def __init__(self, text: str, **held: Any) -> None:
+            super().__init__(text)
+            self.__dict__ |= held
+
+    assert safe(Refused(404, detail="no desk")) == "Refused: 404, detail: no desk"
+    assert safe(Refused(status_code=404, detail="no desk")) == "Refused: no desk, status_code: 404"
+    assert safe(Refused(404, "no desk", code=404, msg="no desk")) == "Refused: no desk, code: 404"
+    assert safe(Refused(seat="3a", left=0)) == "Refused: seat: 3a, left: 0"
+    assert safe(Refused(seat="3a", api_key="sk-1")) == "Refused: seat: 3a, api_key: [secret]"
+    assert safe(Refused(Plain(), reason="late", status=9)) == (
+        'Refused: late, status: 9, args: ["<sealable.Plain object>"]'
+    )
+    assert safe(Refused(7, detail={"token": "t", "at": 3})) == (
+        'Refused: 7, detail: {"at":3,"token":"[secret]"}'
+    )
+    assert safe(Coded("closed", code=7, seat="3a")) == "Coded: closed, code: 7"
+    assert safe(Coded("closed: E7", code="E7")) == "Coded: closed: E7"
+    assert ContentPolicy("omit").value(Refused(seat="3a", left=2)) == (
+        "Refused: seat: [omitted], left: 2"
+    )
+    assert len(str(safe(Refused(**{f"n{n}": "x" * 9_999 for n in range(999)})))) < 25_000
+    loop = Refused("x")
+    loop.__dict__["detail"] = {"again": loop}
+    assert_sealable(safe(loop))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError([7] * 3_000_000), ValueError(*[7] * 3_000_000), KeyError(10**5000),
+        ValueError([[7] * 3_000_000]), KeyError("x" * 9_000_000), OSError(3, "y", "x" * 9_000_000),
+        subprocess.CalledProcessError(1, ["x"] * 3_000_000), ExceptionGroup("g", [KeyError(10**5000)]),
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_an_exception_made_of_much_is_sealed_soon(error: BaseException) -> None:
+    start = process_time()
+    sealed = safe(error)
+    assert process_time() - start < 0.5
+    assert "unrepresentable" not in str(sealed)
+    assert len(str(sealed)) < 20_000
+
+
+def test_what_an_exception_was_made_of_is_content_as_any_value_is() -> None:
+    assert safe(RuntimeError(b"file")) == (
+        'RuntimeError: {"bytes":4,"sha3_256":"'
+        '31351f546dc73cfc2229b8c11272a4e6f156113b3ae60973e0740ec1d369ff1f"}'
+    )
+    header = ("X-Api-Key", "sk-1")
+    for error in (
+        ValueError(header),
+        KeyError("no", header),
+        LookupError([header]),
+        OSError(*header),
+    ):
+        assert "sk-1" not in str(safe(error))
+        assert "[secret]" in str(safe(error))
+
+
+def test_a_process_that_failed_says_so_whatever_it_has_written() -> None:
+    error = subprocess.CalledProcessError(
+        3, ["ls", *"abcdefghijklmnopqrstuvw"], b"x" * 99_999, b"no"
+    )
+    assert safe(error) == f"CalledProcessError: {error}"
+
+
+def test_a_class_is_not_of_the_standard_library_for_its_modules_name() -> None:
+    class Wrong(Exception):  # noqa: N818
+        def __str__(self) -> str:
+            raise AssertionError("run")
+
+    for name in ("token", "profile", "subprocess", "queue.errors"):
+        Wrong.__module__ = name
+        assert safe(Wrong("no")) == "Wrong: no"
+
+
+def test_an_exception_that_a_validator_has_raised_is_not_asked_by_way_of_pydantic() -> None:
+    asked = []
+
+    class Full(ValueError):  # noqa: N818
+        def __str__(self) -> str:
+            asked.append(self)  # by pydantic itself too, when it raises
+            return "full"
+
+    class Seat(pydantic.BaseModel):
+        row: int
+
+        @pydantic.field_validator("row")
+        @classmethod
+        def there_is_one(cls, row: int) -> int:
+            raise Full(row) if row > 5 else ValueError("taken")
+
+    told = raised(lambda: Seat(row=3))
+    assert safe(told) == "ValidationError: Seat: row: Value error, taken"
+    told = raised(lambda: Seat(row=9))
+    asked.clear()
+    assert safe(told) == 'ValidationError: 1 validation error for Seat, raised: ["Full: 9"]'
+    assert asked == []
 
 
 def test_what_a_pydantic_model_refuses_is_said_without_the_input() -> None:

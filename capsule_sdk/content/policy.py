@@ -27,6 +27,7 @@ from .canonical_json import (
     fit,
     weigh,
 )
+from .faults import Told
 from .inert import type_name
 from .readers import Marker
 from .secret_names import names_secret
@@ -214,11 +215,20 @@ class _Walk:
         plain: JSON = read(value)
         return plain
 
-    def error(self, said: Any, name: str, depth: int) -> str:
-        if type(said) is not str:
-            sealed = self.node(said, depth + 1) if depth < _DEEPEST else _CYCLE
-            return f"{name}: {sealed if isinstance(sealed, str) else canonical(sealed)}"
-        return f"{name}: {self.text(said)}" if said else name
+    def error(self, told: Told, name: str, depth: int) -> str:
+        said, details = told
+        parts = [self.words(said, depth)]
+        for key, value in details:
+            text = SECRET if names_secret(key) else fit(self.words(value, depth), _LONG)
+            parts.append(f"{key}: {text}")
+        message = ", ".join(part for part in parts if part)
+        return f"{name}: {message}" if message else name
+
+    def words(self, value: Any, depth: int) -> str:
+        if type(value) is str:
+            return self.text(value) if value else ""
+        sealed = self.node(value, depth + 1) if depth < _DEEPEST else _CYCLE
+        return sealed if isinstance(sealed, str) else canonical(sealed)
 
     def container(self, shape: str, read: Callable[..., Any], value: Any, depth: int) -> JSON:
         if depth >= self.limits.depth:

@@ -42,7 +42,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from .canonical_json import decimal_text, fit, integer, real
-from .faults import message_of
+from .faults import told_by
 from .fields import UNREAD, Entries, named_tuple, of_model
 from .inert import MISSING, class_name, held, held_by, true_bases
 from .libraries import of_library
@@ -66,7 +66,7 @@ __all__ = [
 # What a reader gives for a value:
 PLAIN: Final = "plain"  # (value) -> JSON, no content in any mode: numbers, names of types
 INSTEAD: Final = "instead"  # (value) -> another value, read in its stead; a str is content
-ERROR: Final = "error"  # (value) -> the message: a text, or the values that it was made of
+ERROR: Final = "error"  # (value) -> the message, and pairs of what it holds beside it
 BYTES: Final = "bytes"  # (value) -> (length, SHA3-256)
 OBJECT: Final = "object"  # (value, room) -> (up to `room` pairs, how many there are)
 ARRAY: Final = "array"  # (value, room) -> (up to `room` entries, how many there are)
@@ -268,7 +268,7 @@ _BASES: tuple[tuple[type, Reader], ...] = (
     (UUID, (INSTEAD, _uuid)),
     (PurePath, (INSTEAD, lambda value: path_text(value) or kind_of(type(value)))),
     (Pattern, (INSTEAD, lambda value: value.pattern)),
-    (BaseException, (ERROR, message_of)),
+    (BaseException, (ERROR, told_by)),
     (type, (PLAIN, _class)),
     (FunctionType, (PLAIN, _function)),
     (BuiltinFunctionType, (PLAIN, _builtin)),
