@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import inspect
 import itertools
@@ -492,6 +493,37 @@ def test_background_tasks_that_fastapi_hands_out_belong_to_whoever_added_them(ch
         "of a helper": "u-view",
         "of the view": "u-view",
     }
+
+
+def test_decorated_functions_are_background_tasks_of_the_call_that_adds_them(chain: Chain) -> None:
+    app = fastapi.FastAPI()
+
+    @capsuled(name="later")
+    async def later() -> None:
+        await asyncio.sleep(0)
+
+    @capsuled(name="later")
+    def later_sync() -> None:
+        pass
+
+    class Job:
+        @capsuled(name="later")
+        async def run(self, *, number: int) -> None:
+            await asyncio.sleep(0)
+
+    @app.get("/")
+    @capsuled(name="view", user_id="u")
+    async def view(tasks: fastapi.BackgroundTasks) -> int:
+        for task in (later, later_sync, functools.partial(later)):
+            tasks.add_task(task)
+        tasks.add_task(Job().run, number=1)
+        return 1
+
+    assert asyncio.run(get(app)).json() == 1
+    found = chain.named("later")
+    assert [c["trigger"]["user_id"] for c in found] == ["u"] * 4
+    view_id = chain.one("view")["id"]
+    assert [c["context"]["environment"]["closed_parent"] for c in found] == [view_id] * 4
 
 
 # -- Flask, Django, aiohttp, Quart -----------------------------------------------------------------

@@ -433,11 +433,16 @@ def test_a_traceback_holds_the_users_frames_alone(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("install", [sys.settrace, sys.setprofile])
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("fails", ["", "in the call", "before it"])
 def test_tracers_and_profilers_see_as_many_returns_as_calls(
-    chain: Chain, install: Callable[[Any], None], fails: bool
+    chain: Chain, install: Callable[[Any], None], fails: str
 ) -> None:
-    @capsuled
+    def user(_: object) -> str:
+        if fails == "before it":
+            raise KeyboardInterrupt
+        return "u"
+
+    @capsuled(user_id=user)
     def traced() -> None:
         if fails:
             raise ValueError
@@ -457,7 +462,7 @@ def test_tracers_and_profilers_see_as_many_returns_as_calls(
     install(look)
     try:
         traced()
-    except ValueError:
+    except (ValueError, KeyboardInterrupt):
         pass
     finally:
         install(traced_before[install is sys.setprofile])

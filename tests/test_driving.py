@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import inspect
 import sys
@@ -946,6 +947,103 @@ def test_bound_functions_run_under_the_scope_they_were_bound_in(chain: Chain) ->
         "async generator": caller,
         "not bound": None,
     }
+
+
+@capsuled(name="lazy")
+async def decorated_coroutine() -> None:
+    await asyncio.sleep(0)
+
+
+@capsuled(name="lazy")
+def decorated_generator() -> Iterator[int]:
+    yield 1
+
+
+@capsuled(name="lazy")
+async def decorated_async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
+@capsuled(name="lazy")
+@types.coroutine
+def decorated_awaitable() -> Generator[None, None, None]:
+    yield
+
+
+class Decorated:
+    @capsuled(name="lazy")
+    async def method(self) -> None:
+        await asyncio.sleep(0)
+
+
+LAZY = [
+    decorated_coroutine, decorated_generator, decorated_async_generator, decorated_awaitable,
+    Decorated().method, functools.partial(decorated_coroutine),
+    capsuled(functools.partial(decorated_generator), name="partial"),
+    capsuled(decorated_async_generator, name="twice")
+]  # fmt: skip
+
+
+async def run_through(made: Any) -> None:
+    if inspect.isawaitable(made):
+        await made
+    elif inspect.isasyncgen(made):
+        async for _ in made:
+            pass
+    else:
+        for _ in made:
+            pass
+
+
+@pytest.mark.parametrize("lazy", LAZY)
+@pytest.mark.parametrize("closed", [False, True])
+def test_decorated_coroutine_functions_and_generators_can_be_bound(
+    chain: Chain, lazy: Callable[[], Any], closed: bool
+) -> None:
+    async def main() -> None:
+        with capsule_scope("caller", user_id="u"):
+            bound = bind_scope(lazy)
+            if not closed:
+                await asyncio.create_task(run_through(outside.run(bound)))
+        if closed:
+            with capsule_scope("elsewhere", user_id="other"):
+                await run_through(bound())
+                assert current_scope().user_id == "other"
+
+    outside = copy_context()
+    asyncio.run(main())
+    caller, found = chain.one("caller")["id"], chain.one("lazy")
+    assert found["trigger"]["user_id"] == "u"
+    around = [c for c in chain.capsules() if c["trigger"]["source"] in ("partial", "twice")]
+    top = around[0] if around else found
+    assert top["parent_id"] == (None if closed else caller)
+    assert top["context"]["environment"].get("closed_parent") == (caller if closed else None)
+    assert found["parent_id"] == (top["id"] if around else top["parent_id"])
+    assert innermost() is None
+
+
+@pytest.mark.parametrize("lazy", LAZY)
+def test_a_lazy_call_that_makes_another_is_the_task_around_it(
+    chain: Chain, lazy: Callable[[], Any]
+) -> None:
+    async def main() -> None:
+        with capsule_scope("caller"):
+            made = capsuled(lazy, name="outer", user_id="u")()
+            with capsule_scope("another"):
+                await run_through(made)
+            beside = decorated_coroutine()
+        await beside
+
+    asyncio.run(main())
+    assert innermost() is None
+    first = chain.named("lazy")[0]
+    above = {c["id"]: c for c in chain.capsules()}
+    parents = []
+    while first["parent_id"] is not None:
+        first = above[first["parent_id"]]
+        parents.append(first["trigger"]["source"])
+    assert [name for name in parents if name not in ("partial", "twice")] == ["outer", "caller"]
+    assert chain.named("lazy")[0]["trigger"]["user_id"] == "u"
 
 
 def test_a_bound_function_keeps_the_scopes_attribution_and_passes_errors_on(chain: Chain) -> None:

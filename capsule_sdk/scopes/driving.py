@@ -37,7 +37,7 @@ class Run(Protocol):
         """Begin, if it has not begun yet. Called at the first step."""
 
     def resume(self) -> None:
-        """Make its scope current."""
+        """Make its scope current. Also called before `start`, while the object that is driven is made."""
 
     def suspend(self) -> None:
         """Put back what was current before."""
@@ -97,7 +97,7 @@ def run_driven(
     """
     if not lazy:
         run.start()
-        run.resume()
+    run.resume()  # a lazy one too: what is made keeps the scope that it is made in
     try:
         result = fn(*args, **kwargs)
     except BaseException as error:
@@ -108,17 +108,15 @@ def run_driven(
 
 def raised(error: BaseException, run: Run, *, lazy: bool) -> None:
     """End ``run`` with the exception that a call, of `run_driven`'s kind, is about to raise."""
+    run.suspend()
     if lazy:
         run.start()
-    else:
-        run.suspend()
     run.fail(error)
 
 
 def returned(result: Any, run: Run, *, lazy: bool) -> Any:
     """Return what a call, of `run_driven`'s kind, is to return, and end ``run`` or let it be driven."""
-    if not lazy:
-        run.suspend()
+    run.suspend()
     if (left := _left_to_run(result, run)) is not None:
         return left
     if lazy:  # only declared to be lazy

@@ -67,10 +67,10 @@ class Recording:
         run = TaskRun(self._recipe, instance, args, kwargs)
         if not self._recipe.lazy:
             run.start()
-            run.resume()
         elif self.function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
             # It stands above as well, and has marked the function that it saw.
             types.coroutine(self._fn)
+        run.resume()
         return run
 
     def failed(self, run: TaskRun, error: BaseException) -> None:
@@ -91,12 +91,14 @@ def _call_of(
     anything: type[BaseException] = BaseException,
 ) -> FunctionType:
     def call(*args: Any, **kwargs: Any) -> Any:
-        run = begin(args, kwargs)
+        run = None
         try:
+            run = begin(args, kwargs)
             result = fn(*args, **kwargs)
         except anything as error:
             seen = None  # see `unseen`
-            failed(run, error)
+            if run is not None:
+                failed(run, error)
             raise
         seen = None  # noqa: F841 - see `unseen`
         return ended(run, result)

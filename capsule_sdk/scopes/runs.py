@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,8 @@ class TaskRun(ScopeRun):
         "_cramped",
         "_instance",
         "_kwargs",
+        "_maker",
+        "_maker_before",
         "_recipe",
         "_within",
     )
@@ -103,6 +106,14 @@ class TaskRun(ScopeRun):
         self._args = args
         self._kwargs = kwargs
         self._within = innermost()
+        maker = _making.get()
+        #: The lazy call that makes this one: it hangs under that, should it have begun by then.
+        self._maker = (
+            maker
+            if maker is not None and not maker._begun and maker._within is self._within
+            else None
+        )
+        self._maker_before: TaskRun | None = None
         self._begun = self._cramped = False
         #: What it leaves to be run after it.
         self._background: Any = None
@@ -120,17 +131,37 @@ class TaskRun(ScopeRun):
                 self._open()
         except Exception as error:  # noqa: BLE001
             report("decorator.start", error)
-        self._args, self._kwargs, self._instance, self._within = (), {}, None, None
+        self._args, self._kwargs, self._instance = (), {}, None
+        self._within = self._maker = None
         refuse_if_strict(self._node, self._recipe.name)
+
+    def resume(self) -> None:
+        """Make its scope current; before it has begun, let lazy calls know what they are made in."""
+        if self._node is not None:
+            self._active = True
+            self._node.resume()
+        elif not self._begun:
+            self._maker_before = _making.get()
+            _making.set(self)
+
+    def suspend(self) -> None:
+        """Put back what was current before."""
+        if self._node is not None:
+            self._active = False
+            self._node.suspend()
+        elif not self._begun:
+            _making.set(self._maker_before)
+            self._maker_before = None
 
     def _open(self) -> None:
         recipe = self._recipe
+        maker = self._maker
         bound = recipe.bind(self._instance, self._args, self._kwargs)
         self._node = open_task(
             recipe.name,
             inner=recipe.attribution(bound),
             capsule_type=recipe.capsule_type,
-            within=self._within,
+            within=self._within if maker is None or maker._node is None else maker._node,
             describe=lambda policy: recipe.describe(bound, policy),
         )
         self._background = background_in(bound.values())
@@ -178,6 +209,10 @@ class TaskRun(ScopeRun):
     def confirmation(self) -> Confirmation | None:
         """Return what strict mode waits for."""
         return confirmation(self._node)
+
+
+#: The lazy call that makes the object it will drive, at this moment.
+_making: ContextVar[TaskRun | None] = ContextVar("capsule_sdk_making", default=None)
 
 
 class ScopeBound(_FunctionWrapper):

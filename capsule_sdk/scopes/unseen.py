@@ -49,9 +49,17 @@ def _is_unseen() -> bool:
         return False
 
     def probe(inner: Callable[[], Any]) -> Any:
-        found = inner()
+        found = None
+        try:
+            found = inner()
+        except ArithmeticError:
+            seen = None
+            raise
         seen = None  # noqa: F841 - the mark
         return found
+
+    def raising() -> Any:
+        raise ArithmeticError
 
     try:
         code = _moved(probe.__code__)
@@ -59,7 +67,14 @@ def _is_unseen() -> bool:
         return False
     marks = [step.opname for step in dis.get_instructions(code)].count("RESUME")
     through = FunctionType(code, probe.__globals__)
-    return marks == 1 and through(lambda: sys._getframe(1).f_code) is _is_unseen.__code__
+    if marks != 2 or through(lambda: sys._getframe(1).f_code) is not _is_unseen.__code__:
+        return False
+    try:
+        through(raising)
+    except ArithmeticError as error:
+        below = error.__traceback__ and error.__traceback__.tb_next
+        return below is not None and below.tb_frame.f_code is raising.__code__
+    return False
 
 
 _works = _is_unseen()
