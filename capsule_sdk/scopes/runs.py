@@ -106,6 +106,8 @@ class TaskRun(ScopeRun):
         self._args = args
         self._kwargs = kwargs
         self._within = innermost()
+        self._begun: bool = False
+        self._cramped: bool = False
         maker = _making.get()
         #: The lazy call that makes this one: it hangs under that, should it have begun by then.
         self._maker = (
@@ -114,7 +116,6 @@ class TaskRun(ScopeRun):
             else None
         )
         self._maker_before: TaskRun | None = None
-        self._begun = self._cramped = False
         #: What it leaves to be run after it.
         self._background: Any = None
 
