@@ -9,6 +9,7 @@
     │   └── CapsuleRejected                       one capsule that no store will ever take
     ├── ChainUnavailable     (also OSError)       the store cannot be reached or locked just now
     └── EvidenceError        (also ValueError)    a chain cannot be read, or evidence written out
+        └── ChainMissing                          there is no file where it should be
 
 Of what records, only decoration, configuration and use of a closed task raise. What goes wrong while
 recording is logged and counted instead, unless strictness was asked for with ``swallow_errors=False``.
@@ -16,10 +17,16 @@ recording is logged and counted instead, unless strictness was asked for with ``
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 __all__ = [
     "AuthorityError",
     "CapsuleRejected",
     "CapsuleSDKError",
+    "ChainMissing",
     "ChainUnavailable",
     "ConfigurationError",
     "DecorationError",
@@ -81,3 +88,16 @@ class ChainUnavailable(CapsuleSDKError, OSError):  # noqa: N818 - names a state 
 
 class EvidenceError(CapsuleSDKError, ValueError):
     """A chain could not be read, or what was asked of it could not be written out."""
+
+
+class ChainMissing(EvidenceError):  # noqa: N818 - names a state: a first process may not have written yet
+    """There is no file where a chain should be.
+
+    Attributes:
+        path: where it should be.
+
+    """
+
+    def __init__(self, path: Path, remedy: str) -> None:
+        super().__init__(f"there is no chain at {path}: {remedy}")
+        self.path = path

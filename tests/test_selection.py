@@ -82,6 +82,17 @@ def test_a_selection_holds_the_records_that_meet_all_conditions(
     assert names("some.json") == expected
 
 
+@pytest.mark.parametrize("command", ["tree", "stats", "tail", "export", "report"])
+def test_a_status_that_does_not_exist_is_refused_with_those_that_do(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([command, "--status", "blokced"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    for status in ("success", "failure", "blocked", "partial"):
+        assert f"'{status}'" in said.err
+
+
 def test_a_task_brings_all_that_belongs_to_it_however_deep(records: list[Record]) -> None:
     assert main(["export", "some.json", "--task", outer(records)["id"]]) == 0
     assert names("some.json") == ["planner/inner", "planner/middle", "planner/outer"]

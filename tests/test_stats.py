@@ -130,6 +130,11 @@ def test_a_narrow_terminal_shows_fewer_columns_and_none_in_part(llm: LLM, chain:
     assert "task time" in wide[0]
     assert "task time" not in narrow[0]
     assert "cost unknown" in narrow[0]
+    for columns in range(50, 180, 10):
+        head = plain(shown("stats", "--by", "agent", columns=columns))[0]
+        assert "tokens unknown" in head or "tokens" not in head, (
+            "a sum that leaves out calls says so"
+        )
     assert "…" not in narrow[0] + narrow[1]
     assert {len(line) for line in narrow if "trader" in line} == {len(narrow[0])}
 

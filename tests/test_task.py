@@ -317,16 +317,20 @@ def test_texts_stay_out_of_the_chain_where_the_content_mode_says_so(
     chain.verify()
 
 
-@pytest.mark.parametrize("given", [8, -0.5, "high", 1.5, True])
+@pytest.mark.parametrize(
+    ("given", "sealed"), [(8, 1.0), (-0.5, 0.0), ("high", 0.0), (1.5, 1.0), (True, 1.0)]
+)
 def test_a_confidence_outside_of_what_cps_can_hold_is_bounded_said_and_sealed_as_it_was_given(
-    chain: Chain, caplog: pytest.LogCaptureFixture, given: Any
+    chain: Chain, caplog: pytest.LogCaptureFixture, given: Any, sealed: float
 ) -> None:
     with capsule_scope("odd") as task:
         task.reason("why", confidence=given)
     capsule = chain.one("odd")
-    assert 0 <= capsule["reasoning"]["confidence"] <= 1
-    assert capsule["outcome"]["metrics"]["confidence_given"] in (given, str(given))
+    assert capsule["reasoning"]["confidence"] == sealed
+    kept = capsule["outcome"]["metrics"]["confidence_given"]
+    assert kept in (given, str(given))
     assert "confidence is no number from 0.0 to 1.0" in caplog.text
+    assert f"given={kept!r} sealed={sealed}" in caplog.text
     with capsule_scope("plain") as task:
         task.reason("why", confidence=1)
     assert "confidence_given" not in chain.one("plain")["outcome"]["metrics"]

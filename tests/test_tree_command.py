@@ -68,6 +68,35 @@ def test_in_a_pipe_it_is_plain_text(
     assert '120→45 tokens  $0.00075  human_approved by ana@example.com  "sell' in lines[3]
 
 
+def test_sums_that_leave_out_calls_say_so_and_what_is_estimated_is_told_from_what_was_reported(
+    chain: Chain, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(source: str, **metrics: Any) -> Capsule:
+        outcome = OutcomeSection(status="success", metrics=metrics)
+        return capsule(trigger=TriggerSection(source=source), outcome=outcome)
+
+    children = {"started": 2}
+    put(
+        [
+            of("some", children=children, tokens_in=11, tokens_out=7, usage_unknown=1, cost_unknown=2,
+               cost_usd="0.5"),
+            of("all", children=children, usage_unknown=2, cost_unknown=2),
+            of("litellm", tokens_estimated={"tokens_in": 12, "tokens_out": 30}),
+            of("none", children=children, tokens_in=3, tokens_out=4, cost_usd="0.25"),
+        ]
+    )  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "150")
+    some, all_of_them, call, none = tree(capsys)
+    assert "11→7 tokens + 1 call unknown  $0.5 + 2 calls unknown" in some
+    assert "tokens of 2 calls unknown  cost of 2 calls unknown" in all_of_them
+    assert "~12→~30 tokens (estimated)" in call
+    assert "unknown" not in none
+    drawn = plain(shown("tree", columns=100))
+    assert "11→7 +1?" in drawn[0]
+    assert "$0.50 +2?" in drawn[0]
+    assert "~12→~30" in drawn[2]
+
+
 def test_on_a_terminal_figures_stand_in_columns_and_the_rest_is_cut(llm: LLM, chain: Chain) -> None:
     work(llm, chain)
     printed = shown("tree", columns=90)
@@ -76,7 +105,10 @@ def test_on_a_terminal_figures_stand_in_columns_and_the_rest_is_cut(llm: LLM, ch
     assert len(lines) == 11
     assert max(map(len, lines)) == 90
     assert len({len(line) for line in lines if "$0." in line}) == 1, "amounts end in one column"
-    assert len({len(line.rpartition("→")[0]) for line in lines if "10→2 " in line}) == 1
+    assert (
+        len({len(line.rpartition("→")[0]) for line in lines if "10→2 " in line and "+" not in line})
+        == 1
+    )
     assert columns_of([lines[1]], "openai/gpt-4o") == {len("├─ ✓ litellm.completion ")}
     assert "nobody knows" in next(line for line in lines if "answer" in line)
     assert lines[-1] == "9 capsules, not verified here: `capsuled verify` does that"

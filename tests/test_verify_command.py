@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_support import ROOT, capsules, rotate_keys
+from chain_support import ROOT, capsule, capsules, rotate_keys
 from nacl.signing import SigningKey
-from qp_capsule import Seal
+from qp_capsule import Capsule, CapsuleType, OutcomeSection, Seal
 
 import capsule_sdk
 from capsule_sdk import capsule_scope
@@ -308,14 +308,52 @@ def test_no_long_list_on_a_terminal_and_all_of_it_in_a_pipe(
     db: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chain = open_chain(url=db)
-    chain.append(capsules(98))
+    chain.append(capsules(198))
     chain.close()
-    change(db, "UPDATE capsules SET signature = ''")
+    change(db, "UPDATE capsules SET signature = '' WHERE sequence % 2")
     assert main(["verify"]) == 1
-    assert capsys.readouterr().out.count("signature_missing") == 100
+    assert capsys.readouterr().out.count("signature_missing") == 100, "no two stand in a row"
     shown = on_a_terminal("verify")
     assert shown.count("signature_missing") == 50
     assert "and 50 more" in shown
+
+
+def test_findings_that_say_the_same_are_one_line_and_hide_no_other(
+    db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chain = open_chain(url=db)
+    for group in range(30):
+        chain.append(capsules(1))
+        chain.append(lost(2 if group == 7 else 1))
+    chain.close()
+    change(db, "UPDATE capsules SET signature = '' WHERE sequence IN (20, 40, 41)")
+    assert main(["verify"]) == 1
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if line[2:3] in "?✗" and "#" in line
+    ]
+    assert [line.split()[1:3] for line in lines] == [
+        ["#3..#19", "records_lost"], ["#20", "signature_missing"], ["#21..#39", "records_lost"],
+        ["#40..#41", "signature_missing"], ["#41..#61", "records_lost"],
+    ]  # fmt: skip
+    assert lines[0].endswith("(9 findings; 10 records in all)")
+    assert lines[3].endswith("(2 findings)")
+    assert on_a_terminal("verify").count("records_lost") == 3
+    assert verdict(capsys)["counts"] == {"records_lost": 30, "signature_missing": 3}
+    assert len(verdict(capsys)["findings"]) == 33
+
+
+def test_losses_alone_leave_a_chain_whole_unless_it_is_strict(db: Path) -> None:
+    chain = open_chain(url=db)
+    chain.append(lost(1))
+    chain.close()
+    assert main(["verify", "--quiet"]) == 0
+    assert main(["verify", "--quiet", "--strict"]) == 1
+
+
+def lost(count: int) -> list[Capsule]:
+    """Return a capsule that says that so many records are lost."""
+    outcome = OutcomeSection(status="failure", metrics={"records_lost": count})
+    return [capsule(type=CapsuleType.SYSTEM, outcome=outcome)]
 
 
 def test_a_terminal_gets_colours_unless_it_says_that_it_wants_none(db: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from capsule_sdk import __version__
-from capsule_sdk.errors import CapsuleSDKError
+from capsule_sdk.errors import CapsuleSDKError, ChainMissing
 
 from .backup import backup
 from .check_prompt import check_prompt
@@ -27,7 +27,7 @@ from .show import show
 from .stats import stats
 from .tail import tail
 from .tree import tree
-from .upkeep import recover, status
+from .upkeep import recover, status, waiting_for
 from .verify import verify
 
 __all__ = ["main"]
@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         code = FAILED
+    except ChainMissing as error:
+        code = _failed(f"{error}{waiting_for(error.path)}")
     except CapsuleSDKError as error:
         code = _failed(str(error))
     except (KeyboardInterrupt, click.Abort):

@@ -20,7 +20,7 @@ from capsule_sdk.chain.checkpoint_files import path_in, put, read, sizes_in
 from capsule_sdk.chain.keys import read_key
 from capsule_sdk.chain.location import default_path, is_postgresql, postgresql_identity, sqlite_path
 from capsule_sdk.chain.reading import Head, read_head
-from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
+from capsule_sdk.errors import ChainMissing, ChainUnavailable, ConfigurationError, EvidenceError
 from capsule_sdk.evidence.chains import elsewhere
 from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.sources import entry_of
@@ -125,7 +125,7 @@ def _head(db: str | None, tenant: str | None) -> Head:
             if tenant is not None:
                 raise EvidenceError(f"{name} holds one chain, of all tenants: leave out the tenant")
             if not path.is_file():
-                raise EvidenceError(f"there is no chain at {name}: name the database with --db")
+                raise ChainMissing(path, "name the database with --db")
             head = read_head(path)
     except (ChainUnavailable, ConfigurationError) as error:
         raise EvidenceError(str(error)) from error

@@ -176,11 +176,14 @@ def words_spans(summary: Summary) -> list[Span]:
 
 
 def figures(summary: Summary, places: int = 0) -> tuple[str, str, str]:
-    """Return duration, tokens and cost as texts, the cost with so many decimal places at least."""
+    """Return duration, tokens and cost as texts, the cost with so many decimal places at least.
+
+    ``+1?`` behind a sum means that it leaves out one call; ``~`` that somebody has estimated a number.
+    """
     return (
         wording.duration(summary.duration_ms),
-        wording.tokens(summary.tokens_in, summary.tokens_out),
-        wording.money(summary.cost, places),
+        wording.tokens(summary),
+        wording.cost(summary, places),
     )
 
 

@@ -23,6 +23,7 @@ from capsule_sdk.settings import PREFIX
 
 __all__ = [
     "MOST",
+    "STATUSES",
     "URL_VARIABLE",
     "complain",
     "condition_options",
@@ -42,6 +43,8 @@ __all__ = [
 
 #: The most capsules that can be asked for by their number.
 MOST: Final = 1_000_000
+#: How a record can have ended (CPS 1.6).
+STATUSES: Final = ("success", "failure", "blocked", "partial")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,7 +101,8 @@ _CONDITIONS = (
     click.option("--session", metavar="ID", help="Only records of this session."),
     click.option("--user", metavar="ID", help="Only records of this user."),
     click.option(
-        "--status", metavar="STATUS", help="Only records that ended so: success, failure, …"
+        "--status", type=click.Choice(STATUSES), metavar="STATUS",
+        help=f"Only records that ended so: {', '.join(STATUSES[:-1])} or {STATUSES[-1]}.",
     ),
     click.option(
         "--since", type=_moment, metavar="TIME", help="Only records that began at TIME or later."
@@ -106,7 +110,7 @@ _CONDITIONS = (
     click.option(
         "--until", type=_moment, metavar="TIME", help="Only records that began before TIME."
     ),
-)
+)  # fmt: skip
 _KEYS = (
     click.option("--pubkey", "pubkeys", multiple=True, metavar="HEX",
                  help="The public key of whoever sealed the records; may be given several times.  [default: the"

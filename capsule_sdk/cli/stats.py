@@ -35,7 +35,7 @@ _DEFAULT = ("agent", "model", "authority", "outcome", "day")
 _UNKNOWN: Final = {"tokens unknown", "cost unknown"}
 #: Columns that a narrow terminal does without.
 _FIRST_TO_GO: Final = (
-    "task time", "LLM time", "tokens unknown", "tasks", "tokens out", "tokens in", "failed",
+    "task time", "LLM time", "tasks", "tokens out", "tokens in", "tokens unknown", "failed",
 )  # fmt: skip
 _UNBOUNDED: Final = 10_000  # columns
 

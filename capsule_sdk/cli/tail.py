@@ -32,12 +32,13 @@ from .options import (
     selection_of,
     tenant_option,
 )
+from .upkeep import waiting_for
 
 __all__ = ["tail"]
 
 _POLL = 0.5  # seconds between two looks
 _AGENT = 16  # columns of the agent's name
-_FIGURES = (8, 11, 11)  # columns of duration, tokens and cost
+_FIGURES = (8, 14, 14)  # columns of duration, tokens and cost
 _FIGURES_FROM = 110  # columns of a terminal from which on they get columns of their own
 
 Draw = Callable[[Entry], str]
@@ -173,8 +174,9 @@ def _await_file(name: str | None, notes: _Notes) -> bool:
     if is_postgresql(name):
         return False
     path, waited = sqlite_path(name), False
+    recorded = "" if _size(path) else waiting_for(path)
     while not _size(path):
-        notes.write(f"waiting: there is no chain at {path} yet")
+        notes.write(f"waiting: there is no chain at {path} yet{recorded}")
         waited = True
         _sleep()
     return waited

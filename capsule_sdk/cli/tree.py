@@ -42,7 +42,7 @@ __all__ = ["tree"]
 _ORDINARY = {"agent", "chat"}  #: types that the name of a capsule tells already
 _FIGURES_FROM = 72  #: columns of a terminal from which on figures get columns of their own
 _PLACES = 8  #: decimal places of amounts that are lined up
-_WIDEST = (8, 16, 14)  #: columns for duration, tokens and cost at most
+_WIDEST = (8, 20, 18)  #: columns for duration, tokens and cost at most
 
 
 @click.command()
@@ -64,7 +64,8 @@ def tree(
     """Show the capsules, each under the task that made it.
 
     One line each: how it ended, what was called, under whose authority, how long it took, tokens and cost;
-    those of a task are the sums of all calls under it. With --json, long texts are cut.
+    those of a task are the sums of all calls under it: +1? says that one of them is unknown and left out, ~
+    that tokens are estimated. With --json, long texts are cut.
     """
     chain = open_source(source, tenant=tenant)
     entries = select(chain.entries, selection_of(options))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
+from capsule_sdk.errors import CapsuleSDKError
 from capsule_sdk.evidence.chains import name_of
 from capsule_sdk.evidence.showing.wording import counted, one_line
 from capsule_sdk.evidence.status import Status, status_of
@@ -16,7 +19,7 @@ from capsule_sdk.recording.recovery import Found, elsewhere_of
 
 from .options import journal_option, json_option, print_json, store_option, while_somebody_reads
 
-__all__ = ["recover", "status"]
+__all__ = ["recover", "status", "waiting_for"]
 
 _LIFE = {True: "living", False: "DEAD", None: "NOT READABLE"}
 
@@ -75,6 +78,24 @@ def status(source: str | None, journal: str | None, as_json: bool) -> int:
     return 1 if found.trouble else 0
 
 
+def waiting_for(database: Path) -> str:
+    """Say that dead processes have recorded something for a database that does not exist yet.
+
+    Nothing where nothing waits in their journals, or that cannot be told.
+    """
+    try:
+        store, journals = store_and_journals(database)
+        found = status_of(database, store, journals)
+    except (CapsuleSDKError, OSError):
+        return ""
+    if not any(
+        one.alive is False and (one.open or one.waiting or one.lost) for one in found.journals
+    ):
+        return ""
+    command = f"capsuled recover --db {shlex.quote(str(database))}"
+    return f". What was recorded waits in the journals at {journals}: `{command}` brings it into the chain"
+
+
 def _lines(found: Status, journals: str) -> list[str]:
     held = counted(found.capsules, "capsule") if found.reachable else "cannot be read"
     sealed = f", the last sealed {one_line(found.last_sealed)}" if found.last_sealed else ""
@@ -94,7 +115,7 @@ def _lines(found: Status, journals: str) -> list[str]:
         ),
         f"lost       {found.lost}"
         + (f"; and of {found.ends_lost} others how they ended" if found.ends_lost else ""),
-        f"cut off    {found.cut_off} (their process ended before they did)",
+        f"cut off    {found.cut_off} in the chain (their process ended before they did)",
         *(f"TROUBLE    {one_line(trouble)}" for trouble in found.trouble),
         *([] if found.trouble else [_last(found)]),
     ]

@@ -95,9 +95,10 @@ def lines_of(
             yield from _lines_of_keys(verdict, keys)
     if verdict.findings:
         yield []
-        for finding in verdict.findings[:most]:
-            yield from _lines_of_finding(finding)
-        left = sum(verdict.counts.values()) - len(verdict.findings[:most])
+        runs = _runs(verdict.findings)[:most]
+        for run in runs:
+            yield from _lines_of_run(run)
+        left = sum(verdict.counts.values()) - sum(map(len, runs))
         if left:
             yield [(f"  … and {left:,} more (--json lists {MOST:,} of each code at most)", "")]
 
@@ -146,12 +147,54 @@ def _lines_of_keys(verdict: Verdict, keys: Sequence[TrustedKey]) -> Iterator[lis
         yield [(f"      {fits:,} fit {key.public_key} ({one_line(key.origin)})", "dim")]
 
 
+def _runs(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Put together what follows each other and says the same: one cause, which would hide what has another."""
+    runs: list[list[Finding]] = []
+    for finding in findings:
+        if runs and _says_the_same(finding, runs[-1][-1]):
+            runs[-1].append(finding)
+        else:
+            runs.append([finding])
+    return runs
+
+
+def _says_the_same(finding: Finding, last: Finding) -> bool:
+    if finding.reason is not last.reason or None in {finding.sequence, last.sequence}:
+        return False
+    if finding.lost:  # only how many they are differs, and that is added up
+        return True
+    # what breaks a chain is named each: of those in a row, the first and the last name all
+    in_a_row = (finding.position or 0) == (last.position or 0) + 1
+    return finding.detail == last.detail and (in_a_row or finding.severity is Severity.DOUBTFUL)
+
+
+def _lines_of_run(run: Sequence[Finding]) -> Iterator[list[Span]]:
+    first, last = run[0], run[-1]
+    if first is last:
+        yield from _lines_of_finding(first)
+        return
+    lost = sum(one.lost for one in run)
+    told = (
+        counted(len(run), "finding"),
+        f"{counted(lost, 'record')} in all" if lost else one_line(first.detail),
+    )
+    yield _line_of(
+        first, f"#{first.sequence}..#{last.sequence}", f" ({'; '.join(filter(None, told))})"
+    )
+
+
 def _lines_of_finding(finding: Finding) -> Iterator[list[Span]]:
-    mark, style = ("✗", "red") if finding.severity is Severity.BROKEN else ("?", "yellow")
-    place = "chain" if finding.sequence is None else f"#{finding.sequence}"
-    yield [(f"  {mark} {place:<8} {finding.reason:<22}", style), (f" {finding.sentence}", "")]
+    yield _line_of(finding, "chain" if finding.sequence is None else f"#{finding.sequence}")
     if details := "; ".join(one_line(part) for part in (finding.id, finding.detail) if part):
         yield [(f"             {details}", "dim")]
+
+
+def _line_of(finding: Finding, place: str, more: str = "") -> list[Span]:
+    mark, style = ("✗", "red") if finding.severity is Severity.BROKEN else ("?", "yellow")
+    return [
+        (f"  {mark} {place:<8} {finding.reason:<22}", style),
+        (f" {finding.sentence}{more}", ""),
+    ]
 
 
 def bear_in_mind(approvals: int, keys: Sequence[TrustedKey]) -> Iterator[list[Span]]:

@@ -19,7 +19,7 @@ from capsule_sdk.chain.paging import LEFT_OUT, RowsUnaccounted
 from capsule_sdk.chain.reading import ChainLength, ChainReader, Glance, read_file, read_server
 from capsule_sdk.chain.sqlite_reading import is_database
 from capsule_sdk.chain.table import StoredCapsule
-from capsule_sdk.errors import ChainUnavailable, ConfigurationError, EvidenceError
+from capsule_sdk.errors import ChainMissing, ChainUnavailable, ConfigurationError, EvidenceError
 
 from .chains import chains_beside, chains_in, elsewhere, name_of, tenants_with
 from .formats.bundle import open_bundle
@@ -175,10 +175,10 @@ def open_source(source: SourceName = None, *, tenant: str | None = None) -> Sour
     if tenant is not None:
         raise EvidenceError(f"{path} holds one chain, of all tenants: leave out the tenant")
     if not path.is_file():
-        raise EvidenceError(
-            f"there is no chain at {path}: name the database or the file your capsules are in, with --db or"
-            " CAPSULE_SDK_URL"
-            + (", or set QUANTUMPIPES_DATA_DIR as your program has it" if source is None else "")
+        raise ChainMissing(
+            path,
+            "name the database or the file your capsules are in, with --db or CAPSULE_SDK_URL"
+            + (", or set QUANTUMPIPES_DATA_DIR as your program has it" if source is None else ""),
         )
     # First: to open a database other than through SQLite takes away the locks of this process's writer.
     if is_database(path):

@@ -130,7 +130,8 @@ def status_of(
         trouble.append(f"the store cannot be read: {error}")
         reachable = False
     try:
-        found += [_journal(path, glance if reachable else None) for path in homes(journals)]
+        seen = (_journal(path, glance if reachable else None) for path in homes(journals))
+        found += [journal for journal in seen if journal is not None]
     except OSError as error:
         trouble.append(f"the journals cannot be looked at: {error}")
     finally:
@@ -139,8 +140,8 @@ def status_of(
             glance.close()
     if missing and not (found or trouble):
         raise EvidenceError(
-            f"there is no database at {place}, and no journal beside it: name the one that your program"
-            " records to with --db, or set CAPSULE_SDK_URL or QUANTUMPIPES_DATA_DIR as it has them"
+            f"there is no database at {place}, and nothing waits in a journal beside it: name the one that your"
+            " program records to with --db, or set CAPSULE_SDK_URL or QUANTUMPIPES_DATA_DIR as it has them"
         )
     if missing:
         trouble.append(f"there is no database at {place}: what was recorded waits in the journals")
@@ -177,7 +178,8 @@ def _troubles(journals: Iterable[JournalStatus], damaged: tuple[str, ...]) -> It
         yield f"a damaged journal is kept: {path}"
 
 
-def _journal(path: Path, glance: Glance | None) -> JournalStatus:
+def _journal(path: Path, glance: Glance | None) -> JournalStatus | None:
+    """Look at one; ``None`` for what a dead process left with nothing in it that the chain has not."""
     try:
         alive = is_alive(path)
         contents, now = Contents(path), time.time()
@@ -200,6 +202,9 @@ def _journal(path: Path, glance: Glance | None) -> JournalStatus:
     waiting = set(ended) if glance is None else glance.missing(ended)
     oldest = min((ended[key] for key in waiting), default=now)
     lag = round(max(0.0, now - oldest), 1)
+    damaged = len(contents.damages) > contents.torn()
+    if alive is False and not (opened or waiting or lost or damaged):
+        return None
     return JournalStatus(
         path.name, alive, size_of(path), len(opened), len(waiting), lag, lost,
         gaps=tuple(gaps_in(path)),

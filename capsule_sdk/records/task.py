@@ -178,11 +178,16 @@ class Task(Record):
                 if given is not None and (taken := text(given)):
                     self._put("reasoning", name, taken)
             if confidence is not None:
-                self._put("reasoning", "confidence", fraction(confidence))
+                sealed = fraction(confidence)
+                self._put("reasoning", "confidence", sealed)
                 if not is_fraction(confidence):
+                    told = self.policy.value(confidence)
                     # No error: it may be a model's own answer, and the call around it has done its work.
-                    tell("warning", "confidence is no number from 0.0 to 1.0", task=self.name)
-                    self._put("metrics", "confidence_given", self.policy.value(confidence))
+                    tell(
+                        "warning", "confidence is no number from 0.0 to 1.0: the nearest is sealed instead",
+                        task=self.name, given=told, sealed=sealed,
+                    )  # fmt: skip
+                    self._put("metrics", "confidence_given", told)
             for option in _each(options):
                 self._add("options", self._option(option, selected))
 

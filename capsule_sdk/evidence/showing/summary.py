@@ -50,6 +50,10 @@ class Summary(NamedTuple):
         summary: what it says of its outcome in a few words.
         error: what went wrong.
         signed_at: when it was sealed, UTC.
+        usage_unknown: of a task, how many calls under it told no tokens, so that no sum has them.
+        cost_unknown: of a task, how many calls under it have no known cost.
+        estimated_in: tokens of the prompt as somebody has guessed them, where the provider told none.
+        estimated_out: tokens of the answer, likewise.
 
     """
 
@@ -79,6 +83,10 @@ class Summary(NamedTuple):
     summary: str | None = None
     error: str | None = None
     signed_at: datetime | None = None
+    usage_unknown: int | None = None
+    cost_unknown: int | None = None
+    estimated_in: int | None = None
+    estimated_out: int | None = None
 
 
 #: The names of the fields, in the order in which `row` has them.
@@ -99,6 +107,7 @@ def summary_of(record: object) -> Summary:
         for name in ("trigger", "context", "reasoning", "authority", "execution", "outcome")
     )
     metrics, resources = section(outcome, "metrics"), section(execution, "resources_used")
+    estimate = section(metrics, "tokens_estimated")
     name, call = _call(trigger, reasoning, execution, metrics)
     asks_model = section(context, "environment").get("asks_model") is not False
     return Summary(
@@ -128,6 +137,10 @@ def summary_of(record: object) -> Summary:
         summary=_text(outcome.get("summary")),
         error=_text(outcome.get("error")),
         signed_at=_moment(record.get("signed_at")),
+        usage_unknown=_count(metrics.get("usage_unknown")),
+        cost_unknown=_count(metrics.get("cost_unknown")),
+        estimated_in=_count(estimate.get("tokens_in")),
+        estimated_out=_count(estimate.get("tokens_out")),
     )
 
 

@@ -13,6 +13,7 @@ from .summary import Summary
 
 __all__ = [
     "authority",
+    "cost",
     "counted",
     "decimal_places",
     "duration",
@@ -84,12 +85,50 @@ def duration(milliseconds: float | None) -> str:
     return f"{milliseconds / 3_600_000:,.1f} h"
 
 
-def tokens(tokens_in: int | None, tokens_out: int | None) -> str:
-    """Return tokens as ``120→45``, a question mark for what is unknown; nothing where there are none."""
-    if not tokens_in and not tokens_out:
+def tokens(summary: Summary) -> str:
+    """Return tokens as ``120→45``, estimated ones as ``~120→~45``, a question mark for what is unknown.
+
+    ``+1?`` behind a task's says that its sum leaves out one call. Nothing where there are none.
+    """
+    left_out = summary.usage_unknown
+    return " ".join(filter(None, (_tokens(summary), f"+{left_out:,}?" if left_out else "")))
+
+
+def _tokens(summary: Summary) -> str:
+    told, sign = (summary.tokens_in, summary.tokens_out), ""
+    if told == (None, None):
+        told, sign = (summary.estimated_in, summary.estimated_out), "~"
+    if not any(told):
         return ""
-    known = ("?" if count is None else str(count) for count in (tokens_in, tokens_out))
-    return "→".join(known)
+    return "→".join("?" if count is None else f"{sign}{count}" for count in told)
+
+
+def cost(summary: Summary, places: int = 0) -> str:
+    """Return `money`; ``+1?`` behind a task's says that its sum leaves out one call."""
+    left_out = summary.cost_unknown
+    known = money(summary.cost, places)
+    return " ".join(filter(None, (known, f"+{left_out:,}?" if left_out else "")))
+
+
+def _used(summary: Summary) -> str:
+    """Return the tokens in words."""
+    known = _tokens(summary)
+    if known:
+        known += " tokens"
+    if known.startswith("~"):
+        known += " (estimated)"
+    return _and_left_out(known, summary.usage_unknown, "tokens")
+
+
+def _and_left_out(known: str, calls: int | None, what: str) -> str:
+    """Say of a sum how many calls it leaves out."""
+    if not calls:
+        return known
+    return (
+        f"{known} + {counted(calls, 'call')} unknown"
+        if known
+        else f"{what} of {counted(calls, 'call')} unknown"
+    )
 
 
 def money(cost: Decimal | None, places: int = 0) -> str:
@@ -121,9 +160,8 @@ def parts(summary: Summary) -> Iterator[str]:
     yield title(summary)
     yield f"[{one_line(summary.type) or 'no type'}]"
     yield duration(summary.duration_ms)
-    used = tokens(summary.tokens_in, summary.tokens_out)
-    yield f"{used} tokens" if used else ""
-    yield money(summary.cost)
+    yield _used(summary)
+    yield _and_left_out(money(summary.cost), summary.cost_unknown, "cost")
     yield authority(summary)
     told = words(summary)
     yield f'"{told}"' if told else ""

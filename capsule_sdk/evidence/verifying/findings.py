@@ -133,6 +133,7 @@ class Finding:
         id: the record's id; ``None`` where there is none.
         position: the place of the record in the source, counted from 0; ``None`` for the chain as a whole.
         detail: what exactly was found, for those who look into it.
+        lost: how many records it says are lost.
 
     """
 
@@ -141,6 +142,7 @@ class Finding:
     id: str | None = None
     position: int | None = None
     detail: str = ""
+    lost: int = 0
 
     @property
     def severity(self) -> Severity:

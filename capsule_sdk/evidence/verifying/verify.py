@@ -247,11 +247,11 @@ class _Fold:
     def add(self, facts: Facts) -> None:
         position, self.count = self.count, self.count + 1
         faults = [*facts.faults, *self._misplaced(facts)]
-        if facts.lost:
-            faults.append((Reason.RECORDS_LOST, f"{facts.lost} in all"))
+        where = facts.sequence, facts.id, position
         if faults:
-            where = facts.sequence, facts.id, position
             self.findings.add(Finding(reason, *where, detail) for reason, detail in faults)
+        if lost := facts.lost:
+            self.findings.add([Finding(Reason.RECORDS_LOST, *where, f"{lost} in all", lost)])
         if self.checkpoints:
             self.checkpoints.compare(facts, position)
         self.families.add(facts, position)
