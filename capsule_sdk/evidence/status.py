@@ -202,8 +202,7 @@ def _journal(path: Path, glance: Glance | None) -> JournalStatus | None:
     waiting = set(ended) if glance is None else glance.missing(ended)
     oldest = min((ended[key] for key in waiting), default=now)
     lag = round(max(0.0, now - oldest), 1)
-    damaged = len(contents.damages) > contents.torn()
-    if alive is False and not (opened or waiting or lost or damaged):
+    if alive is False and not (opened or waiting or lost or contents.damages):
         return None
     return JournalStatus(
         path.name, alive, size_of(path), len(opened), len(waiting), lag, lost,
