@@ -101,9 +101,13 @@ class Recorder:
             record.parent, record.counted = None, False
         if isinstance(record, Task):
             record.recorder = self
-        if self._thread is None or not rounds.safekeeping.is_open:
-            self.start()
+        self.ready()
         rounds.safekeeping.begun(record)
+
+    def ready(self) -> None:
+        """Have journal and writer ready, so that no record's own time has their beginning in it."""
+        if self._thread is None or not self._rounds.safekeeping.is_open:
+            self.start()
 
     def note(self, task: Task, field: str) -> None:
         """Keep what has just been written to an open task."""

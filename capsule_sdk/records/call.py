@@ -80,6 +80,19 @@ class Answer:
         """Return this answer with tokens that were guessed."""
         return replace(self, tokens_estimated=(tokens_in, tokens_out))
 
+    def invented(self) -> Answer:
+        """Return this answer as that of no provider: its tokens are a guess, and nobody was paid."""
+        guessed = None if self.tokens_in is None else (self.tokens_in, self.tokens_out or 0)
+        return replace(
+            self,
+            tokens_in=None,
+            tokens_out=None,
+            tokens_cached=None,
+            tokens_reasoning=None,
+            tokens_estimated=self.tokens_estimated or guessed,
+            cost_usd=Decimal(0),
+        )
+
 
 class LLMCall(Record):
     """One open call to a model. An adapter opens it, writes `answer` and settles it."""

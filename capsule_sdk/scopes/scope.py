@@ -115,6 +115,7 @@ def open_task(
     if ended is not None:
         facts = {**attribution.environment, "closed_parent": str(ended)}
         attribution = replace(attribution, environment=facts)
+    recorder.ready()
     node.task = Task(
         name,
         parent=parent,

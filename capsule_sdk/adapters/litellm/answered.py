@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from ...calls.answers.reading import fields, get
 from ...calls.answers.usage import Tokens, tokens_of, usage_in
@@ -22,9 +23,11 @@ __all__ = [
     "answer_of",
     "cost_of",
     "facts",
+    "facts_of_failure",
     "headers_of",
     "request_id",
     "sealable",
+    "shown",
 ]
 
 
@@ -44,7 +47,11 @@ def cost_of(value: Any) -> Decimal | None:
 
 
 def answer_of(
-    response: Any, policy: ContentPolicy, price: Price, logging_obj: Any = None
+    response: Any,
+    policy: ContentPolicy,
+    price: Price,
+    logging_obj: Any = None,
+    address: Any = None,
 ) -> Answer:
     """Return the answer that a response of any LiteLLM call holds.
 
@@ -53,6 +60,7 @@ def answer_of(
         policy: what of it may be sealed.
         price: prices the tokens, where LiteLLM has not done so.
         logging_obj: LiteLLM's own object for the call, which may know what the response does not tell.
+        address: where LiteLLM has sent the request; what the response holds of that is a guess.
 
     """
     hidden = get(response, "_hidden_params")
@@ -73,7 +81,7 @@ def answer_of(
     environment = facts(
         provider=hidden.get("custom_llm_provider"),
         litellm_call_id=hidden.get("litellm_call_id"),
-        api_base=hidden.get("api_base"),
+        api_base=shown(address),
         model_id=hidden.get("model_id"),
         response_id=held.get("id") or held.get("responseId"),
         response_model=model or held.get("modelVersion"),
@@ -110,6 +118,36 @@ def sealable(
 def facts(**told: Any) -> dict[str, Any]:
     """Return those facts that are told, as labels."""
     return {name: label(value) for name, value in told.items() if value not in (None, "")}
+
+
+@functools.lru_cache(maxsize=256)
+def shown(address: Any) -> str | None:
+    """Return an address as it may be sealed: without user, password and query."""
+    try:
+        parts = urlsplit(str(address or ""))
+    except ValueError:
+        return None
+    if not parts.netloc:
+        return None
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def facts_of_failure(error: BaseException, logging_obj: Any, address: Any) -> dict[str, Any]:
+    """Return whom a call that failed had gone to, and under which id the provider knows it."""
+    details = fields(get(logging_obj, "model_call_details"))
+    answer = get(error, "response")
+    places = (
+        get(error, "litellm_response_headers"),
+        get(answer, "headers"),
+        get(error, "headers"),
+        details.get("response_headers"),
+    )
+    return facts(
+        provider=details.get("custom_llm_provider") or get(error, "llm_provider"),
+        litellm_call_id=details.get("litellm_call_id"),
+        api_base=shown(address),
+        provider_request_id=request_id(places),
+    )
 
 
 #: Headers in which providers name a request, in the order in which they are believed.

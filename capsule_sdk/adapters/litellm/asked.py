@@ -16,7 +16,7 @@ from ...content import ContentPolicy, label
 from ...records.attribution import NOBODY, Attribution
 from ...records.call import Request
 
-__all__ = ["attribution_of", "is_beside", "is_private", "request_of"]
+__all__ = ["attribution_of", "is_beside", "is_mocked", "is_private", "request_of"]
 
 #: Arguments that say nothing of what is asked: where the request goes and as whom, and what LiteLLM does
 #: around it. Most of them LiteLLM itself lists; these it does not.
@@ -39,6 +39,8 @@ _ASKED = frozenset(
     }
 )  # fmt: skip
 _LITELLMS = frozenset(all_litellm_params)
+#: Arguments by which LiteLLM is told to answer by itself.
+MOCKS = ("mock_response", "mock_tool_calls")
 _CHATS = ("completion", "responses", "messages", "generate_content", "interaction")
 
 
@@ -70,6 +72,8 @@ def request_of(
     ):
         if value:
             environment[name] = label(value)
+    if any(given.get(name) is not None for name in MOCKS):
+        environment["mocked"] = True
     return Request(
         call_type=call_type,
         model=model,
@@ -79,6 +83,11 @@ def request_of(
         environment=environment,
         arguments=question.arguments,
     )
+
+
+def is_mocked(request: Request) -> bool:
+    """Tell whether LiteLLM makes up the answer, and asks no provider."""
+    return request.environment.get("mocked") is True
 
 
 @functools.lru_cache(maxsize=4096)

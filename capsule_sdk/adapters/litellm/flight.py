@@ -26,8 +26,8 @@ from ...records.call import LLMCall, Request
 from ...records.record import Ended, sealed_error
 from ...scopes.confirming import Confirmation, is_covered
 from ...scopes.scope import Scope, parent_of
-from .answered import answer_of
-from .asked import attribution_of, is_private, request_of
+from .answered import answer_of, facts_of_failure
+from .asked import attribution_of, is_mocked, is_private, request_of
 from .discovery import asks_model
 from .pieces import Pieces
 from .refusals import blocked
@@ -65,7 +65,8 @@ class Flight:
     """One call that is under way, recorded once in each chain that a logger stands for."""
 
     __slots__ = (
-        "__weakref__", "_attempts", "_details", "_pieces", "_strict", "_targets", "_trouble", "early",
+        "__weakref__", "_address", "_attempts", "_details", "_pieces", "_strict", "_targets", "_trouble",
+        "early",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,8 @@ class Flight:
         scope: Scope | None,
     ) -> None:
         self._attempts: list[str] = []
+        #: Where the request was sent last, as LiteLLM says when it sends it.
+        self._address: Any = None
         self._details: weakref.ref[Any] | None = None
         self._pieces: Pieces | None = None
         self._targets: list[tuple[Recorder, LLMCall]] = []
@@ -119,6 +122,7 @@ class Flight:
         asks = asks_model(call_type)
         if not asks:
             request.environment["asks_model"] = False
+        recorder.ready()
         call = LLMCall(
             request,
             parent=parent,
@@ -148,9 +152,10 @@ class Flight:
         """Whether nobody has decided yet how it ended."""
         return any(not call.closed for _, call in self._targets)
 
-    def attempt(self, model: Any) -> None:
-        """Note that LiteLLM sends the request, for the first time or once more."""
+    def attempt(self, model: Any, address: Any) -> None:
+        """Note that LiteLLM sends the request to an address, for the first time or once more."""
         self._attempts.append(str(model))
+        self._address = address
 
     def belongs_to(self, logging_obj: Any) -> None:
         """Remember LiteLLM's own object for this call, which can price it; not so as to keep it alive."""
@@ -166,7 +171,11 @@ class Flight:
         """The call has its whole answer."""
         for recorder, call in self._claim():
             with self.guarded("litellm.answer"):
-                answer = answer_of(response, call.policy, self._price, self.logging_obj())
+                answer = answer_of(
+                    response, call.policy, self._price, self.logging_obj(), self._address
+                )
+                if is_mocked(call.request):
+                    answer = answer.invented()
                 if self._attempts and answer.environment.get("cache_hit"):
                     # embeddings of which some were in the cache: what the others cost is not told
                     answer = replace(answer, cost_usd=None)
@@ -176,6 +185,10 @@ class Flight:
     def failed(self, error: BaseException) -> None:
         """The call has raised, at once or in the middle of its stream."""
         for recorder, call in self._claim():
+            if call.read is None:
+                with self.guarded("litellm.failed"):
+                    told = facts_of_failure(error, self.logging_obj(), self._address)
+                    call.answer = replace(call.answer, environment=told)
             if blocked(error):
                 call.settle("blocked", error=sealed_error(error, call.policy, alone=True))
             else:
@@ -217,10 +230,11 @@ class Flight:
 
     def streams(self, stream: Any) -> Any:
         """Follow the stream that the call has returned; return it as the caller shall have it."""
-        pieces = self._pieces = Pieces(self._price)
+        mocked = any(is_mocked(call.request) for _, call in self._targets)
+        pieces = self._pieces = Pieces(self._price, mocked=mocked)
         for _, call in self._targets:
             call.read = functools.partial(pieces.answer, call.policy)
-        pieces.begin(stream, self.logging_obj())
+        pieces.begin(stream, self.logging_obj(), self._address)
         self._unbind(stream)
         return follow(stream, self)
 

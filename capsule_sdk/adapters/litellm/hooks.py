@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 
+from ...calls.answers.reading import get
 from ...logs import guarded
 from ...scopes.scope import Scope, innermost
 from ...settings import is_disabled
@@ -126,7 +127,7 @@ def sending(logger: CapsuleLogger, model: Any, details: Any) -> None:
         details[SLOT] = slot = Slot(flight, innermost(), may_retry=False)
     flight = _opened(logger, slot, details)
     if flight is not None:
-        flight.attempt(model)
+        flight.attempt(model, get(details.get("additional_args"), "api_base"))
 
 
 def returning(logger: CapsuleLogger, request: Any, response: Any) -> None:

@@ -12,10 +12,10 @@ from ...calls.answers.reading import get
 from ...calls.answers.stream import Stream
 from ...calls.answers.usage import Tokens, tokens_of
 from ...calls.answers.verdict import Verdict
-from ...content import ContentPolicy, label
+from ...content import ContentPolicy
 from ...logs import guarded
 from ...records.call import Answer
-from .answered import Price, cost_of, facts, headers_of, request_id, sealable
+from .answered import Price, cost_of, facts, headers_of, request_id, sealable, shown
 from .dropped import watch
 
 __all__ = ["Pieces"]
@@ -27,10 +27,12 @@ _CHUNKS = ("chunks", "collected_chat_completion_chunks")
 class Pieces:
     """One streamed answer in the making."""
 
-    __slots__ = ("_estimated", "_last_hidden", "_price", "_stream", "cached", "facts")
+    __slots__ = ("_estimated", "_last_hidden", "_mocked", "_price", "_stream", "cached", "facts")
 
-    def __init__(self, price: Price) -> None:
+    def __init__(self, price: Price, *, mocked: bool = False) -> None:
         self._price = price
+        #: Whether LiteLLM makes up the answer, and asks no provider.
+        self._mocked = mocked
         self._stream = Stream()
         #: LiteLLM's notes on the last chunk, a mapping that it completes after the stream's end.
         self._last_hidden: Any = None
@@ -50,17 +52,19 @@ class Pieces:
             self._last_hidden = hidden
         self._stream.feed(chunk)
 
-    def begin(self, stream: Any, logging_obj: Any = None) -> None:
+    def begin(self, stream: Any, logging_obj: Any = None, address: Any = None) -> None:
         """Take what the stream tells before its first chunk, and watch what LiteLLM will not hand on of it."""
         with guarded("litellm.stream"):
             provider = get(stream, "custom_llm_provider")
             self.cached = provider == "cached_response"
             hidden = get(stream, "_hidden_params")
-            for name in ("litellm_call_id", "api_base", "model_id"):
-                if value := get(hidden, name):
-                    self.facts[name] = label(value)
-            found = request_id(headers_of(stream, hidden, logging_obj))
-            self.facts |= facts(provider_request_id=found)
+            self.facts |= facts(
+                provider=None if self.cached else provider,
+                litellm_call_id=get(hidden, "litellm_call_id"),
+                api_base=shown(address),
+                model_id=get(hidden, "model_id"),
+                provider_request_id=request_id(headers_of(stream, hidden, logging_obj)),
+            )
             watch(stream, self._stream.feed)
 
     def finish(self, stream: Any = None) -> None:
@@ -101,7 +105,9 @@ class Pieces:
         if self.cached:
             environment["cache_hit"] = True
         answer = sealable(whole, policy, tokens, self._cost(tokens), environment)
-        return answer if self._estimated is None else answer.estimated(*self._estimated)
+        if self._estimated is not None:
+            answer = answer.estimated(*self._estimated)
+        return answer.invented() if self._mocked else answer
 
     def _cost(self, tokens: Tokens) -> Decimal | None:
         if self.cached:
