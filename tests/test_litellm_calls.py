@@ -318,10 +318,10 @@ def test_an_error_of_the_provider(chain: Chain, ask: Ask, status: int) -> None:
 
 
 def test_a_timeout(chain: Chain, ask: Ask) -> None:
-    with pytest.raises(litellm.Timeout):
+    with pytest.raises(litellm.Timeout) as caught:
         ask("slow1", timeout=0.2)
     call = expect_one(chain, None, "failure")
-    assert call["outcome"]["error"].startswith("Timeout: ")
+    assert call["outcome"]["error"] == f"Timeout: {caught.value}"
     assert 150 <= call["execution"]["duration_ms"] < 900
 
 

@@ -62,9 +62,7 @@ def test_retries_that_are_used_up(chain: Chain, ask: Ask) -> None:
     with capsule_scope("plan"), pytest.raises(litellm.InternalServerError) as caught:
         ask("fail500", num_retries=2)
     call = expect_one(chain, "plan", "failure")
-    # LiteLLM's own `__str__`, which is not run, adds how often it tried
-    assert f"InternalServerError: {caught.value}".startswith(call["outcome"]["error"])
-    assert "as told: 500" in call["outcome"]["error"]
+    assert call["outcome"]["error"] == f"InternalServerError: {caught.value}"
     assert environment(call)["attempts"] > 1
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from uuid import UUID, SafeUUID
 
 from ..clocks import monotonic
-from ..content import instance
+from ..content import instance, type_name
 from .related import related
 
 if TYPE_CHECKING:
@@ -84,15 +84,24 @@ def how_it_ended(error: BaseException) -> str | None:
 TELLING = 12
 
 
-def sealed_error(error: BaseException | str, policy: ContentPolicy, *, alone: bool = False) -> str:
+def sealed_error(
+    error: BaseException | str,
+    policy: ContentPolicy,
+    *,
+    alone: bool = False,
+    said: str | None = None,
+) -> str:
     """Return an error as it is sealed: the type's name, and the message as ``policy`` lets it be.
 
     Below it, a line each: its notes, the exceptions of a group, and its cause, or else the exception that was
     being handled, each with its own. What says nothing new is left out. ``alone``, of
     an exception of LiteLLM, leaves all of it out: behind it are only its own retellings.
+    ``said`` is its message, where somebody knows better what it says.
     """
-    # Of an exception the policy makes a text without running its own __str__.
-    text: str = policy.text(error)  # type: ignore[arg-type]
+    if said is None:  # of an exception the policy makes a text without running its own __str__
+        text: str = policy.text(error)  # type: ignore[arg-type]
+    else:
+        text = f"{type_name(type(error))}: {policy.text(said)}"
     if alone or not issubclass(type(error), BaseException):
         return text
     lines, room = [text], policy.limits.text - len(text)
@@ -190,12 +199,15 @@ class Record(ABC):
         self.error = error
         self.ended = ended
 
-    def settle_with(self, error: BaseException) -> None:
-        """Settle as ``error`` says: an `Exception` is a failure, anything else cut it short."""
+    def settle_with(self, error: BaseException, said: str | None = None) -> None:
+        """Settle as ``error`` says: an `Exception` is a failure, anything else cut it short.
+
+        ``said`` is its message; see `sealed_error`.
+        """
         ended = how_it_ended(error)
         self.settle(
             "failure" if ended is None else "partial",
-            error=sealed_error(error, self.policy, alone=self.tells_alone),
+            error=sealed_error(error, self.policy, alone=self.tells_alone, said=said),
             ended=ended,
         )
 

@@ -32,6 +32,7 @@ from .discovery import asks_model
 from .pieces import Pieces
 from .refusals import blocked
 from .streams import follow
+from .wording import words_of
 
 if TYPE_CHECKING:
     from .logger import CapsuleLogger
@@ -190,9 +191,9 @@ class Flight:
                     told = facts_of_failure(error, self.logging_obj(), self._address)
                     call.answer = replace(call.answer, environment=told)
             if blocked(error):
-                call.settle("blocked", error=sealed_error(error, call.policy, alone=True))
+                call.settle("blocked", error=_sealed(error, call.policy))
             else:
-                call.settle_with(error)
+                call.settle_with(error, words_of(error))
             recorder.finish(call)
 
     def failed_so_far(self, error: BaseException) -> None:
@@ -200,7 +201,7 @@ class Flight:
         for _, call in self._targets:
             if not call.closed:
                 call.status = "failure"
-                call.error = sealed_error(error, call.policy, alone=True)
+                call.error = _sealed(error, call.policy)
 
     def confirmation(self) -> Confirmation | None:
         """Return what strict mode waits for when the call has its whole answer.
@@ -323,3 +324,7 @@ class Flight:
         kept = getattr(details, "model_call_details", None)
         if isinstance(kept, dict) and kept.get("original_response") is stream:
             kept["original_response"] = None
+
+
+def _sealed(error: BaseException, policy: ContentPolicy) -> str:
+    return sealed_error(error, policy, alone=True, said=words_of(error))
