@@ -203,6 +203,79 @@ def test_a_scope_that_records_nothing_is_outlived_as_well(chain: Chain) -> None:
     assert late["context"]["environment"] == {}
 
 
+def identity() -> tuple[str | None, str | None, str | None]:
+    scope = current_scope()
+    return scope.user_id, scope.session_id, scope.tenant_id
+
+
+@pytest.mark.parametrize("names", ["user_id", "session_id", "tenant_id"])
+def test_a_scope_that_says_who_it_is_for_takes_nobodys_leftovers(chain: Chain, names: str) -> None:
+    bob: Any = {names: "bob"}
+    bobs = tuple(
+        "bob" if name == names else None for name in ("user_id", "session_id", "tenant_id")
+    )
+    with capsule_scope("alice's", user_id="alice", session_id="sa", tenant_id="ta", agent_id="a"):
+        left = copy_context()
+
+    def request() -> None:
+        assert identity() == ("alice", "sa", "ta")  # nothing says anything else
+        with capsule_scope("direct", **bob):
+            assert identity() == bobs
+            assert current_scope().agent_id == "a"
+        with capsule_scope("nameless", agent_id="b"):
+            assert identity() == ("alice", "sa", "ta")
+            with capsule_scope("below", **bob):
+                assert identity() == bobs
+                with capsule_scope("and below", domain="d"):
+                    assert identity() == bobs
+            inside = copy_context()
+        inside.run(capsuled(lambda: seen.append(identity()), name="late", **bob))
+
+    seen: list[Any] = []
+    left.run(request)
+    assert seen == [bobs]
+    below = chain.one("below")
+    assert below["trigger"]["user_id"] == bobs[0]
+    assert below["context"]["session_id"] == bobs[1]
+
+
+def test_a_scope_inherits_as_ever_from_those_that_are_open_and_from_what_was_bound() -> None:
+    @capsuled(session_id="mine")
+    async def work() -> Any:
+        return identity()
+
+    with capsule_scope(record=False, tenant_id="t"):
+        with capsule_scope(record=False, user_id="u"):
+            context = copy_context()
+            with capsule_scope(record=False, domain="d"):
+                bound = bind_scope(work)
+
+        def in_what_is_left() -> Any:
+            with capsule_scope(record=False, session_id="s"):
+                return identity()
+
+        assert context.run(in_what_is_left) == (None, "s", "t")
+    assert asyncio.run(bound()) == ("u", "mine", "t")
+
+
+def test_a_job_begun_in_time_keeps_its_identity_for_the_scopes_in_it() -> None:
+    async def job(go: asyncio.Event) -> Any:
+        with capsule_scope(record=False, domain="job"):
+            await go.wait()
+            with capsule_scope(record=False, session_id="sub"):
+                return identity()
+
+    async def main() -> Any:
+        go = asyncio.Event()
+        with capsule_scope(record=False, user_id="u"):
+            running = asyncio.create_task(job(go))
+            await asyncio.sleep(0)
+        go.set()
+        return await running
+
+    assert asyncio.run(main()) == ("u", "sub", None)
+
+
 # -- what is said about it -------------------------------------------------------------------------
 
 

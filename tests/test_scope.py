@@ -126,6 +126,11 @@ class Level:
         nearest, *trail = authorities or [None]
         return {**self.model, "authority": nearest, "chain": [{"type": t} for t in trail[::-1]]}
 
+    def said(self) -> Model:
+        """Who it is for, as those say that are open yet."""
+        nearest = next((level.model for level in self.outwards() if level.open), Model())
+        return {name: nearest.get(name) for name in ("session_id", "user_id", "tenant_id")}
+
     def parents(self) -> tuple[Task | None, Any]:
         """The nearest open task, and the innermost one that has ended."""
         ended = None
@@ -155,7 +160,7 @@ class Nesting:
                 assert parent_of(innermost()) == (task, ended)
                 assert current_task() is task or not current_task().recording
                 with capsule_scope("started", session_id="late") as late:
-                    expected = {**level.outlived(), "session_id": "late"}
+                    expected = {**level.outlived(), **level.said(), "session_id": "late"}
                     assert seen() == expected
                     if ended is not None:
                         facts = {**expected["environment"], "closed_parent": str(ended)}

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ..records.attribution import Attribution
+from ..records.attribution import NOBODY, Attribution
 from ..records.authority import Authority
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Scope:
         "_begun",
         "_ended",
         "_entered",
+        "_firm",
         "_inside",
         "_outside",
         "_own",
@@ -46,7 +47,12 @@ class Scope:
     )
 
     def __init__(
-        self, within: Scope | None, inner: Attribution, recorder: Recorder | None = None
+        self,
+        within: Scope | None,
+        inner: Attribution,
+        recorder: Recorder | None = None,
+        *,
+        bound: bool = False,
     ) -> None:
         around = nearest_open(within)
         if around is not None and around.parent is not None:
@@ -59,9 +65,14 @@ class Scope:
         self._own = inner if inner.authority is not None else None
         #: What held when it began.
         self._begun: Attribution = inner if within is None else _inherited(within).overlaid(inner)
+        #: Session, user and tenant without those that were left over by a scope that had ended; ``None``
+        #: where that is what it has. ``bound``: it was begun in that scope on purpose.
+        self._firm: Attribution | None = None
+        if within is not None and (within._firm is not None or (within.closed and not bound)):
+            self._tell_leftovers(within if bound or not within.closed else around, inner)
         self.recorder = recorder
         self.task: Task | None = None
-        self.closed = False
+        self.closed: bool = False
         #: What was current in it when it was suspended: an inner scope, or itself.
         self._inside: Scope | None = None
         #: What was current before it was resumed.
@@ -71,6 +82,20 @@ class Scope:
 
     def __repr__(self) -> str:
         return f"<Scope task={self.nearest_task()!r} {'closed' if self.closed else 'open'}>"
+
+    def _tell_leftovers(self, firm_in: Scope | None, inner: Attribution) -> None:
+        """Take nobody's leftovers where it says itself who it is for: two people's would be mixed."""
+        around = NOBODY if firm_in is None else firm_in._firm or firm_in._begun
+        firm = _identity_of(around).overlaid(_identity_of(inner))
+        if inner.session_id is None and inner.user_id is None and inner.tenant_id is None:
+            self._firm = None if firm == _identity_of(self._begun) else firm
+            return
+        self._begun = replace(
+            self._begun,
+            session_id=firm.session_id,
+            user_id=firm.user_id,
+            tenant_id=firm.tenant_id,
+        )
 
     @property
     def attribution(self) -> Attribution:
@@ -232,6 +257,11 @@ def parent_of(node: Scope | None) -> tuple[Task | None, UUID | None]:
         ended = ended or node._ended
         node = around
     return None, ended
+
+
+def _identity_of(said: Attribution) -> Attribution:
+    """Return what tells a person, a conversation or a customer from another."""
+    return Attribution(session_id=said.session_id, user_id=said.user_id, tenant_id=said.tenant_id)
 
 
 def _inherited(within: Scope) -> Attribution:

@@ -232,6 +232,8 @@ def bound_to(fn: Any, within: Scope | None) -> Any:
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del instance
-        return run_driven(wrapped, args, kwargs, ScopeRun(Scope(within, NOBODY)), lazy=lazy)
+        return run_driven(
+            wrapped, args, kwargs, ScopeRun(Scope(within, NOBODY, bound=True)), lazy=lazy
+        )
 
     return ScopeBound(fn, call)
