@@ -495,6 +495,57 @@ def test_background_tasks_that_fastapi_hands_out_belong_to_whoever_added_them(ch
     }
 
 
+def test_a_helper_binds_only_the_background_tasks_that_it_adds(chain: Chain) -> None:
+    @capsuled(user_id="helper")
+    def helper(tasks: BackgroundTasks) -> None:
+        tasks.add_task(after, "helper")
+
+    @capsuled(user_id="view")
+    async def view(tasks: BackgroundTasks) -> None:
+        tasks.add_task(after, "view, before")
+        helper(tasks)
+        tasks.add_task(after, "view, after")
+
+    async def main() -> None:
+        tasks = BackgroundTasks([BackgroundTask(after, "others")])
+        await view(tasks)
+        await tasks()
+
+    asyncio.run(main())
+    assert [(c["trigger"]["request"], c["trigger"]["user_id"]) for c in chain.named("after")] == [
+        ("others", None), ("view, before", "view"), ("helper", "helper"), ("view, after", "view"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_background_task_in_many_responses_is_run_for_each_and_never_changed(
+    chain: Chain, listed: bool, streamed: bool
+) -> None:
+    class Mine(BackgroundTask):
+        note = "mine"
+
+    shared = Mine(after, "shared")
+
+    @capsuled(user_id=lambda bound: bound["user"])
+    async def view(user: str) -> Any:
+        background = BackgroundTasks([shared]) if listed else shared
+        if streamed:
+            return StreamingResponse(aparts(), background=background)
+        return JSONResponse({}, background=background)
+
+    async def main() -> None:
+        responses = [await view(user) for user in ("alice", "bob")]
+        for response in responses:
+            if not listed:
+                assert type(response.background) is Mine
+            await response.background()
+
+    asyncio.run(main())
+    assert [c["trigger"]["user_id"] for c in chain.named("after")] == ["alice", "bob"]
+    assert shared.func is after
+
+
 def test_decorated_functions_are_background_tasks_of_the_call_that_adds_them(chain: Chain) -> None:
     app = fastapi.FastAPI()
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from types import BuiltinMethodType, MethodType
 from typing import Any, NamedTuple
 
 from ..content.inert import held_by, module_of, namespace, true_bases, type_name
 
-__all__ = ["Body", "background_in", "background_of", "body_of", "functions_in", "is_response"]
+__all__ = [
+    "Body",
+    "background_in",
+    "background_of",
+    "body_of",
+    "is_response",
+    "put_background",
+    "tasks_in",
+    "with_bound",
+]
 
 
 class _Shape(NamedTuple):
@@ -113,14 +122,43 @@ def background_in(arguments: Iterable[Any]) -> Any:
     return None
 
 
-def functions_in(background: Any) -> Iterator[dict[str, Any]]:
-    """Yield the fields of each background task, the function among them as ``func``."""
+def tasks_in(background: Any) -> list[Any]:
+    """Return the single background tasks that stand in ``background``, itself if it is one."""
+    tasks = _fields(background).get("tasks")
+    if type(tasks) is not list:
+        return [background]
+    return [single for task in tasks for single in tasks_in(task)]
+
+
+def with_bound(background: Any, bind: Callable[[Any], Any], others: Sequence[Any] = ()) -> Any:
+    """Return ``background`` with its functions bound, but for those of ``others``.
+
+    A single task may stand in other responses too: a copy of it takes its place.
+    """
     fields = _fields(background)
-    if "func" in fields:
-        yield fields
     tasks = fields.get("tasks")
-    for task in list(tasks) if type(tasks) is list else ():
-        yield from functions_in(task)
+    if type(tasks) is list:
+        for place, task in enumerate(tasks):
+            made = with_bound(task, bind, others)
+            if made is not task:
+                tasks[place] = made
+        return background
+    if "func" not in fields or any(background is other for other in others):
+        return background
+    func = bind(fields["func"])
+    if func is fields["func"]:
+        return background
+    if any("__slots__" in namespace(base) for base in true_bases(type(background))):
+        fields["func"] = func  # a copy of the fields would not be all of it
+        return background
+    copied = object.__new__(type(background))
+    _fields(copied).update(fields, func=func)
+    return copied
+
+
+def put_background(response: Any, background: Any) -> None:
+    """Let a response have these background tasks."""
+    _fields(response)["background"] = background
 
 
 def _names(kind: type) -> tuple[tuple[str, str], ...]:

@@ -11,7 +11,7 @@ import wrapt
 
 from ..logs import report
 from ..records.attribution import NOBODY
-from .bodies import background_in, background_of, functions_in
+from .bodies import background_in, background_of, put_background, tasks_in, with_bound
 from .confirming import Confirmation
 from .depth import elsewhere, has_room
 from .driving import run_driven
@@ -93,6 +93,8 @@ class TaskRun(ScopeRun):
         "_kwargs",
         "_maker",
         "_maker_before",
+        "_of_response",
+        "_others",
         "_recipe",
         "_within",
     )
@@ -116,8 +118,11 @@ class TaskRun(ScopeRun):
             else None
         )
         self._maker_before: TaskRun | None = None
-        #: What it leaves to be run after it.
+        #: What it leaves to be run after it: what it was given to add to, and what its response has.
         self._background: Any = None
+        self._of_response: Any = None
+        #: What others had added before.
+        self._others: list[Any] = []
 
     def start(self) -> None:
         """Open the task."""
@@ -166,14 +171,19 @@ class TaskRun(ScopeRun):
             describe=lambda policy: recipe.describe(bound, policy),
         )
         self._background = background_in(bound.values())
+        if self._background is not None:
+            self._others = tasks_in(self._background)
 
     def hand_on(self, response: Any, *, followed: bool) -> None:
         """Keep what a response leaves to be run after it."""
         node = self._node
         if node is None or node.task is None:
             return
-        if self._background is None:
-            self._background = background_of(response)
+        own = background_of(response)
+        if own is not None and own is not self._background:
+            self._of_response = with_bound(own, partial(_bound_once, within=node))
+            if self._of_response is not own:
+                put_background(response, self._of_response)
         if followed:
             self._bind_background(node)  # it may run before the end of the body is known
             if self._recipe.capture_result:
@@ -181,9 +191,11 @@ class TaskRun(ScopeRun):
 
     def _bind_background(self, node: Scope) -> None:
         """Bind background tasks, which run outside of every scope, to the one they were added in."""
-        for task in functions_in(self._background):
-            if not isinstance(task["func"], ScopeBound):
-                task["func"] = bound_to(task["func"], node)
+        bind = partial(_bound_once, within=node)
+        if self._background is not None:
+            with_bound(self._background, bind, self._others)
+        if self._of_response is not None:
+            with_bound(self._of_response, bind)
 
     def succeed(self, result: Any) -> None:
         """End well."""
@@ -198,7 +210,7 @@ class TaskRun(ScopeRun):
         if node is None:
             return
         try:
-            if self._background is not None:
+            if self._background is not None or self._of_response is not None:
                 self._bind_background(node)
             if self._cramped:
                 elsewhere(partial(close_task, node, error, result))
@@ -237,3 +249,7 @@ def bound_to(fn: Any, within: Scope | None) -> Any:
         )
 
     return ScopeBound(fn, call)
+
+
+def _bound_once(fn: Any, within: Scope) -> Any:
+    return fn if isinstance(fn, ScopeBound) else bound_to(fn, within)
