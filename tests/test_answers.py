@@ -668,3 +668,87 @@ def test_a_stream_holds_copies() -> None:
     held.append("more")
     assert "one" in canonical(stream.whole().result(FULL))
     assert "changed" not in canonical(stream.whole().result(FULL))
+
+
+# -- how it ended ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("native", "finish", "told", "ended"),
+    [
+        ("error", "stop", "error", "failure"),
+        ("insufficient_system_resource", "stop", "insufficient_system_resource", "success"),
+        ("pause_turn", "length", "pause_turn", "success"),
+        ("ABORTED", "stop", "ABORTED", "partial"),
+        ("SAFETY", "stop", "SAFETY", "blocked"),
+        ("MAX_TOKENS", "length", "length", "success"),
+        ("max_tokens", "stop", "max_tokens", "success"),
+        ("end_turn", "stop", "stop", "success"),
+        ("OTHER", "content_filter", "content_filter", "blocked"),
+    ],
+)
+@pytest.mark.parametrize("name", ["native_finish_reason", "sent_finish_reason"])
+def test_an_unusual_reason_of_the_providers_own_is_the_one_that_is_named(
+    native: str, finish: str, told: str, ended: str, name: str
+) -> None:
+    whole = read(chat({"content": "x"}, finish, **{name: native}))
+    assert (whole.finish, whole.verdict.status) == (told, ended)
+    again = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish, name: native}]}
+    streamed = fed({"choices": [{"index": 0, "delta": {"content": "x"}}]}, again, again).whole()
+    assert (streamed.finish, streamed.verdict.status) == (told, ended)
+
+
+def _message(*events: Any) -> list[Any]:
+    delta = {"type": "text_delta", "text": "a"}
+    return [
+        {"type": "message_start", "message": {"role": "assistant", "stop_reason": None}},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+        *events,
+    ]
+
+
+def _candidate(index: int, reason: str | None = None) -> dict[str, Any]:
+    entry = {"index": index, "content": {"parts": [{"text": "a"}]}, "finishReason": reason}
+    return {"candidates": [entry]}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status", "ended"),
+    [
+        (_message(), "partial", "unfinished"),
+        (
+            _message({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+            "success",
+            None,
+        ),
+        (_message({"type": "message_stop"}), "success", None),
+        (_message({"type": "message_delta", "delta": {"stop_reason": "refusal"}}), "blocked", None),
+        (_message({"type": "error", "error": {"message": "x"}}), "failure", None),
+        ([_candidate(0)], "partial", "unfinished"),
+        ([_candidate(0, "STOP")], "success", None),
+        ([_candidate(0), _candidate(1, "STOP")], "success", None),
+        ([{"promptFeedback": {"blockReason": "SAFETY"}}], "blocked", None),
+        ([{"choices": [{"index": 0, "delta": {"content": "a"}}]}], "success", None),
+        ([b"bytes of a recording"], "success", None),
+    ],
+)
+def test_an_answer_that_nobody_said_was_finished_is_partial(
+    pieces: list[Any], status: str, ended: str | None
+) -> None:
+    verdict = fed(*pieces).whole().verdict
+    assert (verdict.status, verdict.ended) == (status, ended)
+
+
+def test_thousands_of_streamed_tool_calls_cost_as_much_each_as_a_few() -> None:
+    def seconds(count: int) -> float:
+        started = time.process_time()
+        fed(
+            *(
+                {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": n, "id": f"t{n}"}]}}]}
+                for n in range(count)
+            )
+        )
+        return time.process_time() - started
+
+    seconds(100)
+    assert seconds(8_000) < 24 * max(seconds(1_000), 0.005)

@@ -164,6 +164,21 @@ def test_no_text_where_none_may_be(chain: Chain, llm: LLM, content: str, message
     assert ("messages" in asked(call)) is (content == "digest" and messages == "full")
 
 
+def test_what_litellm_makes_of_the_prompt_is_asked(chain: Chain, llm: LLM) -> None:
+    """Its prompt templates change the text that is sent: they are parameters, and in the hash."""
+    templates: list[dict[str, Any]] = [
+        {}, {"roles": {"user": {"pre_message": "U:"}}}, {"initial_prompt_value": "Be kind."},
+        {"final_prompt_value": "Now:"}, {"bos_token": "<s>"}, {"eos_token": "</s>"},
+        {"ensure_alternating_roles": True},
+    ]  # fmt: skip
+    for given in templates:
+        llm.ask("same", mock_response="ok", **given)
+    told = [asked(call) for call in calls(chain)]
+    assert len({arguments["request_hash"] for arguments in told}) == len(templates)
+    for given, arguments in zip(templates, told, strict=True):
+        assert given.keys() <= arguments.get("parameters", {}).keys()
+
+
 def test_a_private_call_wins_over_full(chain: Chain, llm: LLM) -> None:
     chain.configure(messages="full")
     llm.ask("CANARY", turn_off_message_logging=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -192,6 +193,20 @@ def test_a_stream_is_still_litellms(chain: Chain, ask: Ask) -> None:
 
 
 # -- whose it is -----------------------------------------------------------------------------------
+
+
+def test_a_copy_of_a_stream_is_a_stream_of_its_own(chain: Chain, llm: LLM) -> None:
+    """Nothing in an object of LiteLLM's refers to the one stream that was followed."""
+    stream = llm.ask("say:one two three", stream=True)
+    assert not [value for value in vars(stream).values() if callable(value)]
+    other = copy.copy(stream)
+    assert other.chunk_creator.__self__ is other
+    creator = stream.chunk_creator
+    assert list(other)
+    del stream, other
+    gc.collect()
+    assert creator.__self__.chunk_creator == creator
+    expect(chain, [(None, "success")])
 
 
 def test_made_in_one_scope_and_read_in_another(chain: Chain, llm: LLM) -> None:

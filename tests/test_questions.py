@@ -19,10 +19,11 @@ from sealable import values
 
 from capsule_sdk.calls.conversation import sealed_messages
 from capsule_sdk.calls.hashing import prompt_hash
-from capsule_sdk.calls.memory import Memory, Remembering, prefixes_of
+from capsule_sdk.calls.memory import Memory, Remembering, prefixes_of, whose
 from capsule_sdk.calls.prompts import roles_of
 from capsule_sdk.calls.question import Question, hashes_of, question_of
 from capsule_sdk.content import ContentPolicy, Limits, canonical
+from capsule_sdk.records.attribution import NOBODY
 
 DOCS = Path(__file__).parent.parent / "docs" / "hashes.md"
 
@@ -229,7 +230,7 @@ SEALED = {
 
 
 def sealed(message: Any, policy: ContentPolicy | None = None) -> Any:
-    (entry,) = sealed_messages([message], policy or ContentPolicy())
+    (entry,), _ = sealed_messages([message], policy or ContentPolicy())
     return entry
 
 
@@ -309,13 +310,13 @@ def test_messages_that_a_model_returned_are_read_by_their_fields() -> None:
 
 def test_the_whole_is_bounded_and_the_oldest_lose_their_texts_first() -> None:
     messages = [user(f"{number:04} " + "x" * 10_000) for number in range(300)]
-    found: Any = sealed_messages(messages, ContentPolicy())
+    found: Any = sealed_messages(messages, ContentPolicy())[0]
     assert len(canonical(found)) < (1 << 20) + 60_000
     assert found[-1]["content"].startswith("0299 x")
     assert found[0]["content"] == (
         f"sha3-256:{hashlib.sha3_256(messages[0]['content'].encode()).hexdigest()} (10005 bytes)"
     )
-    many: Any = sealed_messages([user("x")] * 5_000, ContentPolicy())
+    many: Any = sealed_messages([user("x")] * 5_000, ContentPolicy())[0]
     assert many[0] == "[cut: 2000 of 5000 entries kept]"
     assert len(many) == 2_001
 
@@ -337,7 +338,7 @@ def test_generators_and_iterators_are_not_consumed() -> None:
     for mode in ("full", "digest", "omit"):
         messages = (user(text) for text in "ab")
         parts = iter([{"type": "text", "text": "a"}])
-        remembering = Remembering(Memory(), None)
+        remembering = Remembering(Memory(), "session")
         ask({"messages": messages}, mode, remembering=remembering)
         ask({"messages": [{"role": "user", "content": parts}]}, mode, remembering=remembering)
         assert len(list(messages)) == 2
@@ -435,6 +436,29 @@ def test_a_retry_is_not_named_by_what_follows() -> None:
     chat.ask({"messages": [user("a")]})
     retried = [chat.ask({"messages": [user("a")]})["continues"]["capsule_id"] for _ in range(3)]
     assert set(retried) == {next(iter(chat.capsules))}
+
+
+def test_of_nobodys_conversation_nothing_is_remembered() -> None:
+    chat = Chat()
+    assert whose(NOBODY, None) is None
+    for _ in range(2):
+        told = chat.ask({"messages": [user("a")], "tools": [{"name": "f"}]}, whose(NOBODY, None))
+        assert "continues" not in told
+        assert "definitions" in told["tools"]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[user(f"m{n}") for n in range(2_001)], [user("x" * 15_000) for _ in range(120)]],
+    ids=["too many", "too large"],
+)
+def test_a_capsule_that_holds_a_conversation_cut_is_never_named(messages: list[Any]) -> None:
+    chat = Chat()
+    for more in ([], [user("new")]):
+        assert "continues" not in chat.ask({"messages": [*messages, *more]})
+    assert "continues" not in chat.ask({"messages": messages[:50]})
+    told = chat.ask({"messages": [*messages, user("new")]})
+    assert told["continues"]["message_count"] == 50
 
 
 def test_it_forgets_the_oldest() -> None:

@@ -46,8 +46,8 @@ _SURE = 64  # characters from which a text without spaces that decodes as base64
 
 def sealed_messages(
     messages: Sequence[Any], policy: ContentPolicy, *, is_chat: bool = True, whole: int = WHOLE
-) -> list[JSON]:
-    """Return these messages as they may be sealed, oldest first.
+) -> tuple[list[JSON], bool]:
+    """Return these messages as they may be sealed, oldest first, and whether the bounds left all of them whole.
 
     Args:
         messages: those that no earlier capsule holds.
@@ -58,16 +58,18 @@ def sealed_messages(
     """
     digests = ContentPolicy("digest", policy.redact, policy.limits)
     sealed: list[JSON] = []
+    held_whole = len(messages) <= MOST
     for message in reversed(messages[-MOST:]):
         is_bare = is_chat and isinstance(message, str)
         taken = taken_apart({"role": "user", "content": message} if is_bare else message)
+        held_whole = held_whole and whole > 0
         entry = policy.value(taken) if whole > 0 else digests.value(taken)
         whole -= len(canonical(entry))
         sealed.append(entry)
     if len(messages) > MOST:
         sealed.append(f"[cut: {MOST} of {len(messages)} entries kept]")
     sealed.reverse()
-    return sealed
+    return sealed, held_whole
 
 
 def taken_apart(value: Any) -> Any:

@@ -64,7 +64,8 @@ class Remembering:
 
     Args:
         memory: that of the chain.
-        within: whose conversation it is; what others hold is not looked at.
+        within: whose conversation it is; what others hold is not looked at. ``None``: nobody knows, so nothing
+            is remembered.
 
     """
 
@@ -83,7 +84,7 @@ class Remembering:
             beside: what comes before the messages, and has to be the same.
 
         """
-        for count in range(len(hashes), 0, -1):
+        for count in range(len(hashes) if self._within is not None else 0, 0, -1):
             found = self._memory.find((self._within, beside, hashes[count - 1]))
             if found is not None:
                 return found, count
@@ -104,11 +105,15 @@ class Remembering:
 
     def kept_by(self, capsule: UUID) -> None:
         """Say which capsule that is."""
+        if self._within is None:
+            return
         self._memory.keep(self._keys, capsule)
 
 
 def whose(attribution: Attribution, parent: Record | None) -> Hashable:
-    """Return whose conversation a call belongs to."""
+    """Return whose conversation a call belongs to; ``None`` where nothing tells, and nothing is remembered."""
+    if not attribution.session_id and parent is None:
+        return None
     return (
         attribution.tenant_id,
         attribution.agent_id,

@@ -143,8 +143,8 @@ def _add_in_full(
             "message_count": count,
             "hash": prefixes[count - 1],
         }
-    arguments["messages"] = sealed_messages(new, policy, is_chat=parts.is_chat)
-    if new:  # else the earlier one is as good for whoever comes next
+    arguments["messages"], held_whole = sealed_messages(new, policy, is_chat=parts.is_chat)
+    if new and held_whole:  # without new ones the earlier capsule is as good for whoever comes next
         remembering.holds(prefixes, beside)
     if parts.content:
         content = {name: taken_apart(value) for name, value in parts.content.items()}

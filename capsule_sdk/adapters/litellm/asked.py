@@ -34,8 +34,9 @@ _BESIDE_FAMILIES = ("_", "aws_", "azure_", "litellm_", "model_group", "vertex_",
 #: What LiteLLM lists as its own, and what is part of the question all the same.
 _ASKED = frozenset(
     {
-        "assistant_continue_message", "guardrails", "litellm_system_prompt", "prompt_id", "prompt_label",
-        "prompt_variables", "prompt_version", "user_continue_message",
+        "assistant_continue_message", "bos_token", "ensure_alternating_roles", "eos_token",
+        "final_prompt_value", "guardrails", "initial_prompt_value", "litellm_system_prompt", "prompt_id",
+        "prompt_label", "prompt_variables", "prompt_version", "roles", "user_continue_message",
     }
 )  # fmt: skip
 _LITELLMS = frozenset(all_litellm_params)

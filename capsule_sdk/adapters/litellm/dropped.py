@@ -7,17 +7,13 @@ what the model said.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ...calls.answers.chat import is_plain
 from ...calls.answers.reading import fields, is_void
-from ...logs import report
 
-__all__ = ["watch"]
-
-#: LiteLLM's method that makes a chunk for the caller of one from the provider; ``None`` where it makes none.
-_MAKES = "chunk_creator"
+__all__ = ["compare"]
 
 #: What it hands on, under this name or another, at once or later.
 _HANDED_ON = frozenset(
@@ -30,26 +26,15 @@ _HANDED_ON = frozenset(
 )  # fmt: skip
 
 
-def watch(stream: Any, feed: Callable[[Any], None]) -> None:
-    """Have ``feed`` take over what a stream of LiteLLM's drops from its provider's chunks."""
-    if not callable(getattr(type(stream), _MAKES, None)) or not hasattr(stream, "__dict__"):
-        return
-    itself = weakref.ref(stream)  # not the stream: it is to die with its last reader
+def compare(raw: Any, made: Any, feed: Callable[[Any], None]) -> None:
+    """Have ``feed`` take over what LiteLLM has dropped from a chunk.
 
-    def chunk_creator(*args: Any, **kwargs: Any) -> Any:
-        held = itself()
-        made = getattr(type(held), _MAKES)(held, *args, **kwargs)
-        try:
-            for raw in (*args, *kwargs.values()):
-                _compare(raw, made, feed)
-        except Exception as error:  # noqa: BLE001 - as `guarded`, for less at each chunk
-            report("litellm.stream.dropped", error)
-        return made
+    Args:
+        raw: a chunk from the provider.
+        made: the chunk that LiteLLM has made of it for its caller; ``None`` where it makes none.
+        feed: takes over a chunk of what is missing.
 
-    stream.__dict__[_MAKES] = chunk_creator
-
-
-def _compare(raw: Any, made: Any, feed: Callable[[Any], None]) -> None:
+    """
     choices = fields(raw).get("choices")
     if not isinstance(choices, list):
         return
@@ -57,6 +42,10 @@ def _compare(raw: Any, made: Any, feed: Callable[[Any], None]) -> None:
     for number, choice in enumerate(choices):
         entries = fields(choice)
         of_delta, of_choice = _rare(fields(entries.get("delta"))), _rare(entries)
+        reason = entries.get("finish_reason")
+        if isinstance(reason, str) and not is_plain(reason):
+            # LiteLLM hands a usual one on in its place: `stop` for `error`, and for any that it does not know
+            of_choice["sent_finish_reason"] = reason
         if not of_delta and not of_choice:
             continue
         passed = fields(handed[number]) if isinstance(handed, list) and number < len(handed) else {}

@@ -247,6 +247,14 @@ class Flight:
         except Exception as error:  # noqa: BLE001 - as `guarded`, for less at each chunk
             self.went_wrong("litellm.stream", error)
 
+    def made(self, raw: Any, chunk: Any) -> None:
+        """LiteLLM has made a chunk for the reader of one from the provider."""
+        try:
+            if self._pieces is not None:
+                self._pieces.made(raw, chunk)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.went_wrong("litellm.stream.dropped", error)
+
     def end(self, stream: Any) -> None:
         """The stream is read to its end."""
         with self.guarded("litellm.stream.end"):

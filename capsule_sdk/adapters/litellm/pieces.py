@@ -16,7 +16,7 @@ from ...content import ContentPolicy
 from ...logs import guarded
 from ...records.call import Answer
 from .answered import Price, cost_of, facts, headers_of, request_id, sealable, shown
-from .dropped import watch
+from .dropped import compare
 
 __all__ = ["Pieces"]
 
@@ -52,8 +52,12 @@ class Pieces:
             self._last_hidden = hidden
         self._stream.feed(chunk)
 
+    def made(self, raw: Any, chunk: Any) -> None:
+        """Take over what LiteLLM has left out of a chunk that it made of the provider's."""
+        compare(raw, chunk, self._stream.feed)
+
     def begin(self, stream: Any, logging_obj: Any = None, address: Any = None) -> None:
-        """Take what the stream tells before its first chunk, and watch what LiteLLM will not hand on of it."""
+        """Take what the stream tells before its first chunk."""
         with guarded("litellm.stream"):
             provider = get(stream, "custom_llm_provider")
             self.cached = provider == "cached_response"
@@ -65,7 +69,6 @@ class Pieces:
                 model_id=get(hidden, "model_id"),
                 provider_request_id=request_id(headers_of(stream, hidden, logging_obj)),
             )
-            watch(stream, self._stream.feed)
 
     def finish(self, stream: Any = None) -> None:
         """Take what LiteLLM adds behind the last chunk of ``stream``.

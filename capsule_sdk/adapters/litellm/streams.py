@@ -36,6 +36,9 @@ class Follower(Protocol):
     def chunk(self, chunk: Any) -> None:
         """One chunk is on its way to the reader."""
 
+    def made(self, raw: Any, chunk: Any) -> None:
+        """LiteLLM has made ``chunk``, ``None`` for none, of one that its provider has sent."""
+
     def end(self, stream: Any) -> None:
         """The stream has ended by itself."""
 
@@ -153,7 +156,16 @@ def _followed(base: type) -> type:
         _closed(self.__dict__[_FOLLOWER])
         return base.close(self, *args, **kwargs)  # type: ignore[attr-defined]
 
-    steps = (__next__, __anext__, aclose, close)
+    def chunk_creator(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Make a chunk for the reader of one from the provider, and show both."""
+        made = base.chunk_creator(self, *args, **kwargs)  # type: ignore[attr-defined]
+        follower = self.__dict__.get(_FOLLOWER)
+        if follower is not None:
+            for raw in (*args, *kwargs.values()):
+                follower.made(raw, made)
+        return made
+
+    steps = (__next__, __anext__, aclose, close, chunk_creator)
     methods: dict[str, Any] = {
         step.__name__: step for step in steps if hasattr(base, step.__name__)
     }

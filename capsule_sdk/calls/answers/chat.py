@@ -11,7 +11,7 @@ from .gemini import read_ratings
 from .reading import NOISE, Taken, fields, get, is_void, lean, word
 from .verdict import error_of, of_finish
 
-__all__ = ["ECHOES", "read_choice", "read_top"]
+__all__ = ["ECHOES", "is_plain", "read_choice", "read_top"]
 
 #: Entries at the top of an answer that tell of the machine, not of the answer.
 ECHOES: Final = NOISE | {
@@ -22,6 +22,10 @@ ECHOES: Final = NOISE | {
 }  # fmt: skip
 
 _LOGPROBS: Final = 20  # tokens whose probabilities are kept
+#: How a model ends that has been cut off at so many tokens.
+_CUT: Final = frozenset(
+    {"length", "max_length", "max_new_tokens", "max_output_tokens", "max_tokens", "model_length"}
+)
 CHOICE_NOISE: Final = NOISE | {
     "stop_reason",
     "matched_stop",
@@ -45,8 +49,9 @@ def read_choice(value: Any) -> Choice:
     choice.ends(entry.take("finish_reason"))
     native = own.take("native_finish_reason") or entry.take("native_finish_reason")
     entry.left.pop("native_finish_reason", None)
-    if native is not None:
-        _native(choice, word(native))
+    for told in (native, entry.take("sent_finish_reason")):
+        if told is not None:
+            _native(choice, word(told))
     choice.error = error_of(entry.take("error") or own.take("error"))
     for given in (entry, own):
         read_filters(choice, given.take("content_filter_results", "content_filter_result"))
@@ -90,13 +95,20 @@ def _is_safe(entry: Any) -> bool:
     )
 
 
+def is_plain(reason: str) -> bool:
+    """Tell whether a reason to stop is a usual one, which every library hands on under this name or another."""
+    code = reason.lower()
+    return code in NORMAL or code in _CUT or code == "content_filter"
+
+
 def _native(choice: Choice, native: str) -> None:
     """Believe the provider's own reason where the client library has made a milder one of it."""
-    if native.lower() in NORMAL or of_finish(native).status == "success":
+    code, finish = native.lower(), choice.finish.lower()
+    if code in NORMAL or (code in _CUT and finish in _CUT):
         return
     if of_finish(choice.finish).status == "success":
         choice.finish = native
-    elif native.lower() != choice.finish.lower():
+    elif code != finish:
         choice.blocks(reason=native)
 
 

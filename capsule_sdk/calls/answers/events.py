@@ -17,13 +17,14 @@ __all__ = ["MessageEvents", "ResponseEvents"]
 class MessageEvents:
     """A message in the making: blocks start, grow and stop."""
 
-    __slots__ = ("_blocks", "_room", "_top", "id", "model", "stopped")
+    __slots__ = ("_blocks", "_room", "_top", "id", "model", "over", "stopped")
 
     def __init__(self, room: Room) -> None:
         self._room = room
         self._blocks: dict[Any, dict[str, Any]] = {}
         self._top: dict[str, Any] = {"role": "assistant"}
         self.model = self.id = self.stopped = ""
+        self.over = False
 
     def take(self, kind: str, event: Any) -> Iterator[Any]:
         """Take over what an event brings, and yield its reports of tokens."""
@@ -42,7 +43,9 @@ class MessageEvents:
             yield usage_in(event)
             self._take_top(delta)
             self._take_top(event)
-        elif kind not in ("content_block_stop", "message_stop"):
+        elif kind == "message_stop":
+            self.over = True
+        elif kind != "content_block_stop":
             grow(self._top, {kind: _without_noise(event)}, self._room)
 
     def _take_top(self, value: Any) -> None:

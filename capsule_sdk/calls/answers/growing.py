@@ -8,6 +8,7 @@ what is not, a bounded part, and how much more there was.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any, Final
 
 from .reading import fields, is_void
@@ -18,8 +19,8 @@ __all__ = ["Room", "Text", "copied", "grow", "plain"]
 _WORDS: Final = frozenset(
     {
         "call_id", "created", "finish_reason", "format", "id", "index", "item_id", "media_type",
-        "mime_type", "model", "name", "object", "role", "service_tier", "status", "stop_reason",
-        "system_fingerprint", "type", "url",
+        "mime_type", "model", "name", "native_finish_reason", "object", "role", "sent_finish_reason",
+        "service_tier", "status", "stop_reason", "system_fingerprint", "type", "url",
     }
 )  # fmt: skip
 
@@ -79,6 +80,20 @@ class Text:
         return f"{text}…[cut: {self._left_out} more characters]" if self._left_out else text
 
 
+class _Entries(list[Any]):
+    """A list in the making, which knows the newest of its objects of each index."""
+
+    __slots__ = ("newest",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.newest: dict[Any, dict[str, Any]] = {}
+
+
+#: What an index may be; ``None`` is that of an object that has none.
+_KEYS: Final = (int, str, float, NoneType)
+
+
 def grow(into: dict[str, Any], piece: Any, room: Room, depth: int = _DEPTH) -> None:
     """Add the entries of ``piece``, an object, to those that have come so far."""
     for name, value in _entries(piece):
@@ -88,7 +103,7 @@ def grow(into: dict[str, Any], piece: Any, room: Room, depth: int = _DEPTH) -> N
                 into[name] = _begun(name, value, room, depth)
         elif type(held) is Text and isinstance(value, str):
             held.add(str.__str__(value))
-        elif type(held) is list and isinstance(value, list | tuple):
+        elif type(held) is _Entries and isinstance(value, list | tuple):
             _extend(held, value, room, depth)
         elif type(held) is dict and fields(value):
             if depth > 0:
@@ -118,7 +133,7 @@ def copied(value: Any, room: Room, depth: int = _DEPTH) -> Any:
     if isinstance(value, str):
         return Text(str.__str__(value))
     if isinstance(value, list | tuple):
-        made: list[Any] = []
+        made = _Entries()
         if depth > 0:
             _extend(made, value, room, depth)
         return made
@@ -130,32 +145,38 @@ def copied(value: Any, room: Room, depth: int = _DEPTH) -> Any:
     return f"<{type(value).__name__} object>"
 
 
-def _extend(held: list[Any], pieces: Any, room: Room, depth: int) -> None:
+def _extend(held: _Entries, pieces: Any, room: Room, depth: int) -> None:
     for piece in pieces:
         place = _place(held, piece)
         if place is not None:
             grow(place, piece, room, depth - 1)
         elif room.takes():
-            held.append(copied(piece, room, depth - 1))
+            _append(held, copied(piece, room, depth - 1))
 
 
-def _place(held: list[Any], piece: Any) -> dict[str, Any] | None:
+def _append(held: _Entries, entry: Any) -> None:
+    held.append(entry)
+    if type(entry) is dict and isinstance(index := entry.get("index"), _KEYS):
+        held.newest[index] = entry
+
+
+def _place(held: _Entries, piece: Any) -> dict[str, Any] | None:
     """Return the entry that a piece continues: the last one of its index, unless their ids differ."""
     entries = fields(piece)
     if "index" not in entries:
         return None
     index, name = entries["index"], entries.get("id")
-    for entry in reversed(held):
-        if type(entry) is dict and entry.get("index") == index:
-            return entry if name in (None, "") or entry.get("id") in (None, name) else None
-    return None
+    entry = held.newest.get(index) if isinstance(index, _KEYS) else None
+    if entry is None:
+        return None
+    return entry if name in (None, "") or entry.get("id") in (None, name) else None
 
 
 def plain(value: Any) -> Any:
     """Return what has grown as plain JSON."""
     if type(value) is Text:
         return str(value)
-    if type(value) is list:
+    if isinstance(value, list):
         return [plain(entry) for entry in value]
     if type(value) is dict:
         return {name: plain(entry) for name, entry in value.items()}

@@ -238,7 +238,16 @@ class Stream:
         choices[0].left_out += self._room.left_out
         if self._error is not None:
             verdict = Verdict("failure", *self._error)
+        elif verdict.status == "success" and self._broke_off():
+            verdict = Verdict("partial", ended="unfinished")
         return Whole(choices, None, verdict)
+
+    def _broke_off(self) -> bool:
+        """Tell whether nobody has said that it was finished, in a format that always says so."""
+        if self._messages is not None:
+            return not self._messages.stopped and not self._messages.over
+        candidates = self._candidates.values()
+        return bool(candidates) and not any(held.get("finish_reason") for held in candidates)
 
     def _as_it_would_be(self) -> Any:
         if self._responses is not None:
