@@ -25,6 +25,8 @@ _HIT = {"violence": {"filtered": True, "severity": "high"}}
 
 #: A choice of Chat Completions: its message, its reason to stop, its other entries.
 CHAT: dict[str, tuple[Json, str, Json]] = {
+    "broken": ({"content": f"half {CANARY}"}, "model_error", {}),
+    "overloaded": ({"content": f"half {CANARY}"}, "insufficient_system_resource", {}),
     "refusal": ({"content": None, "refusal": f"I must not, {CANARY}."}, "stop", {}),
     "custom": (
         {

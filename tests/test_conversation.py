@@ -57,7 +57,8 @@ def test_a_conversation_is_drawn_whole_though_each_capsule_holds_what_is_new(
     messages: list[dict[str, Any]] = [{"role": "system", "content": "Be brief."}]
     for number in range(3):
         messages.append({"role": "user", "content": f"question {number}"})
-        llm.ask(messages=list(messages), tools=[TOOL], temperature=0.25)
+        session = {"session_id": "s"}
+        llm.ask(messages=list(messages), tools=[TOOL], temperature=0.25, metadata=session)
         messages.append({"role": "assistant", "content": f"reply {number}"})
     third = chain.capsules()[2]
     assert len(third["execution"]["tool_calls"][0]["arguments"]["messages"]) == 2

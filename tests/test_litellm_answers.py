@@ -372,3 +372,24 @@ def recorder_state() -> Callable[..., Any]:
         return capsule_of(restored(begun, [], ended)).to_dict()
 
     return through
+
+
+@STREAMED
+@pytest.mark.parametrize("model", ["openai/gpt-4o", "openrouter/some", "deepseek/deepseek-chat"])
+@pytest.mark.parametrize(
+    ("shape", "reason", "status"),
+    [
+        ("broken", "model_error", "failure"),
+        ("overloaded", "insufficient_system_resource", "success"),
+    ],
+)
+def test_a_reason_to_stop_that_litellm_does_not_hand_on_is_sealed(
+    chain: Chain, llm: LLM, shape: str, reason: str, status: str, model: str, streamed: bool
+) -> None:
+    """LiteLLM tells its caller `stop` for both."""
+    found = llm.ask(f"shape:{shape}", model, stream=streamed)
+    if streamed:
+        assert [chunk.choices[0].finish_reason for chunk in found][-1] == "stop"
+    call = expect_one(chain, None, status)
+    assert call["context"]["environment"]["finish_reason"] == reason
+    assert call["outcome"]["result"] == f"half {CANARY}"

@@ -10,6 +10,7 @@ on), or take another of its own steps there. Neither is its reader's doing: how 
 from __future__ import annotations
 
 import functools
+import inspect
 import types
 import weakref
 from collections.abc import Callable
@@ -76,6 +77,7 @@ def follow(stream: Any, follower: Follower) -> Any:
         kind: Any = type(stream)
         stream.__class__ = _followed(kind)
         setattr(stream, _FOLLOWER, follower)
+        _watch_parser(stream, follower)
     except (TypeError, AttributeError):  # a class with slots, or one written in C
         return _Proxy(stream, follower)
     weakref.finalize(stream, follower.vanish).atexit = False
@@ -158,8 +160,10 @@ def _followed(base: type) -> type:
 
     def chunk_creator(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Make a chunk for the reader of one from the provider, and show both."""
-        made = base.chunk_creator(self, *args, **kwargs)  # type: ignore[attr-defined]
         follower = self.__dict__.get(_FOLLOWER)
+        if follower is not None:  # once more: some streams begin their request with the first step
+            _watch_parser(self, follower)
+        made = base.chunk_creator(self, *args, **kwargs)  # type: ignore[attr-defined]
         if follower is not None:
             for raw in (*args, *kwargs.values()):
                 follower.made(raw, made)
@@ -177,6 +181,48 @@ def _followed(base: type) -> type:
         "__doc__": base.__doc__,
     }
     return type(base.__name__, (base,), {**methods, **names})
+
+
+def _watch_parser(stream: Any, follower: Follower) -> None:
+    """Have the parser of a provider's events, where a stream reads from one, show them to the follower.
+
+    LiteLLM's chunks take only the reasons to stop that it knows; what the provider said stands in the event.
+    """
+    source = stream.__dict__.get("completion_stream")
+    own = getattr(source, "__dict__", None)
+    if type(own) is not dict or _FOLLOWER in own:
+        return
+    base: Any = type(source)
+    if (kind := _parsing(base)) is None:
+        return
+    try:
+        source.__class__ = kind
+    except TypeError:  # a class with slots
+        return
+    own[_FOLLOWER] = follower
+
+
+@functools.cache
+def _parsing(base: type) -> type | None:
+    """Return the subclass of a parser's class that shows each event; ``None`` where it is no parser."""
+    parser = getattr(base, "chunk_parser", None)
+    if not inspect.isfunction(parser):
+        return None
+
+    @functools.wraps(parser)
+    def chunk_parser(self: Any, chunk: Any, *args: Any, **kwargs: Any) -> Any:
+        follower = self.__dict__.get(_FOLLOWER)
+        if follower is not None:
+            follower.made(chunk, chunk)  # only its reason to stop: the rest is compared later
+        return parser(self, chunk, *args, **kwargs)
+
+    names = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "chunk_parser": chunk_parser,
+    }
+    return type(base.__name__, (base,), names)
 
 
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]  # takes its argument from wrapt 2 on
