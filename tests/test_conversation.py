@@ -108,6 +108,11 @@ def test_what_a_model_wrote_in_any_shape_is_read_in_the_conversation(
 # -- every shape -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
 @pytest.mark.parametrize(("result", "lines"), ANSWERS)
 def test_an_answer_is_drawn_in_all_its_parts(
     capsys: Output, result: object, lines: list[str]
