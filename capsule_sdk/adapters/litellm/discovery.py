@@ -117,8 +117,10 @@ def entries() -> Iterator[Entry]:
         places, key=lambda place: (place.endswith(".main"), place.count("."), place)
     ):
         module = module_named(place)
+        if module is None:
+            continue
         inner = place.rpartition(".")[2] in ("main", "endpoint_factory")
-        for attribute, function in list(vars(module).items()) if module is not None else ():
+        for attribute, function in list(vars(module).items()):
             listed = attribute in UNDECORATED.get(place, ())
             if attribute.startswith("_") or not isinstance(function, types.FunctionType):
                 continue
