@@ -63,14 +63,17 @@ def hang():
 def read():
     stream = ask("midslow30 half read", stream=True)
     for chunk in stream:
-        pass
+        half.append(chunk.choices[0].delta.content or "")
 
+half = []
 work(3)
 work(3, mock)
 daemons(hang, read)
 with opened("main"):
     is_open(4)
-    time.sleep(0.3)  # until the first half of the stream is read
+    patience = time.monotonic() + 20
+    while "".join(half) != "hello wor" and time.monotonic() < patience:
+        time.sleep(0.01)
     ending()
 """
 IN_FLIGHT = {"slow30 in thread", "midslow30 half read"}
