@@ -81,7 +81,7 @@ async def explain(finding: str) -> str:
     )
     said = []
     async for chunk in stream:
-        said.append(chunk.choices[0].delta.content or "")
+        said += [choice.delta.content or "" for choice in chunk.choices]  # the last has none
         print(said[-1], end="", flush=True)
     print()
     return "".join(said)
