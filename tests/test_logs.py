@@ -69,13 +69,13 @@ def test_a_broken_log_does_not_break_the_call_and_errors_still_count() -> None:
 
 @pytest.mark.usefixtures("broken_log")
 def test_a_broken_log_does_not_stop_the_writer(chain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from capsule_sdk.recording import outbox
+    from capsule_sdk.records import capsules
 
     def refuse(record: Any) -> Any:
         raise ValueError("no capsule today")
 
     with monkeypatch.context() as patch:
-        patch.setattr(outbox, "capsule_of", refuse)
+        patch.setattr(capsules, "capsule_of", refuse)
         with capsule_scope("bad"):
             pass
         assert [c["type"] for c in chain.capsules()] == ["system"]

@@ -43,7 +43,10 @@ from capsule_sdk.evidence.exporting.export import read_chain
 __all__ = ["postgres", "programs", "trouble"]
 
 AWAY, BACK = "the store is away", "the store is back"
-LEFT = "records are not in the chain at the end of the process; they are in the journal"
+LEFT = (
+    "records are not in the chain at the end of the process; they are in the journal, and the next"
+    " process, or `capsuled recover`, brings them in"
+)
 
 
 def assert_shown(url: str, directory: Path, length: int) -> None:

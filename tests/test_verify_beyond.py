@@ -545,6 +545,7 @@ def test_records_signatures_and_approvals_are_counted(name: str, use: Use) -> No
 
 #: The closed set. A new code is a change of the contract: of this list, of the documentation, of the report.
 CODES = {
+    "end_lost": Severity.DOUBTFUL,
     "malformed": Severity.BROKEN,
     "sequence_gap": Severity.BROKEN,
     "sequence_repeated": Severity.BROKEN,
@@ -604,6 +605,10 @@ def test_every_code_is_earned_by_some_chain(use: Use, tmp_path: Path) -> None:
             seal_anew(records[0], made.key),
         ),
         lambda records: records[0].update(id="00000000-0000-4000-8000-000000000001"),
+        lambda records: (
+            records[0]["outcome"]["metrics"].update(ended="lost"),
+            seal_anew(records[0], made.key),
+        ),
     ]
     for change in changes:
         records = made.records()
