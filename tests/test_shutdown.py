@@ -80,7 +80,8 @@ IN_FLIGHT = {"slow30 in thread", "midslow30 half read"}
 
 
 LATE_CHUNK = re.compile(
-    r"^Exception in thread Thread-\d+ \(read\):\n.*?^(?:litellm\.exceptions\.|RuntimeError: )[^\n]*after shutdown[^\n]*\n",
+    r"^Exception in thread Thread-\d+ \(read\):\n.*?"
+    r"^(?:litellm\.exceptions\.|RuntimeError: )[^\n]*after shutdown[^\n]*\n",
     re.DOTALL | re.MULTILINE,
 )
 
