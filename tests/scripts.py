@@ -93,6 +93,7 @@ def _execute(
             **{k: v for k, v in os.environ.items() if not k.startswith("CAPSULE_SDK_")},
             "PYTHONPATH": str(ROOT),
             "QUANTUMPIPES_DATA_DIR": str(directory),
+            "CAPSULE_SDK_EXIT_TIMEOUT": "60",  # what is recorded is there, however slow the machine
             **environ,
         },
         capture_output=True,

@@ -250,6 +250,34 @@ def test_single_processes_that_end_right_after_their_task(run: Run) -> None:
 
 
 @script(
+    WAIT
+    + """
+import tempfile
+looks, find = threading.Event(), tempfile._get_default_tempdir
+def slow(*arguments):
+    looks.set()
+    time.sleep(0.5)
+    return find(*arguments)
+tempfile._get_default_tempdir = slow
+with capsule_scope("parent"):
+    looks.wait()
+    began = time.monotonic()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        tempfile.gettempdir()
+        with capsule_scope("child"): pass
+        os._exit(flush(20))
+    assert time.monotonic() - began > 0.3
+    wait(pid)
+"""
+)
+def test_a_fork_waits_for_the_look_at_what_others_have_left(run: Run) -> None:
+    """The child would wait for ever for the lock of `tempfile` that the parent's writer held in it."""
+    run.verify(2)
+
+
+@script(
     """
     from multiprocessing.util import Finalize
     def work():

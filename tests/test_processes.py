@@ -150,6 +150,35 @@ def test_a_lock_is_taken_within_milliseconds_of_its_release(tmp_path: Path) -> N
     assert_one_unbroken_chain(tmp_path / "chain.db", 10)
 
 
+WAITS = """
+import sys, time
+from capsule_sdk.chain.store import SQLiteStore
+store = SQLiteStore(sys.argv[1], busy_timeout=30)
+used = time.process_time()
+print("ready", flush=True)
+with store.transaction():
+    pass
+print(time.process_time() - used)
+"""
+
+
+def test_of_those_who_wait_for_a_lock_one_alone_keeps_trying(tmp_path: Path) -> None:
+    """A hundred that all tried it left no processor time to the one that held it."""
+    db = tmp_path / "capsules.db"
+    finish(start("from capsule_sdk.chain.store import SQLiteStore\nimport sys\n"
+                 "with SQLiteStore(sys.argv[1]).transaction(): pass", db))  # fmt: skip
+    with sqlite3.connect(db, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = [start(WAITS, db) for _ in range(6)]
+        for process in waiting:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        time.sleep(3)
+        other.execute("ROLLBACK")
+    used = sorted(float(process.communicate(timeout=60)[0]) for process in waiting)
+    assert sum(used[:-1]) < 0.5, f"seconds of processor time: {used}"
+
+
 def test_four_writers_that_never_rest_keep_the_log_in_bounds_and_get_their_turns(
     tmp_path: Path,
 ) -> None:

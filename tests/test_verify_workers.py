@@ -245,14 +245,16 @@ def test_a_verification_that_is_given_up_leaves_no_process_behind(
             raise GivenUpError
 
     made = use("medium")
-    before = children_of(os.getpid())
+    before, threads = children_of(os.getpid()), set(threading.enumerate())
     with pytest.raises(GivenUpError):
         verify(open_source(made.db), keys_here(), processes=2, progress=stop)
     deadline = time.monotonic() + 5
-    while children_of(os.getpid()) != before and time.monotonic() < deadline:
+    while (
+        children_of(os.getpid()) != before or set(threading.enumerate()) - threads
+    ) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert children_of(os.getpid()) == before
-    assert threading.active_count() < 20
+    assert not set(threading.enumerate()) - threads
 
 
 @pytest.mark.usefixtures("early")

@@ -38,11 +38,13 @@ from sqlalchemy.pool import NullPool
 from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import ChainUnavailable
 
+from .turns import turn
+
 __all__ = ["BUSY_TIMEOUT", "SQLiteFile", "log_of", "open_for_writing", "pragma", "size_of"]
 
 BUSY_TIMEOUT: Final = 5.0  # seconds that a lock is waited for before the caller is told
-_NAP = 0.001  # seconds between two tries to take a lock, at first
-_AGEING = 10  # after 1/10 s the naps are half as long, after a second a tenth
+_NAP = 0.0005  # seconds between two tries to take a lock
+_LAST_TRIES = 0.25  # seconds that are left to try the lock, however long it took to get one's turn
 _CONVERSION_TIMEOUT = 0.25  # seconds that turning to the write-ahead log may wait
 _FORK_TIMEOUT = 10.0  # seconds that a fork waits for the commit under way
 _CHECKPOINT_PAGES = 4_000  # of 4 kB: how much log is copied into the file at a time
@@ -185,11 +187,8 @@ def open_for_writing(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> sa.Conne
                 mode = _when_free(partial(pragma, raw, "journal_mode=WAL"), _CONVERSION_TIMEOUT)
             except sqlite3.OperationalError:
                 mode = "unknown"
-            pragma(raw, f"synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
-            pragma(raw, "fullfsync=ON")  # where fsync alone does not reach the disk (macOS)
-            pragma(raw, f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
-            pragma(raw, f"journal_size_limit={_LOG_BOUND}")
-            pragma(raw, f"cache_size=-{_CACHE_KIBIBYTES}")
+            # Some of these read the file, which another process may just be making.
+            _when_free(partial(_settle, raw, mode), busy_timeout)
         except BaseException:
             raw.close()
             raise
@@ -200,12 +199,20 @@ def open_for_writing(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> sa.Conne
     return engine.connect()
 
 
+def _settle(raw: sqlite3.Connection, mode: str) -> None:
+    pragma(raw, f"synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+    pragma(raw, "fullfsync=ON")  # where fsync alone does not reach the disk (macOS)
+    pragma(raw, f"wal_autocheckpoint={_CHECKPOINT_PAGES}")
+    pragma(raw, f"journal_size_limit={_LOG_BOUND}")
+    pragma(raw, f"cache_size=-{_CACHE_KIBIBYTES}")
+
+
 class _WriteLock:
     """How a transaction begins: it takes the lock that excludes all other writers of the file.
 
     SQLite's own wait naps for up to 100 ms at a time, while our writers hold the lock for a
-    fraction of that: four processes together were slower than one alone. So it is tried anew every
-    millisecond here, and the more often the longer it has taken, so that nobody starves.
+    fraction of that: four processes together were slower than one alone. So it is tried anew twice
+    a millisecond here, by the one process whose turn it is.
     """
 
     def __init__(self, path: Path, patience: float) -> None:
@@ -223,8 +230,10 @@ class _WriteLock:
                 self._empty_log(raw)
             elif size <= _LOG_BOUND:
                 self._log_bound = _LOG_BOUND
-            with suppress(sqlite3.OperationalError):
-                _when_free(partial(raw.execute, "BEGIN IMMEDIATE"), self._patience)
+            began = monotonic()
+            with turn(self._log.parent, self._patience), suppress(sqlite3.OperationalError):
+                left = self._patience - (monotonic() - began)
+                _when_free(partial(raw.execute, "BEGIN IMMEDIATE"), max(left, _LAST_TRIES))
             if not raw.in_transaction:  # a last time, for the error as SQLAlchemy's
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
         finally:  # for the commit, which waits for readers where there is no log
@@ -257,14 +266,11 @@ def _when_free(attempt: Callable[[], T], patience: float) -> T:
 
 
 def _tries(patience: float) -> Iterator[None]:
-    """Give a turn, and others after ever shorter naps for so many seconds."""
-    began = monotonic()
-    waited = 0.0
-    while waited <= patience:
+    """Give a try, and others after short naps for so many seconds."""
+    until = monotonic() + patience
+    while monotonic() <= until:
         yield
-        jitter = random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-        time.sleep(_NAP * jitter / (1 + _AGEING * waited))
-        waited = monotonic() - began
+        time.sleep(_NAP * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
 
 def pragma(raw: sqlite3.Connection, text: str) -> Any:

@@ -11,8 +11,9 @@ The store does not link, seal or verify. How a SQLite file is opened and what fo
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -153,12 +154,25 @@ def _open_or_create(path: Path, *, busy_timeout: float) -> sa.Connection:
     make_private_directory(path.parent)
     connection = open_for_writing(path, busy_timeout)
     try:
-        with connection.begin():
-            SQLITE_TABLE.metadata.create_all(connection)
+        if not _has_table(connection):
+            with connection.begin():
+                SQLITE_TABLE.metadata.create_all(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _has_table(connection: sa.Connection) -> bool:
+    """Tell whether the table is there, without the lock that other writers wait for.
+
+    False where that cannot be told: the transaction that makes it says why.
+    """
+    raw: Any = connection.connection.driver_connection
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    with suppress(sqlite3.Error):
+        return raw.execute(query, (SQLITE_TABLE.name,)).fetchone() is not None
+    return False
 
 
 class TableTransaction:

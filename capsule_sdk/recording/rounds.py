@@ -170,21 +170,36 @@ class Rounds:
             self._next_recovery = monotonic() + self.outbox.pause
 
     def recover(self, given_up: Callable[[], bool] = lambda: False) -> Found | None:
-        """Bring what processes that are no more have left behind into the chain; return what there was."""
+        """Bring what processes that are no more have left behind into the chain; return what there was.
+
+        A fork waits for each step of it: what this thread holds then (a lock of a library, an import) its child
+        would wait for, for ever.
+        """
         outbox = self.outbox
         if outbox is None:
             return None
 
         def deliver(parcels: Sequence[Parcel]) -> int | None:
-            with self._lock:
-                added = outbox.deliver(parcels)
+            added = outbox.deliver(parcels)
             if added is not None:
                 self.recovered += added
                 self.line.count_lost(sum(parcel.dropped for parcel in parcels))
                 self.make()  # what has come meanwhile does not wait for the past
+            self._give_way()
             return None if given_up() else added
 
-        return outbox.recover(self._journals(), deliver)
+        with self._lock:
+            return outbox.recover(self._journals(), deliver)
+
+    def _give_way(self) -> None:
+        """Let those go on who want to fork, or to fold, between two steps under the lock."""
+        if self._wanted:
+            self._lock.release()
+            try:
+                while self._wanted:
+                    time.sleep(0.001)
+            finally:
+                self._lock.acquire()
 
     def work(self, timeout: float) -> None:
         """Make rounds in this thread until all that has ended is durable, ``timeout`` seconds at most."""
