@@ -10,7 +10,7 @@ import litellm
 import pytest
 from litellm_support import LITELLM_NOISE, expect_one, run
 
-from capsule_sdk import CapsuleLogger, capsule_scope
+from capsule_sdk import CapsuleLogger, capsule_scope, capsuled, current_task
 
 pytest_plugins = ["litellm_support"]
 pytestmark = LITELLM_NOISE
@@ -197,3 +197,45 @@ def test_a_private_logger_beside_an_open_one_on_another_chain(
     assert_private(chain)
     assert other.recorder().flush(10) == 0
     assert ASKED in json.dumps(list(read_chain(tmp_path / "open.db")))
+
+
+# ── secrets that stand inside texts ───────────────────────────────────────────────────────────────
+
+#: Put together here, so that no scanner takes this file for a leak.
+KEY = "sk-" + "ant-api03-" + "aB3dE6" * 12
+PASSWORD = "Zw8-swordfish"
+SECRETS = f"key {KEY} and postgresql://app:{PASSWORD}@db/x"
+
+
+@pytest.mark.parametrize("messages", ["hash", "full"])
+def test_secrets_inside_texts_are_in_no_byte_of_the_chain(
+    chain: Any, llm: Any, messages: str
+) -> None:
+    chain.configure(messages=messages)
+    called = {"id": "c1", "type": "function", "function": {"name": "log_in", "arguments": json.dumps({"a": SECRETS})}}  # fmt: skip
+    asked = [
+        {"role": "system", "content": SECRETS},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "c1", "content": json.dumps({"password": PASSWORD})},
+        {"role": "user", "content": [{"type": "text", "text": SECRETS}]},
+    ]
+    tool = {"type": "function", "function": {"name": "log_in", "description": SECRETS}}
+
+    @capsuled(name="tool")
+    def work(connect_to: str, headers: list[Any]) -> str:
+        current_task().reason(SECRETS, options=[SECRETS], selected=SECRETS)
+        current_task().tool("other", {"a": SECRETS}, SECRETS)
+        llm.ask(messages=asked, tools=[tool], mock_response=f"it is {SECRETS}", suffix=SECRETS)
+        raise ValueError(SECRETS)
+
+    with pytest.raises(ValueError, match="key"):
+        work(SECRETS, [["Authorization", f"Bearer {PASSWORD}"]])
+    with capsule_scope("scope", request=SECRETS, environment={"url": SECRETS}) as task:
+        task.side_effect(SECRETS)
+    capsules = chain.capsules()
+    assert len(capsules) == 3
+    data = raw(chain) + json.dumps(capsules).encode()
+    assert KEY.encode() not in data
+    assert PASSWORD.encode() not in data
+    assert data.count(b"[secret]") > 10
+    chain.verify()

@@ -19,6 +19,7 @@ authtoken accesstoken x-goog-api-key Ocp-Apim-Subscription-Key X-CSRFToken verte
 hf_token HF_TOKEN azure_ad_token admin_token developer_token password_hash password2
 new_password password_confirmation passphrase api_keys secrets access_tokens signing_key
 webhook_secret clientSecret client-secret http_auth basicAuth jwt user.password DB_PASS
+otp totp pin passcode hmac_key storage_key sas OPENAI_KEY client_key cvv recovery_codes seed_phrase mnemonic
 bearer_token oauth_token APIKey apiKEY auth_header tokenValue
 """
 
@@ -29,7 +30,7 @@ reasoning_tokens cached_tokens session_tokens valid_tokens input_cost_per_token 
 pad_token first_token time_to_first_token next_page_token token_type token_ids key keys
 prompt_hash hash value public_key cache_key primary_key session_id cookie_count passed passing
 compass bypass secretary authentic authorized_by prior_authorization author_name n 1 é
-password_policy tokenize detokenized monkey
+pinned spin pincode sort_key foreign_key keyboard sassy password_policy tokenize detokenized monkey
 """
 
 

@@ -11,13 +11,16 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..content import JSON, ContentPolicy, Limits, canonical, digest, safe
+from ..content import JSON, ContentPolicy, Limits, canonical, digest
 from ..content.canonical_json import real, weigh
 
 __all__ = ["canonical_of", "content_digest", "prompt_hash", "request_hash"]
 
 #: Wide enough for every schema that a provider takes; what is beyond is cut, and the cut is hashed.
-_WHOLE = ContentPolicy(limits=Limits(text=1 << 20, depth=64, items=100_000, total=1_000_000))
+_WHOLE = ContentPolicy(
+    limits=Limits(text=1 << 20, depth=64, items=100_000, total=1_000_000), find_secrets=False
+)
+_AS_IT_IS = ContentPolicy(find_secrets=False)
 
 
 def canonical_of(value: Any, *, strictly: bool = False) -> str:
@@ -35,7 +38,7 @@ def canonical_of(value: Any, *, strictly: bool = False) -> str:
     except (TypeError, ValueError, RecursionError):
         if strictly:
             raise
-        return canonical(safe(value))
+        return canonical(_AS_IT_IS.value(value))
 
 
 def prompt_hash(prompt: Any) -> str:
@@ -78,9 +81,9 @@ def _plain(value: Any) -> JSON:
 
 def _fields(value: Any) -> Any:
     if isinstance(value, io.BytesIO):  # a recording; whoever reads it later must not notice
-        return safe(value.getvalue())
+        return _AS_IT_IS.value(value.getvalue())
     dump: Callable[[], Any] | None = getattr(value, "model_dump", None)
-    return dump() if callable(dump) else safe(value)
+    return dump() if callable(dump) else _AS_IT_IS.value(value)
 
 
 _encode = json.JSONEncoder(

@@ -5,7 +5,8 @@ Invariants, for every value a user's code can hand over:
 - no code of the value's own types runs: never an exception, a query, a consumed iterator, a changed value;
 - bounded: depth, entries and bytes of text, in time linear in what is read;
 - what is left out says so, by a marker where it stood;
-- a value under the name of a secret is in no mode part of the result.
+- a value under the name of a secret is in no mode part of the result, nor is a secret inside a text that its shape or
+  the name in front of it gives away.
 
 Not handled here: how a value of each kind is taken apart (`capsule_sdk.content.readers`), and which field of
 a capsule it belongs in (`capsule_sdk.records.capsules`). It runs on the caller's thread, hence the short
@@ -31,16 +32,17 @@ from .faults import Told
 from .inert import type_name
 from .readers import Marker
 from .secret_names import names_secret
+from .secret_shapes import SECRET, without_secrets
 
 __all__ = ["SECRET", "ContentPolicy", "Limits", "Mode", "label", "safe"]
 
 Mode = Literal["full", "digest", "omit"]
 
 _OMITTED: Final = "[omitted]"
-SECRET: Final = "[secret]"  # noqa: S105  stands where one stood
 _CYCLE: Final = "[cycle]"
 _MORE: Final = "…"  # the key under which a cut object says that it is cut
 _DEEPEST: Final = 100  # an Enum whose value is itself ends here, long before Python's own limit
+_NAMES: Final = ("name", "key", "header")  # beside `value`, in the lists that stand for objects
 _LONG: Final = 1024  # characters from which a text counts as more than one entry
 
 
@@ -78,6 +80,7 @@ class ContentPolicy:
         redact: called with each whole content text before it is cut or digested (never with
             keys). If it raises, or returns no string, `[redaction failed: <type>]` is sealed.
         limits: how much is kept.
+        find_secrets: whether secrets inside texts are taken out as well. A hash is over texts as they are.
 
     >>> ContentPolicy("omit").value({"to": "ana@example.com", "amount": 12.5, "api_key": "sk-1"})
     {'to': '[omitted]', 'amount': 12.5, 'api_key': '[secret]'}
@@ -87,6 +90,7 @@ class ContentPolicy:
     mode: Mode = "full"
     redact: Callable[[str], str] | None = None
     limits: Limits = Limits()
+    find_secrets: bool = True
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):  # a misspelt "omit" must not seal texts
@@ -133,7 +137,8 @@ class ContentPolicy:
         if self.mode == "digest":
             size, sha3 = weigh(value)
             return f"sha3-256:{sha3} ({size} bytes)"
-        return fit(value, limit)
+        kept = fit(value, limit)
+        return without_secrets(kept) if self.find_secrets else kept
 
 
 _FULL = ContentPolicy()
@@ -178,7 +183,7 @@ class _Walk:
         self.limits = policy.limits
         self.left = policy.limits.total
         # ASCII texts of up to this length pass as they are; where none may, -1.
-        free = policy.mode == "full" and policy.redact is None
+        free = policy.mode == "full" and policy.redact is None and policy.find_secrets
         self.plain = min(policy.limits.text, _LONG - 1) if free else -1
         self.open: set[int] = set()
         self.known: dict[int, tuple[Any, Any]] = {}
@@ -244,7 +249,11 @@ class _Walk:
         try:
             if shape is readers.OBJECT:
                 return self.object(entries, total, depth + 1)
-            if type(value) is tuple and len(entries) == 2 and _names_secret(entries[0]):
+            if (
+                len(entries) == 2
+                and _names_secret(entries[0])
+                and _may_be_secret(value, entries[1])
+            ):
                 entries[1] = Marker(SECRET)  # a header: ("Authorization", "Bearer …")
             return self.array(entries, total, depth + 1, ordered=shape is readers.ARRAY)
         finally:
@@ -260,9 +269,11 @@ class _Walk:
             if secret:
                 result[key] = SECRET
             elif type(value) is str and len(value) <= plain and value.isascii():
-                result[key] = value
+                result[key] = without_secrets(value)
             else:
                 result[key] = self.node(value, depth)
+        if "value" in result and _is_named_secret(entries):
+            result["value"] = SECRET
         if total > len(entries):
             result[_distinct(_MORE, result)] = _cut(entries, total)
         return result
@@ -277,7 +288,7 @@ class _Walk:
 
     def text(self, value: str) -> str:
         if len(value) <= self.plain and value.isascii():
-            return value
+            return without_secrets(value)
         if len(value) < _LONG:
             return self.policy.text(value)
         sealed: str = self.once(value, self.long_text)
@@ -315,6 +326,20 @@ _short_key = lru_cache(maxsize=4096)(_key)  # of short keys only, so that the ca
 def _names_secret(value: Any) -> bool:
     kind: type = type(value)
     return (kind is str or kind is bytes) and len(value) < 64 and _short_key(value)[1]
+
+
+def _may_be_secret(pair: Any, second: Any) -> bool:
+    """Tell a pair of name and secret from a list of two names: `["password", "email"]`."""
+    if type(pair) is tuple:
+        return True
+    return type(second) is bytes or (type(second) is str and not second.isidentifier())
+
+
+def _is_named_secret(entries: list[Any]) -> bool:
+    """Tell whether an object says what its `value` is: `{"name": "Authorization", "value": …}`."""
+    return any(
+        type(name) is str and name in _NAMES and _names_secret(value) for name, value in entries
+    )
 
 
 def _distinct(key: str, taken: Mapping[str, Any]) -> str:

@@ -16,16 +16,20 @@ _LONGEST = 256  # characters of a name that are looked at, from its end
 _SHORT = 64  # characters of a name of which the answer is kept, so that what is kept stays small
 
 # Last words that say it alone, as a word: `auth` does, `author` does not.
-_LAST = re.compile(r"auth|bearer|cookies?|jwt|oauth|pwd")
+_LAST = re.compile(
+    r"auth|bearer|cookies?|cvc|cvv|jwt|mnemonic|oauth|otp|passcodes?|pin|pwd|sas|totp"
+)
 
 # Endings of all words written as one, so that `dbpassword` and `authtoken` count too.
 _ENDING = re.compile(
-    r"(access|account|api|auth|encryption|master|private|secret|session|signing|ssh|subscription)"
+    r"(access|account|admin|aes|anthropic|api|application|app|auth|azure|client|cohere|consumer|deepseek|deploy|des"
+    r"|encryption|gemini|groq|hmac|huggingface|license|master|mistral|openai|openrouter|pinecone|private|root|secret"
+    r"|sendgrid|session|shared|signing|ssh|storage|stripe|subscription|symmetric|tavily|webhook|xai)"
     r"keys?$"
     r"|(access|api|auth|bearer|refresh)tokens?$|(^id|security|session)token$"
     r"|(?<!prior)(?<!pre)authorization$"  # a permit of an insurer is not a header
     r"|accesskeyid$|connectionstring$|credentials?$|secrets?$"
-    r"|pass(phrase|wd|words?)$|(db|smtp|user)pass$"
+    r"|pass(phrase|wd|words?)$|(db|smtp|user)pass$|(recovery|backup|seed)(codes?|phrase)$"
 )
 
 # What stands before `token` where it is a piece of text, a page or a price, and not a key.
