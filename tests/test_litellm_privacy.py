@@ -212,7 +212,8 @@ def test_secrets_inside_texts_are_in_no_byte_of_the_chain(
     chain: Any, llm: Any, messages: str
 ) -> None:
     chain.configure(messages=messages)
-    called = {"id": "c1", "type": "function", "function": {"name": "log_in", "arguments": json.dumps({"a": SECRETS})}}  # fmt: skip
+    function = {"name": "log_in", "arguments": json.dumps({"a": SECRETS})}
+    called = {"id": "c1", "type": "function", "function": function}
     asked = [
         {"role": "system", "content": SECRETS},
         {"role": "assistant", "content": None, "tool_calls": [called]},

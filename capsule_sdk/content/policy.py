@@ -5,8 +5,8 @@ Invariants, for every value a user's code can hand over:
 - no code of the value's own types runs: never an exception, a query, a consumed iterator, a changed value;
 - bounded: depth, entries and bytes of text, in time linear in what is read;
 - what is left out says so, by a marker where it stood;
-- a value under the name of a secret is in no mode part of the result, nor is a secret inside a text that its shape or
-  the name in front of it gives away.
+- a value under the name of a secret is in no mode part of the result, nor is a secret inside a text that
+  its shape, or the name in front of it, gives away.
 
 Not handled here: how a value of each kind is taken apart (`capsule_sdk.content.readers`), and which field of
 a capsule it belongs in (`capsule_sdk.records.capsules`). It runs on the caller's thread, hence the short

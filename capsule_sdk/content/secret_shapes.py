@@ -1,12 +1,12 @@
 """Secrets inside texts, found by their shape: keys of providers, private keys, passwords in URLs and settings.
 
 A text passes through here on the caller's thread, and hardly any holds a secret. So three searches in C say
-first that it cannot: it has no run of twenty letters and digits, as every key of a provider has; no word such as
-``password`` in front of a ``:`` or ``=``; no ``://`` before an ``@``. Only where one of them finds something are the
-patterns tried. Each is bounded, so that no text takes more than linear time.
+first that it cannot: it has no run of twenty letters and digits, as every key of a provider has; no word such
+as ``password`` in front of a ``:`` or ``=``; no ``://`` before an ``@``. Only where one of them finds something
+are the patterns tried. Each is bounded, so that no text takes more than linear time.
 
-The kinds of secrets are those of detect-secrets and gitleaks. Their engines take 0.5 ms for 1,000 characters and
-more, which is too much for a caller who waits (decision 21).
+The kinds of secrets are those of detect-secrets and gitleaks. Their engines take too long for a caller who
+waits (decision 21).
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ _TELLING = re.compile(r"[^A-Za-z._-]|[a-z][A-Z]")  # no word is written like tha
 #: Values that are none: what a program, a type or a placeholder has in the place of one.
 _NOTHING = frozenset(
     {
-        "any", "bool", "bytes", "false", "int", "nil", "none", "null", "object", "optional", "required", "secretstr",
-        "str", "string", "text", "true", "undefined",
+        "any", "bool", "bytes", "false", "int", "nil", "none", "null", "object", "optional", "required",
+        "secretstr", "str", "string", "text", "true", "undefined",
     }
 )  # fmt: skip
 
