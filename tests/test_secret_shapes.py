@@ -242,7 +242,8 @@ def test_redact_sees_the_text_before_secrets_are_taken_out_and_may_not_bring_the
 
 HOSTILE = [
     "sk-", "sk-a-b-c-", "sk-aaaaaaaaaaaaaaa-", "eyJaaaaaaaaaaaa-", "eyJaaaaaaaaaaaa.", "password:",
-    "password=a,", 'password=\\"', "password: \"", "a.", "x-", "://a:", "a@://:", "://x1.-", "-----BEGIN PRIVATE KEY-----",
+    "password=a,", 'password=\\"', "password: \"", "a.", "x-", "://a:", "a@://:", "://x1.-",
+    "-----BEGIN PRIVATE KEY-----",
     "--password ", "bearer ", "curl -u a",
     "identified by '", "Cookie: ", "123456789:AA", "SG.aaaaaaaaaaaaaaaa.",
 ]  # fmt: skip
