@@ -29,6 +29,7 @@ from capsule_sdk.evidence.exporting.manifest import REPORT, manifest_of
 from capsule_sdk.evidence.formats.report import write_report
 from capsule_sdk.evidence.selection import Selection
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.evidence.verifying.brought import Brought
 from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint
 from capsule_sdk.evidence.verifying.keys import given_keys
 
@@ -143,7 +144,9 @@ def manifest(
         made_at=datetime(2026, 3, 2, 18, tzinfo=UTC),
         selection=Selection.from_claim(selection or {}),
         keys=given_keys(keys),
-        checkpoints=[KnownCheckpoint(parse(note), "a file", note) for note in checkpoints],
+        checkpoints=[
+            KnownCheckpoint(parse(note), "a file", note, Brought.KEPT) for note in checkpoints
+        ],
     )
 
 

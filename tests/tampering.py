@@ -58,6 +58,7 @@ from capsule_sdk.chain import open_chain
 from capsule_sdk.chain.checkpoint import Checkpoint, default_origin, parse, sign
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.evidence.verifying.brought import Brought
 from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint
 from capsule_sdk.evidence.verifying.findings import Reason
 from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys, keys_here
@@ -299,7 +300,7 @@ def checkpoint(
         datetime(2026, 11, 26, 10, 40, tzinfo=UTC),
     )
     note = sign(said, key)
-    return KnownCheckpoint(parse(note), "kept/elsewhere.checkpoint", note)
+    return KnownCheckpoint(parse(note), "kept/elsewhere.checkpoint", note, Brought.KEPT)
 
 
 # -- how a chain lies on disk ---------------------------------------------------------------------

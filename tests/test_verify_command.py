@@ -207,7 +207,7 @@ def test_keys_are_those_given_else_those_here_else_those_in_the_file(
     key = Seal().get_public_key()
     assert main(["export", "all.zip"]) == 0
     assert verdict(capsys_cleared(capsys), "all.zip", "--pubkey", key)["keys"] == [
-        {"public_key": key, "origin": "given", "fits": 2}
+        {"public_key": key, "origin": "given", "brought": "kept", "fits": 2}
     ]
     Path("key.txt").write_text(f"{key}\n")
     assert (

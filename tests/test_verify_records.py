@@ -36,6 +36,7 @@ from tampering import (
 from capsule_sdk.evidence.formats.entries import Columns, Entry
 from capsule_sdk.evidence.sources import open_source
 from capsule_sdk.evidence.verifying import record as record_module
+from capsule_sdk.evidence.verifying.brought import Brought
 from capsule_sdk.evidence.verifying.findings import Reason
 from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys
 from capsule_sdk.evidence.verifying.record import Facts, check_record
@@ -395,7 +396,7 @@ def test_a_signature_that_is_none_is_invalid(text: str) -> None:
 @pytest.mark.parametrize("raw", [bytes(32), b"\x01" + bytes(31), b"\xff" * 32])
 def test_a_weak_or_impossible_public_key_fits_no_signature(raw: bytes) -> None:
     """Of small order, or no point at all: signatures that fit everything could be made for some."""
-    keys = [TrustedKey(raw.hex(), "given").for_checking()]
+    keys = [TrustedKey(raw.hex(), "given", Brought.KEPT).for_checking()]
     for signature in ("00" * 64, "01" + "00" * 63, (raw + bytes(32)).hex()):
         found = faults(record(signed_by="") | {"signature": signature}, keys)
         assert found == {Reason.SIGNATURE_INVALID}

@@ -21,7 +21,7 @@ from concurrent.futures import Future
 
 import anyio
 from anyio.from_thread import BlockingPortal
-from qp_capsule import Capsule, Capsules, ChainConflictError, SealError
+from qp_capsule import Capsule, Capsules, CapsuleStorage, ChainConflictError, SealError
 from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import Pool
@@ -29,6 +29,7 @@ from sqlalchemy.pool import Pool
 from capsule_sdk.errors import CapsuleRejected, CapsuleSDKError, ChainUnavailable
 
 from .sealing import SealGuard, draft, unseal
+from .table import state_tenant
 
 __all__ = ["BridgedChain"]
 
@@ -111,6 +112,7 @@ class BridgedChain:
 
     async def _append(self, capsule: Capsule) -> bool:
         try:
+            self._complete(capsule)
             draft(capsule)
             return await self._seal_and_store(capsule)
         except BaseException as error:
@@ -118,6 +120,11 @@ class BridgedChain:
             if isinstance(error, CapsuleSDKError) or not isinstance(error, Exception):
                 raise
             raise self._verdict(capsule, error) from error
+
+    def _complete(self, capsule: Capsule) -> None:
+        """Have a capsule say whose it is: a storage that is not a file of one chain finds it by that."""
+        if not isinstance(self._capsules.storage, CapsuleStorage):
+            state_tenant(capsule)
 
     async def _seal_and_store(self, capsule: Capsule) -> bool:
         chain, storage, seal = self._capsules.chain, self._capsules.storage, self._capsules.seal

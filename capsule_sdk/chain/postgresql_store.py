@@ -27,7 +27,7 @@ from capsule_sdk.index_keys import TENANT_WIDTH
 
 from .postgresql import PostgresServer, sqlstate
 from .store import ChainTransaction, HeadMoved, TableTransaction, UnstorableRow
-from .table import POSTGRESQL_TABLE, tenant_of
+from .table import POSTGRESQL_TABLE, state_tenant, tenant_of
 
 __all__ = ["PostgresStore"]
 
@@ -72,6 +72,10 @@ class PostgresStore:
     def tenant_of(self, capsule: Capsule) -> str | None:
         """Return the tenant as its column holds it; ``None`` is the global chain."""
         return tenant_of(capsule)
+
+    def complete(self, capsule: Capsule) -> None:
+        """Have a capsule say whose it is, if only that it is nobody's: its row is found by that."""
+        state_tenant(capsule)
 
     @contextmanager
     def transaction(self, tenants: Collection[str | None]) -> Iterator[ChainTransaction]:

@@ -91,6 +91,10 @@ class ChainStore(Protocol):
         """Tell in which of its chains the store keeps this capsule."""
         ...
 
+    def complete(self, capsule: Capsule) -> None:
+        """Have a capsule say, before it is sealed, what the store will find it by."""
+        ...
+
     def transaction(
         self, tenants: Collection[str | None]
     ) -> AbstractContextManager[ChainTransaction]:
@@ -126,6 +130,9 @@ class SQLiteStore:
     def tenant_of(self, capsule: Capsule) -> str | None:
         """Return ``None``: there is one chain."""
         return None
+
+    def complete(self, capsule: Capsule) -> None:
+        """Leave it as it is: nothing is found by its tenant."""
 
     @contextmanager
     def transaction(

@@ -25,6 +25,7 @@ __all__ = [
     "SQLITE_TABLE",
     "StoredCapsule",
     "row_of",
+    "state_tenant",
     "tenant_of",
 ]
 
@@ -58,6 +59,16 @@ def tenant_of(capsule: Capsule) -> str | None:
     """Return what the tenant column holds for this capsule."""
     environment: object = capsule.context.environment
     return tenant_key(environment.get("tenant_id")) if isinstance(environment, dict) else None
+
+
+def state_tenant(capsule: Capsule) -> None:
+    """Write into a capsule that it is of no tenant, where it does not say: what its row is found by is sealed.
+
+    Without that, whoever can write to the table could move a chain of capsules without tenant under any name.
+    """
+    environment: object = capsule.context.environment
+    if isinstance(environment, dict):
+        environment.setdefault("tenant_id", None)
 
 
 def _table(name: str, *more: sa.schema.SchemaItem) -> sa.Table:

@@ -60,6 +60,8 @@ class ChainWriter:
             return 0
         self._seal.prepare()
         try:
+            for capsule in capsules:
+                self._store.complete(capsule)
             drafts = [draft(capsule) for capsule in capsules]
             tenants = {self._store.tenant_of(capsule) for capsule in capsules}
             with self._store.transaction(tenants) as transaction:

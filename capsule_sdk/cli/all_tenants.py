@@ -56,14 +56,14 @@ def verify_all(
         verdict = _verdict_on(source, own, judging)
         verdicts.append(verdict)
         if paper is not None:
-            _print(paper, _said_of(source, verdict, judging, paper))
+            _print(paper, _said_of(source, verdict, paper))
     codes = {exit_code(verdict, strict=strict) for verdict in verdicts}
     codes |= {EXIT_CODES[_outcome_of(one)] for one in homeless}
     if as_json:
         with while_somebody_reads():
-            print_json(_all_as_dict(sources, verdicts, homeless, judging))
+            print_json(_all_as_dict(sources, verdicts, homeless))
     elif paper is not None:
-        _print(paper, _summed_up(sources, verdicts, homeless, judging))
+        _print(paper, _summed_up(sources, verdicts, homeless))
     return next((code for code in _WORST_FIRST if code in codes), 0)
 
 
@@ -83,7 +83,7 @@ def _verdict_on(source: Source, own: Sequence[KnownCheckpoint], judging: Judging
     except EvidenceError as error:
         return Verdict(
             source=source.name, claim=None, records=0, head=None, findings=(), counts={}, checks=(),
-            signers={}, approvals=0, obstacle=str(error),
+            keys=None, signers={}, approvals=0, obstacle=str(error),
         )  # fmt: skip
 
 
@@ -104,13 +104,12 @@ def _all_as_dict(
     sources: Sequence[Source],
     verdicts: Sequence[Verdict],
     homeless: Sequence[KnownCheckpoint],
-    judging: Judging,
 ) -> dict[str, Any]:
     return {
         "verdict": _outcome(verdicts, homeless),
         "source": sources[0].name,
         "chains": [
-            {"tenant": source.tenant, **as_dict(verdict, judging.keys_for(source))}
+            {"tenant": source.tenant, **as_dict(verdict)}
             for source, verdict in zip(sources, verdicts, strict=True)
         ],
         "checkpoints_of_no_chain": [
@@ -128,10 +127,8 @@ def _print(paper: Paper, lines: Iterator[list[Span]]) -> None:
         paper.print(map(paper.line, lines))
 
 
-def _said_of(
-    source: Source, verdict: Verdict, judging: Judging, paper: Paper
-) -> Iterator[list[Span]]:
-    yield from lines_of(verdict, judging.keys_for(source) or (), source.title, paper)
+def _said_of(source: Source, verdict: Verdict, paper: Paper) -> Iterator[list[Span]]:
+    yield from lines_of(verdict, source.title, paper)
     yield []
 
 
@@ -139,9 +136,8 @@ def _summed_up(
     sources: Sequence[Source],
     verdicts: Sequence[Verdict],
     homeless: Sequence[KnownCheckpoint],
-    judging: Judging,
 ) -> Iterator[list[Span]]:
-    keys = [key for source in sources for key in judging.keys_for(source) or ()]
+    keys = [key for verdict in verdicts for key in verdict.keys or ()]
     yield from bear_in_mind(sum(verdict.approvals for verdict in verdicts), keys)
     yield []
     if len(sources) == 1 and not sources[0].is_one_of_many:

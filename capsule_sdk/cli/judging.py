@@ -12,7 +12,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from capsule_sdk.evidence.sources import Source
 from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint
-from capsule_sdk.evidence.verifying.embedded import checkpoints_in, keys_in
 from capsule_sdk.evidence.verifying.keys import TrustedKey
 from capsule_sdk.evidence.verifying.verify import Verdict, verify
 
@@ -36,12 +35,6 @@ class Judging:
     processes: int
     quiet: bool
 
-    def keys_for(self, source: Source) -> Sequence[TrustedKey] | None:
-        """Return the keys to check with: without any, those that lie in the file itself."""
-        if self.trusted is None:
-            return None
-        return self.trusted or (keys_in(source.manifest) if source.manifest else [])
-
     def verdict_on(self, source: Source, checkpoints: Sequence[KnownCheckpoint]) -> Verdict:
         """Judge a chain.
 
@@ -49,12 +42,11 @@ class Judging:
             EvidenceError: it cannot be read.
 
         """
-        own = checkpoints_in(source.manifest) if source.manifest else []
         with _progress(source, shown=not self.quiet) as progress:
             return verify(
                 source,
-                self.keys_for(source),
-                checkpoints=[*checkpoints, *own],
+                self.trusted,
+                checkpoints=checkpoints,
                 selection=self.selection,
                 processes=self.processes,
                 progress=progress,

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from capsule_sdk.evidence.showing.wording import counted, one_line
+from capsule_sdk.evidence.verifying.brought import Brought
+from capsule_sdk.evidence.verifying.checks import Check
 from capsule_sdk.evidence.verifying.findings import MOST, Finding, Severity
-from capsule_sdk.evidence.verifying.keys import IN_THE_FILE, TrustedKey
-from capsule_sdk.evidence.verifying.verify import Check, Outcome, Verdict
+from capsule_sdk.evidence.verifying.keys import TrustedKey
+from capsule_sdk.evidence.verifying.verify import Outcome, Verdict
 
 from .drawing import Paper, Span
 
@@ -44,7 +46,7 @@ def exit_code(verdict: Verdict, *, strict: bool) -> int:
     return EXIT_CODES[verdict.outcome]
 
 
-def as_dict(verdict: Verdict, keys: Sequence[TrustedKey] | None) -> dict[str, Any]:
+def as_dict(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict for JSON."""
     return {
         "verdict": verdict.outcome,
@@ -63,23 +65,21 @@ def as_dict(verdict: Verdict, keys: Sequence[TrustedKey] | None) -> dict[str, An
             {
                 "public_key": key.public_key,
                 "origin": key.origin,
+                "brought": key.brought.value,
                 "fits": verdict.signers.get(key.public_key, 0),
             }
-            for key in keys or ()
+            for key in verdict.keys or ()
         ],
         "asserted_approvals": verdict.approvals,
         "obstacle": verdict.obstacle,
     }
 
 
-def lines_of(
-    verdict: Verdict, keys: Sequence[TrustedKey], title: str, paper: Paper
-) -> Iterator[list[Span]]:
+def lines_of(verdict: Verdict, title: str, paper: Paper) -> Iterator[list[Span]]:
     """Yield what is said of one chain.
 
     Args:
         verdict: of it.
-        keys: that it was checked with.
         title: what to call the chain.
         paper: what it is drawn on: a terminal is shown some of the findings, a pipe gets all.
 
@@ -92,7 +92,7 @@ def lines_of(
     for check in verdict.checks:
         yield from _lines_of_check(check)
         if check.name == "signatures":
-            yield from _lines_of_keys(verdict, keys)
+            yield from _lines_of_keys(verdict)
     if verdict.findings:
         yield []
         runs = _runs(verdict.findings)[:most]
@@ -141,8 +141,8 @@ def _lines_of_check(check: Check) -> Iterator[list[Span]]:
     yield [("  ", ""), (mark, style), (f" {check.name:<18} {one_line(words)}", "")]
 
 
-def _lines_of_keys(verdict: Verdict, keys: Sequence[TrustedKey]) -> Iterator[list[Span]]:
-    for key in keys:
+def _lines_of_keys(verdict: Verdict) -> Iterator[list[Span]]:
+    for key in verdict.keys or ():
         fits = verdict.signers.get(key.public_key, 0)
         yield [(f"      {fits:,} fit {key.public_key} ({one_line(key.origin)})", "dim")]
 
@@ -215,7 +215,7 @@ def _reservations(approvals: int, keys: Sequence[TrustedKey]) -> Iterator[str]:
             f"{approvals:,} record{'s say' if many else ' says'} that a person approved"
             f" {'them' if many else 'it'}: that is what the program asserts."
         )
-    if any(key.origin == IN_THE_FILE for key in keys):
+    if any(key.brought is Brought.EMBEDDED for key in keys):
         yield "The public key lies in the file itself, which proves only that the file agrees with itself:"
         yield "compare it with the one that the signer gave you another way, or name that with --pubkey."
     yield "A signature proves who sealed a record and that nothing was changed since. It does not prove"

@@ -14,7 +14,6 @@ from capsule_sdk.evidence.chains import listed
 from capsule_sdk.evidence.showing.wording import counted, one_line
 from capsule_sdk.evidence.sources import Source, open_all, open_source
 from capsule_sdk.evidence.verifying.checkpoints import read_checkpoints
-from capsule_sdk.evidence.verifying.keys import TrustedKey
 from capsule_sdk.evidence.verifying.verify import Verdict
 from capsule_sdk.evidence.verifying.workers import cores
 
@@ -108,12 +107,12 @@ def verify(
         everything = open_all(named or source)
         return verify_all(everything, checkpoints, judging, strict=strict, as_json=as_json)
     opened = open_source(named or source, tenant=tenant)
-    verdict, keys = judging.verdict_on(opened, checkpoints), judging.keys_for(opened)
+    verdict = judging.verdict_on(opened, checkpoints)
     with while_somebody_reads():
         if as_json:
-            print_json({**as_dict(verdict, keys), "tenant": opened.tenant, **_beside(opened)})
+            print_json({**as_dict(verdict), "tenant": opened.tenant, **_beside(opened)})
         elif not quiet:
-            _show(verdict, keys or (), opened)
+            _show(verdict, opened)
     return exit_code(verdict, strict=strict)
 
 
@@ -128,13 +127,13 @@ def _beside(source: Source) -> dict[str, Any]:
     }
 
 
-def _show(verdict: Verdict, keys: Sequence[TrustedKey], source: Source) -> None:
+def _show(verdict: Verdict, source: Source) -> None:
     paper = Paper()
     lines = chain(
-        lines_of(verdict, keys, source.title, paper),
+        lines_of(verdict, source.title, paper),
         [[]],
         _lines_of_others(source),
-        bear_in_mind(verdict.approvals, keys),
+        bear_in_mind(verdict.approvals, verdict.keys or ()),
     )
     paper.print(map(paper.line, lines))
 

@@ -128,7 +128,7 @@ class Source:
         except ConfigurationError as error:
             raise EvidenceError(str(error)) from error
         with closing(reader):
-            yield Growing(reader)
+            yield Growing(reader, of_tenants=self.is_one_of_many)
 
 
 class Growing:
@@ -139,8 +139,8 @@ class Growing:
 
     """
 
-    def __init__(self, reader: ChainReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: ChainReader, *, of_tenants: bool) -> None:
+        self._reader, self._of_tenants = reader, of_tenants
 
     def last(self) -> int | None:
         """Return the sequence of its last record; ``None`` where there is none, or it is no number."""
@@ -151,7 +151,7 @@ class Growing:
 
     def entries(self, after: int | None = None) -> Iterator[Entry]:
         """Yield what it holds now behind a sequence, or all of it, in chain order."""
-        return _of_rows(self._reader.rows(after))
+        return _of_rows(self._reader.rows(after), of_tenants=self._of_tenants)
 
 
 def open_source(source: SourceName = None, *, tenant: str | None = None) -> Source:
@@ -220,7 +220,7 @@ def _server(url: str, tenant: str | None, first_hash: str | None = None) -> Sour
 
     def read() -> Iterator[Entry]:
         entry = None
-        for entry in _of_rows(read_server(url, tenant)):
+        for entry in _of_rows(read_server(url, tenant), of_tenants=True):
             yield entry
         if entry is None:
             source.refuse_if_elsewhere()
@@ -280,20 +280,21 @@ def _scanned(file: TextIO) -> Iterator[Entry]:
     return (Entry(piece.text, fault=piece.fault) for piece in scan(file))
 
 
-def _of_rows(rows: Iterator[StoredCapsule]) -> Iterator[Entry]:
+def _of_rows(rows: Iterator[StoredCapsule], *, of_tenants: bool = False) -> Iterator[Entry]:
     try:
-        yield from map(entry_of, rows)
+        for row in rows:
+            yield entry_of(row, of_tenants=of_tenants)
     except RowsUnaccounted as error:  # a finding beside the others, not the end of looking
         yield Entry("", fault=str(error))
     except (ChainUnavailable, ConfigurationError) as error:
         raise EvidenceError(str(error)) from error
 
 
-def entry_of(row: StoredCapsule) -> Entry:
-    """Return a row of the table as an entry."""
+def entry_of(row: StoredCapsule, *, of_tenants: bool = False) -> Entry:
+    """Return a row of the table as an entry; ``of_tenants`` where the table holds a chain for each tenant."""
     seal = (row.hash, row.signature, row.signature_pq, row.signed_at, row.signed_by)
     found_by = (row.sequence, row.id, row.type, row.previous_hash, row.session_id)
-    columns = Columns(*found_by, row.domain, row.tenant_id)
+    columns = Columns(*found_by, row.domain, row.tenant_id, of_tenants)
     text: object = row.data
     if text is LEFT_OUT:
         return Entry("", seal, columns, TOO_LARGE)

@@ -1,6 +1,6 @@
 """The manifest: what a bundle or a report says of itself. Nothing in it is proven by its standing there.
 
-How it is read again is in `capsule_sdk.evidence.verifying.embedded`.
+How it is read again is in `capsule_sdk.evidence.verifying.grounds`.
 """
 
 from __future__ import annotations

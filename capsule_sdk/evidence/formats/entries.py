@@ -30,6 +30,8 @@ class Columns(NamedTuple):
     session_id: object
     domain: object = None
     tenant_id: object = None
+    #: whether the table has the last two: that of PostgreSQL has, that of SQLite has not
+    of_tenants: bool = False
 
 
 class Entry(NamedTuple):

@@ -23,8 +23,8 @@ from capsule_sdk.chain.checkpoint import (
 from capsule_sdk.chain.checkpoint_files import SUFFIX
 from capsule_sdk.errors import EvidenceError
 
+from .brought import Brought
 from .findings import Finding, Reason
-from .keys import IN_THE_FILE, TrustedKey
 from .record import Facts
 
 __all__ = ["Checkpoints", "KnownCheckpoint", "placed", "read_checkpoints"]
@@ -36,12 +36,13 @@ _BY_FIRST_HASH: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class KnownCheckpoint:
-    """A checkpoint that somebody kept.
+    """A checkpoint, and who brought it.
 
     Attributes:
         note: what it says.
-        place: where it is from.
+        place: where it is from, in words.
         text: the whole note.
+        brought: by whom; one that the file brought proves nothing of it.
         among_others: whether it lay in a directory, where those of other chains may lie too.
 
     """
@@ -49,6 +50,7 @@ class KnownCheckpoint:
     note: SignedCheckpoint
     place: str
     text: str
+    brought: Brought
     among_others: bool = False
 
 
@@ -75,7 +77,7 @@ def _read(path: Path) -> KnownCheckpoint:
     try:
         with path.open("rb") as file:
             content = file.read(NOTE_SIZE + 1)
-        return KnownCheckpoint(parse(content), str(path), content.decode())
+        return KnownCheckpoint(parse(content), str(path), content.decode(), Brought.KEPT)
     except OSError as error:
         raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
     except EvidenceError as error:
@@ -116,7 +118,9 @@ def placed(
 
 
 class Checkpoints:
-    """The checkpoints that one chain is held against, as it goes by.
+    """The checkpoints of one side that a chain is held against as it goes by: kept ones, or those in the file.
+
+    The two never meet: what the file brings must not decide what becomes of what was kept.
 
     In one directory many chains may keep theirs. What lies there and names another chain is passed over, if
     one of the others fits. By its default a checkpoint names a chain by the hash of its first record; where
@@ -129,8 +133,14 @@ class Checkpoints:
 
     """
 
-    def __init__(self, known: Sequence[KnownCheckpoint], keys: Sequence[TrustedKey] | None) -> None:
-        public = [key.public_key for key in keys] if keys else None
+    def __init__(self, known: Sequence[KnownCheckpoint], public: Sequence[str]) -> None:
+        """Take them in.
+
+        Args:
+            known: the checkpoints.
+            public: the keys that their signatures have to fit, in hexadecimal; without any none is checked.
+
+        """
         self.known = len(known)
         self.compared = 0
         self.newest: Checkpoint | None = None
@@ -145,7 +155,7 @@ class Checkpoints:
         #: those that do not fit, with what is to be said of them
         self._unfit: list[tuple[KnownCheckpoint, Finding]] = []
         for one in known:
-            if public is not None and one.note.verified_by(public) is None:
+            if public and one.note.verified_by(public) is None:
                 self._invalid.append(one)
             else:
                 self._ahead[one.note.checkpoint.size - 1].append(one)
@@ -177,11 +187,10 @@ class Checkpoints:
         """
         for one in self._invalid:
             yield Finding(Reason.CHECKPOINT_INVALID, detail=_shown(one))
+        for one in self._contradicting(whole=whole):
+            detail = f"{_shown(one)}, of a chain that began with another record"
+            yield Finding(Reason.CHECKPOINT_MISMATCH, detail=detail)
         if whole:
-            for one in self._foreign:
-                if self.newest is None or not one.among_others:
-                    detail = f"{_shown(one)}, of a chain that began with another record"
-                    yield Finding(Reason.CHECKPOINT_MISMATCH, detail=detail)
             ahead = [one for _, group in sorted(self._ahead.items()) for one in group]
             self.compared += len(ahead)
             self._unfit += [
@@ -196,9 +205,19 @@ class Checkpoints:
         return sum(self._is_of_unknown_name(one) for one, _ in self._unfit)
 
     def left(self) -> list[KnownCheckpoint]:
-        """Return those that somebody gave and that a selection could not be held against."""
-        every = [*self._foreign, *(one for group in self._ahead.values() for one in group)]
-        return [one for one in every if one.place != IN_THE_FILE]
+        """Return those that a selection could not be held against."""
+        return [*self._foreign, *(one for group in self._ahead.values() for one in group)]
+
+    def passed_over(self) -> int:
+        """Return how many are of other chains, by the first record that they name, and were not used."""
+        return sum(one.among_others for one in self._foreign) if self.newest is not None else 0
+
+    def _contradicting(self, *, whole: bool) -> list[KnownCheckpoint]:
+        """Return those whose chain began with another record, and that are meant for this one."""
+        if whole:
+            return [one for one in self._foreign if self.newest is None or not one.among_others]
+        # A selection that holds the first record contradicts what was kept of this chain alone.
+        return [one for one in self._foreign if _is_meant(one)]
 
     def _put_foreign_aside(self, facts: Facts) -> None:
         for size, group in list(self._ahead.items()):
@@ -218,6 +237,11 @@ class Checkpoints:
             and name not in self._names
             and _first_hash(one) is None
         )
+
+
+def _is_meant(known: KnownCheckpoint) -> bool:
+    """Tell whether somebody has named this very checkpoint, for this chain."""
+    return known.brought is Brought.KEPT and not known.among_others
 
 
 def _first_hash(known: KnownCheckpoint) -> str | None:

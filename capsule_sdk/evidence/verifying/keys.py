@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from nacl.signing import SigningKey
 from qp_capsule.paths import default_key_path, default_keyring_path
@@ -18,12 +17,10 @@ from qp_capsule.paths import default_key_path, default_keyring_path
 from capsule_sdk.chain.location import default_path
 from capsule_sdk.errors import ConfigurationError, EvidenceError
 
+from .brought import IN_THE_FILE, Brought
 from .record import PublicKey
 
-__all__ = ["IN_THE_FILE", "TrustedKey", "given_keys", "keys_here"]
-
-#: Where a key or a checkpoint is from that a file brings with it: nobody's word but the file's.
-IN_THE_FILE: Final = "in the file itself"
+__all__ = ["TrustedKey", "embedded_key", "given_keys", "keys_here"]
 
 _BYTES = 32  # RFC 8032
 _MALFORMED = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -32,17 +29,19 @@ _LONGEST = 1 << 20  # bytes of a file that holds keys
 
 @dataclass(frozen=True, slots=True)
 class TrustedKey:
-    """An Ed25519 public key, and where it is from.
+    """An Ed25519 public key, and who brought it.
 
     Attributes:
         public_key: in hexadecimal.
-        origin: in words.
+        origin: where it is from, in words.
+        brought: by whom; one that the file brought is trusted by nobody but the file.
         retired: whether a keyring says that it is no longer in use.
 
     """
 
     public_key: str
     origin: str
+    brought: Brought
     retired: bool = False
 
     @property
@@ -56,21 +55,18 @@ class TrustedKey:
         return PublicKey(bytes.fromhex(self.public_key), names, unnamed=not self.retired)
 
 
-def given_keys(
-    texts: Iterable[str], files: Iterable[Path] = (), origin: str = "given"
-) -> list[TrustedKey]:
+def given_keys(texts: Iterable[str], files: Iterable[Path] = ()) -> list[TrustedKey]:
     """Return the keys that somebody gave.
 
     Args:
         texts: in hexadecimal.
         files: each holds one, in hexadecimal, or all those of a keyring (`capsuled keys export`).
-        origin: where the texts are from, in words.
 
     Raises:
         EvidenceError: one of them is no key, or a file cannot be read.
 
     """
-    keys = [_key(text, origin) for text in texts]
+    keys = [_key(text, "given") for text in texts]
     for path in files:
         keys += _keys_in(path)
     # Where two machines differ on one key, it counts as in use.
@@ -97,6 +93,16 @@ def keys_here() -> list[TrustedKey]:
     return list({one.public_key: one for one in [*in_use, *ring_keys]}.values())
 
 
+def embedded_key(text: str) -> TrustedKey:
+    """Return a key that lies in the file that is judged.
+
+    Raises:
+        EvidenceError: it is no key.
+
+    """
+    return replace(_key(text, IN_THE_FILE), brought=Brought.EMBEDDED)
+
+
 def _key(text: str, origin: str) -> TrustedKey:
     try:
         raw = bytes.fromhex(text.strip())
@@ -107,7 +113,7 @@ def _key(text: str, origin: str) -> TrustedKey:
             f"{text.strip()[:80]!r} is not an Ed25519 public key: give its 32 bytes as 64 hexadecimal digits"
             " (`capsuled keys export` writes a file of them, for --pubkey-file)"
         )
-    return TrustedKey(raw.hex(), origin)
+    return TrustedKey(raw.hex(), origin, Brought.KEPT)
 
 
 def _keys_in(path: Path) -> list[TrustedKey]:
@@ -154,4 +160,4 @@ def _in_use(path: Path) -> list[TrustedKey]:
         return []
     except (OSError, ValueError, TypeError) as error:  # ValueError: nacl's own is one
         raise EvidenceError(f"{path} cannot be read as a key: {error}") from error
-    return [TrustedKey(key.verify_key.encode().hex(), str(path))]
+    return [TrustedKey(key.verify_key.encode().hex(), str(path), Brought.KEPT)]

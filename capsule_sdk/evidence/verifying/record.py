@@ -90,7 +90,8 @@ class Facts(NamedTuple):
         signer: which of the keys its signature fits.
         lost: how many records it says could not be recorded.
         approval: whether it says that a human approved it.
-        post_quantum: whether it carries a signature of the second kind, which is not checked.
+        post_quantum: whether something stands in the place of a second signature, which is not looked at.
+        of_tenant: whether it says whose it is, where the database finds it by that; ``None`` elsewhere.
         faults: what is wrong with it.
 
     """
@@ -109,6 +110,7 @@ class Facts(NamedTuple):
     lost: int = 0
     approval: bool = False
     post_quantum: bool = False
+    of_tenant: bool | None = None
     faults: tuple[Fault, ...] = ()
 
 
@@ -149,7 +151,10 @@ def _checked(entry: Entry, keys: Sequence[PublicKey] | None, selection: Selectio
     if keys is not None:
         signer, fault_of_signature = _signer(seal, keys)
         faults += fault_of_signature
-    return _facts(document, seal, signed_at, signer, faults)
+    facts = _facts(document, seal, signed_at, signer, faults)
+    if entry.columns is None or not entry.columns.of_tenants:
+        return facts
+    return facts._replace(of_tenant=_tells_its_tenant(document))
 
 
 def _unjudged(why: str) -> Facts:
@@ -234,7 +239,13 @@ def _astray(document: dict[str, Any], columns: Columns) -> list[Fault]:
     """Compare what the row is found by with what was sealed."""
     sealed = [document.get(name) for name in ("sequence", "id", "type", "previous_hash")]
     session = section(document, "context").get("session_id")
-    if session is None and list(columns) == [*sealed, None, None, None]:  # all that most rows have
+    if session is None and list(columns) == [
+        *sealed,
+        None,
+        None,
+        None,
+        False,
+    ]:  # all that most rows have
         return []
     return list(_compared(document, columns))
 
@@ -243,22 +254,33 @@ def _compared(document: dict[str, Any], columns: Columns) -> Iterator[Fault]:
     environment = section(section(document, "context"), "environment")
     session = section(document, "context").get("session_id")
     domain, tenant = document.get("domain"), environment.get("tenant_id")
+    absent = () if columns.of_tenants else (None,)  # in SQLite two of the columns are missing
+    whose: tuple[object, ...] = (*dict.fromkeys((tenant_key(tenant), tenant)), *absent)
+    if columns.of_tenants and not _tells_its_tenant(document):
+        whose = (
+            columns.tenant_id,
+        )  # nothing was sealed that it could differ from: said in another place
     pairs = (
         ("sequence", columns.sequence, (document.get("sequence"),)),
         ("id", columns.id, (document.get("id"),)),
         ("type", columns.type, (document.get("type"),)),
         ("previous_hash", columns.previous_hash, (document.get("previous_hash"),)),
-        # qp-capsule's own writers put the value there as it is; in SQLite two of the columns are missing.
+        # qp-capsule's own writers put the value there as it is.
         ("session_id", columns.session_id, (session, session_key(session))),
-        ("domain", columns.domain, (domain, domain_key(domain), None)),
-        ("tenant_id", columns.tenant_id, (tenant_key(tenant), tenant, None)),
+        ("domain", columns.domain, (domain, domain_key(domain), *absent)),
+        ("tenant_id", columns.tenant_id, whose),
     )
     for name, found, allowed in pairs:
-        if found not in allowed and not (name == "tenant_id" and tenant is None):
+        if found not in allowed:
             yield (
                 Reason.COLUMN_MISMATCH,
                 f"{name}: {_shown(found)} is stored, {_shown(allowed[0])} is sealed",
             )
+
+
+def _tells_its_tenant(document: dict[str, Any]) -> bool:
+    """Tell whether a record says whose it is, be it nobody's; those sealed before capsuled had that do not."""
+    return "tenant_id" in section(section(document, "context"), "environment")
 
 
 # -- what it says ---------------------------------------------------------------------------------

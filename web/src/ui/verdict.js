@@ -50,10 +50,9 @@ function embeddedVerdict(held, keys) {
 const oneOf = (count, one, many) => (count === 1 ? one : `one of the ${count} ${many}`);
 const order = (report) =>
   isSelection(report) ? "neighbours in the chain are linked" : "numbers and links have no gap";
+/** A checkpoint that came with the file does not count: whoever made the file may have made it too. */
 const end = (report) =>
-  hasCheckpoint(report) || isSelection(report)
-    ? ""
-    : " Whether the end was cut off cannot be told without a checkpoint.";
+  isSelection(report) ? "" : " Whether the end was cut off cannot be told without a checkpoint that was kept elsewhere.";
 
 function brokenVerdict(report, broken, doubtful) {
   const records = new Set(report.result.findings.filter((f) => f.severity === "broken").map((f) => f.index));
@@ -139,7 +138,7 @@ function checked(report, keys) {
 function checkpointLine(report, { size, time, origin, signedBy }) {
   const behind = report.rows.length - size;
   const later = !isSelection(report) && behind > 0 ? `; ${counted(behind, "capsule")} came later` : "";
-  return `A checkpoint${time ? ` of ${line(time, 40)}` : ""} by ${line(origin, 24)}, over the first ${counted(size, "capsule")}${signedBy < 0 ? " (its signature is not confirmed)" : ""}${later}`;
+  return `A checkpoint that came with this file, with which it agrees${time ? `: of ${line(time, 40)}` : ""} by ${line(origin, 24)}, over the first ${counted(size, "capsule")}${signedBy < 0 ? " (its signature is not confirmed)" : ""}${later}`;
 }
 
 function unchecked(report, keys) {
@@ -156,7 +155,7 @@ function unchecked(report, keys) {
   if (aside > 0) lines.push(`${counted(aside, "key")} of the file, which no signature can be checked with`);
   if (postQuantum > 0)
     lines.push(
-      `A second, post-quantum signature (ML-DSA-65), which ${counted(postQuantum, "capsule")} ${postQuantum === 1 ? "carries" : "carry"}`,
+      `What ${counted(postQuantum, "capsule")} ${postQuantum === 1 ? "carries" : "carry"} in the place of a second, post-quantum signature: whether it is one was not looked at`,
     );
   if (isSelection(report))
     lines.push("What stands between the capsules shown: this is a selection, and gaps are no errors");
@@ -168,7 +167,11 @@ function unchecked(report, keys) {
   if (strayed > 0) lines.push(`${counted(strayed, "checkpoint")} of capsules that this selection does not hold`);
   if (!hasCheckpoint(report)) {
     lines.push("Whether the end was cut off: without a checkpoint, a chain that was shortened at its end looks whole");
-  } else if (!isSelection(report)) lines.push("Whether capsules after the last checkpoint were cut off");
+  } else if (!isSelection(report)) {
+    lines.push(
+      "Whether the end was cut off, or all was written anew: whoever made this file may have made its checkpoint too. Hold it against one that was kept elsewhere, with: capsuled verify FILE.html --against CHECKPOINT",
+    );
+  }
   lines.push(
     "When each capsule was sealed: that time (signed_at) stands outside the hash, and nothing protects it",
     "Whether the content was true when it was sealed, and whether the clock was right",
