@@ -329,11 +329,12 @@ def test_a_key_that_cannot_be_read_is_trouble_and_no_loss(
     flush()
     key = chain.data_dir / "key"
     key.rename(chain.data_dir / "hidden")
+    key.write_text("no key")
     record()
     until(lambda: recorder.stats().checkpoint_trouble is not None)
     assert flush() == 0
-    assert not key.exists(), "none is made to sign with"
-    (chain.data_dir / "hidden").rename(key)
+    assert key.read_text() == "no key", "none is made to sign with"
+    (chain.data_dir / "hidden").replace(key)
     until(lambda: sizes(directory) == [2])
 
 

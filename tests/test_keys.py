@@ -14,6 +14,8 @@ from qp_capsule import Keyring, Seal
 
 from capsule_sdk.chain import open_chain, placing
 from capsule_sdk.chain.keys import ensure_key
+from capsule_sdk.chain.store import SQLiteStore
+from capsule_sdk.chain.writer import ChainWriter
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError
 
 
@@ -48,6 +50,8 @@ from pathlib import Path
 from chain_support import race
 from qp_capsule import Seal
 from capsule_sdk.chain.keys import ensure_key
+from capsule_sdk.chain.store import SQLiteStore
+from capsule_sdk.chain.writer import ChainWriter
 def work(process):
     for home in sys.argv[1:]:
         ensure_key(Path(home, "key"))
@@ -202,3 +206,70 @@ def test_a_keyring_that_cannot_be_read_is_named_and_left(tmp_path: Path, content
     with pytest.raises(ConfigurationError, match=r"keyring\.json cannot be read as a keyring"):
         append(1)
     assert (tmp_path / "keyring.json").read_text() == content
+
+
+# ── while a process seals ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "how", ["the key", "its directory", "all", "the directory, for an empty one"]
+)
+def test_a_key_in_use_that_is_taken_away_is_put_back(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    writer = ChainWriter(SQLiteStore(tmp_path / "chain" / "c.db"), Seal(data / "key"))
+    writer.append(capsules(2))
+    before = (data / "key").read_bytes()
+    if how == "the key":
+        (data / "key").unlink()
+    else:
+        data.rename(tmp_path / "moved")
+        if how == "all":
+            (tmp_path / "chain").rename(tmp_path / "moved-chain")
+        if how.endswith("empty one"):
+            data.mkdir()
+    writer.append(capsules(2))
+    assert (data / "key").read_bytes() == before
+    assert stat.S_IMODE((data / "key").stat().st_mode) == 0o600
+    assert [record.getMessage() for record in caplog.records if "put back" in record.getMessage()]
+
+
+def test_a_key_that_takes_the_place_of_the_one_in_use_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = tmp_path / "data" / "key"
+    writer = ChainWriter(SQLiteStore(tmp_path / "c.db"), Seal(key))
+    writer.append(capsules(2))
+    public = public_key(key)
+    key.unlink()
+    key.write_bytes(b"k" * 32)
+    writer.append(capsules(2))
+    writer.append(capsules(2))
+    said = [record.getMessage() for record in caplog.records if public in record.getMessage()]
+    assert len(said) == 1
+    assert key.read_bytes() == b"k" * 32
+
+
+def test_a_key_whose_place_cannot_be_written_makes_records_wait(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    writer = ChainWriter(SQLiteStore(tmp_path / "c.db"), Seal(data / "key"))
+    writer.append(capsules(2))
+    data.rename(tmp_path / "moved")
+    data.write_text("in the way")
+    late = capsules(2)
+    with pytest.raises(ChainUnavailable, match="signing key"):
+        writer.append(late)
+    data.unlink()
+    assert writer.append(late) == 2
+    assert (data / "key").read_bytes() == (tmp_path / "moved" / "key").read_bytes()
+
+
+def test_a_rotation_of_the_key_in_use_is_no_trouble(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chain = open_chain()
+    chain.append(capsules(2))
+    rotate_keys()
+    chain.append(capsules(2))
+    assert not caplog.records

@@ -8,12 +8,14 @@ the key is made here, before ``Seal`` looks, and these hold:
 - A key file MUST appear whole and synced, or not at all, and one process alone can put it in its
   place: `capsule_sdk.chain.placing` says how.
 - A key MUST be safe on disk before anything is signed with it.
+- A key that signs MUST stay in its place, or be put back: a chain whose key is nowhere cannot be checked.
 - Where a keyring lies beside the key, it MUST know the key: a rotation keeps the public half of
   those keys only, and everything signed with another could not be verified again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -29,10 +31,14 @@ from capsule_sdk.errors import ConfigurationError
 
 from .placing import make_private_directory, put_new, sync_directory
 
-__all__ = ["ensure_key", "read_key"]
+__all__ = ["FileState", "ensure_key", "is_known", "keep_key", "read_key", "state_of"]
+
+FileState = tuple[int, int, int, int]
 
 KEY_BYTES: Final = 32  # an Ed25519 seed, RFC 8032
-_ROTATION_GRACE = 0.25  # seconds: `capsule keys rotate` truncates the file and then writes it
+_ROTATION_GRACE = (
+    0.25  # seconds: `capsule keys rotate` truncates the file, writes it, then the keyring
+)
 
 
 def ensure_key(path: str | os.PathLike[str]) -> None:
@@ -70,6 +76,57 @@ def read_key(path: str | os.PathLike[str]) -> SigningKey:
             )
         time.sleep(0.01)
     return SigningKey(content)
+
+
+def keep_key(path: Path, key: SigningKey) -> bool:
+    """Put a key that is in use back if there is none at ``path``; return whether it had to be.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    if path.exists():
+        return False
+    make_private_directory(path.parent)
+    put_new(path, bytes(key))
+    sync_directory(path.parent)
+    return read_key(path) == key
+
+
+def is_known(path: Path, public_key: str) -> bool:
+    """Tell whether the key at ``path``, or the keyring beside it, is the one of a public key in hexadecimal.
+
+    Raises:
+        OSError: one of them cannot be read.
+
+    """
+    deadline = monotonic() + _ROTATION_GRACE
+    while public_key not in _public_keys(path):
+        if monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _public_keys(path: Path) -> set[str]:
+    known = set()
+    with contextlib.suppress(ConfigurationError):
+        known.add(read_key(path).verify_key.encode().hex())
+    ring = path.with_name("keyring.json")
+    if ring.exists():
+        with contextlib.suppress(KeyringError, LookupError, TypeError, AttributeError):
+            epochs = Keyring(keyring_path=ring, key_path=path).epochs
+            known.update(epoch.public_key_hex for epoch in epochs)
+    return known
+
+
+def state_of(path: Path) -> FileState | None:
+    """Return what changes with a file that is replaced or written to; ``None`` where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _register(key: SigningKey, path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -17,36 +18,66 @@ from nacl.signing import SigningKey
 from qp_capsule import Capsule, CapsuleType, Seal, SealError, compute_hash
 
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
+from capsule_sdk.logs import tell
 
-from .keys import ensure_key, read_key
+from .keys import FileState, ensure_key, is_known, keep_key, read_key, state_of
 
 __all__ = ["Draft", "SealGuard", "draft", "unseal"]
 
 
 class SealGuard:
-    """A seal that tells its own failures from those of the capsule it is given."""
+    """A seal that tells its own failures from those of the capsule it is given.
+
+    What it seals can be checked: its key lies in its file, or a keyring knows it, or the log has named it.
+    """
 
     def __init__(self, seal: Seal) -> None:
         self._seal = seal
         self._prepared_in: int | None = None
+        self._key: SigningKey | None = None
+        self._file: FileState | None = None
 
     def prepare(self) -> None:
-        """Make and load the key, once per process.
+        """Make and load the key, once per process, and see to it that its file is there.
 
         Raises:
             ChainUnavailable: the key cannot be read or created just now.
             ConfigurationError: the file is no key.
 
         """
-        if self._prepared_in == os.getpid():
-            return
         path = self._seal.key_path
         try:
-            ensure_key(path)
-            self._seal.get_public_key()
+            if self._prepared_in != os.getpid():
+                self._load(path)
+            elif state_of(path) != self._file:
+                self._look_again(path)
         except OSError as error:
             raise ChainUnavailable(f"the signing key {path} cannot be used: {error}") from error
-        self._prepared_in = os.getpid()
+
+    def _load(self, path: Path) -> None:
+        ensure_key(path)
+        state = state_of(path)
+        public = self._seal.get_public_key()
+        key = read_key(path)
+        # A key that the seal was given, or had read before a rotation, is not that of the file.
+        self._key = key if key.verify_key.encode().hex() == public else None
+        self._prepared_in, self._file = os.getpid(), state
+
+    def _look_again(self, path: Path) -> None:
+        """Put the key back where its directory was moved away or removed; say if there is another."""
+        if self._key is not None and keep_key(path, self._key):
+            tell(
+                "error", "the signing key was removed while in use, and is put back", path=str(path)
+            )
+        elif not is_known(path, public := self._seal.get_public_key()):
+            tell(
+                "error",
+                "the signing key was replaced while in use; this process goes on with the one that it has read:"
+                " keep its public key, to check what it seals",
+                path=str(path),
+                public_key=public,
+            )
+        self._file = state_of(path)
 
     def signing_key(self) -> SigningKey:
         """Return the key as it lies in its file; after a rotation that is the new one.
