@@ -1,4 +1,4 @@
-"""Every error that this package raises to its users. A leaf: it imports nothing of the rest.
+"""Every error that this package raises to its users. A leaf.
 
     CapsuleSDKError
     ├── ConfigurationError   (also ValueError)    a setting or an option is wrong
@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .outward import message
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,7 +39,13 @@ __all__ = [
 
 
 class CapsuleSDKError(Exception):
-    """Root of the tree: ``except CapsuleSDKError`` catches whatever this package raises."""
+    """Root of the tree: ``except CapsuleSDKError`` catches whatever this package raises.
+
+    What a chain or a driver has put into its text steers no terminal and shows no password of a URL.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(message(one) if isinstance(one, str) else one for one in args))
 
 
 class ConfigurationError(CapsuleSDKError, ValueError):

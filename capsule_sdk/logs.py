@@ -9,19 +9,31 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
+from collections.abc import MutableMapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 import structlog
 
+from .outward import message
+
 __all__ = ["errors", "gap", "gaps", "guarded", "log", "report", "tell"]
+
+
+def _discreet(_: object, __: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take out the passwords of URLs, which drivers quote in their errors; what is not printable is escaped."""
+    return {
+        name: message(value) if isinstance(value, str) else value for name, value in facts.items()
+    }
+
 
 log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     logging.getLogger("capsule_sdk"),
     processors=[
         structlog.stdlib.filter_by_level,
         structlog.processors.format_exc_info,
+        _discreet,
         structlog.processors.KeyValueRenderer(key_order=["event"], drop_missing=True),
     ],
     wrapper_class=structlog.stdlib.BoundLogger,

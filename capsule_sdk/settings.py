@@ -12,6 +12,7 @@ from typing import Any, Literal
 from .content import ContentPolicy, Limits
 from .errors import ConfigurationError
 from .logs import tell
+from .outward import without_password
 
 __all__ = ["PREFIX", "Settings", "is_disabled", "refuse_unknown", "say_once"]
 
@@ -68,7 +69,7 @@ class Settings:
 
     def __repr__(self) -> str:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
-        given["url"] = _without_password(self.url)
+        given["url"] = without_password(self.url)
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
     @classmethod
@@ -219,15 +220,6 @@ def say_once(problem: str) -> None:
     if problem not in _said:
         _said.add(problem)
         tell("error", "a setting cannot be used", problem=problem)
-
-
-def _without_password(url: str | None) -> str | None:
-    scheme, mark, rest = (url or "").partition("://")
-    if not mark:
-        return url
-    rest, options, _ = rest.partition("?")
-    _, at, place = rest.rpartition("@")
-    return f"{scheme}{mark}{'…@' if at else ''}{place}{'?…' if options else ''}"
 
 
 def _parsed(name: str, text: str, default: object) -> object:

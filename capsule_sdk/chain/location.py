@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from capsule_sdk.errors import ConfigurationError
+from capsule_sdk.outward import without_password
 
 __all__ = [
     "default_path",
@@ -141,10 +142,4 @@ def postgresql_url(url: str) -> URL:
 
 def _shown(url: object) -> str:
     """Quote a name for a message, without the password that a URL may hold."""
-    text = repr(url)
-    scheme, mark, rest = text.partition("://")
-    if not mark:
-        return text
-    _, at, place = rest.rpartition("@")
-    place, options, _ = place.partition("?")
-    return f"{scheme}{mark}{'…@' if at else ''}{place}{'?…' if options else ''}"
+    return str(without_password(repr(url)))

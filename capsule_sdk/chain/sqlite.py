@@ -194,7 +194,12 @@ def open_for_writing(path: Path, busy_timeout: float = BUSY_TIMEOUT) -> sa.Conne
             raise
         return raw
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    engine = sa.create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=NullPool,
+        hide_parameters=True,  # of errors: they are what the capsules say
+    )
     event.listen(engine, "begin", _WriteLock(path, busy_timeout).take)
     return engine.connect()
 

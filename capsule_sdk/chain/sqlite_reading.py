@@ -79,7 +79,9 @@ def _open_read_only(path: Path, options: str) -> sa.Connection:
         pragma(raw, "trusted_schema=OFF")
         return raw
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=NullPool)
+    engine = sa.create_engine(
+        "sqlite://", creator=connect, poolclass=NullPool, hide_parameters=True
+    )
     connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     try:
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")

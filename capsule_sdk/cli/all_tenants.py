@@ -8,10 +8,11 @@ from typing import Any, Final
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.chains import name_of
-from capsule_sdk.evidence.showing.wording import counted, one_line
+from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.sources import Source
 from capsule_sdk.evidence.verifying.checkpoints import KnownCheckpoint, placed
 from capsule_sdk.evidence.verifying.verify import Outcome, Verdict
+from capsule_sdk.outward import one_line
 
 from .drawing import Paper, Span
 from .judging import Judging

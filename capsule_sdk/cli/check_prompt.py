@@ -11,8 +11,8 @@ import click
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.asking import Answer, compare, read_question
 from capsule_sdk.evidence.showing.lookup import find
-from capsule_sdk.evidence.showing.wording import one_line
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.outward import one_line
 
 from .options import database_option, json_option, print_json, tenant_option, while_somebody_reads
 

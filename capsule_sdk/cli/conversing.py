@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from capsule_sdk.evidence.showing.conversation import ANSWER, Conversation, Part
-from capsule_sdk.evidence.showing.wording import one_line
+from capsule_sdk.outward import one_line
 
 from .drawing import Paper, Span
 from .fields import beside

@@ -1,7 +1,7 @@
 """Drawing: lines in colour on a terminal, plain text in a pipe, and a pager where they do not fit.
 
 A line is a sequence of spans, each a text and the name of a style: markup is never parsed, so that none in
-the data takes effect. The texts have to be printable already (`capsule_sdk.evidence.showing.wording.one_line`).
+the data takes effect. The texts have to be printable already (`capsule_sdk.outward`).
 ``NO_COLOR``, ``TERM=dumb`` and ``COLUMNS`` are honoured as rich does.
 """
 
@@ -23,6 +23,7 @@ from rich.style import Style
 
 from capsule_sdk.evidence.showing import wording
 from capsule_sdk.evidence.showing.summary import Summary
+from capsule_sdk.outward import one_line
 
 __all__ = [
     "NOTHING",
@@ -155,15 +156,15 @@ def mark_span(summary: Summary) -> Span:
 
 def name_spans(summary: Summary) -> list[Span]:
     """Return what was called, and the model where it was one."""
-    name = wording.one_line(summary.name) or "(no name)"
+    name = one_line(summary.name) or "(no name)"
     if not summary.llm_call:
         return [(name, "bold")]
-    return [(name, ""), (f" {wording.one_line(summary.model)}".rstrip(), "cyan")]
+    return [(name, ""), (f" {one_line(summary.model)}".rstrip(), "cyan")]
 
 
 def words_spans(summary: Summary) -> list[Span]:
     """Return what is told of a record after its name: how it ended, who allowed it, what was asked."""
-    status, error = summary.status, wording.one_line(summary.error)
+    status, error = summary.status, one_line(summary.error)
     told = [
         (wording.authority(summary), _AUTHORITY_STYLES.get(summary.authority or "", "yellow")),
         (error, "red"),
@@ -171,7 +172,7 @@ def words_spans(summary: Summary) -> list[Span]:
     ]
     # the sign of a failure needs no word where the error says it
     if status != "success" and not (status == "failure" and error):
-        told.insert(0, (wording.one_line(status) or "no status", status_style(status)))
+        told.insert(0, (one_line(status) or "no status", status_style(status)))
     return [(f"  {text}", style) for text, style in told if text]
 
 

@@ -75,7 +75,7 @@ def export(
     elif pubkeys or pubkey_files or checkpoints:
         raise click.UsageError("only a bundle brings keys and checkpoints with it: name it OUT.zip")
     if out == "-":
-        with as_text(sys.stdout.buffer) as text:
+        with as_text(sys.stdout.buffer, terminal=sys.stdout.isatty()) as text:
             write(opened, text, form=chosen_form, selection=selection, manifest=manifest)
     else:
         _tell(write(opened, out, form=chosen_form, selection=selection, manifest=manifest), out)

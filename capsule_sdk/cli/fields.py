@@ -9,7 +9,7 @@ from functools import cache
 from rich.console import Console
 from rich.text import Text
 
-from capsule_sdk.evidence.showing.wording import one_line
+from capsule_sdk.outward import escaped_json, lines_of_text, one_line
 
 from .drawing import NOTHING, Paper, Span
 
@@ -58,15 +58,14 @@ def _written(value: object) -> str:
     return (
         "…, nested deeper: --json shows it"
         if isinstance(value, Mapping | list)
-        else json.dumps(value)
+        else escaped_json(json.dumps(value))
     )
 
 
 def _wrapped(text: str, width: int) -> list[str]:
     """Return a text in lines of so many columns, its own lines kept."""
     lines: list[str] = []
-    for line in text.splitlines():
-        clean = "".join(char if char.isprintable() else "�" for char in line.expandtabs(4))
+    for clean in lines_of_text(text):
         lines += [part.plain for part in Text(clean).wrap(_console(), width)] or [""]
     return lines or [NOTHING]
 

@@ -17,8 +17,8 @@ from click.core import ParameterSource
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.formats.entries import moment
 from capsule_sdk.evidence.selection import Selection
-from capsule_sdk.evidence.showing.wording import one_line
 from capsule_sdk.evidence.verifying.keys import TrustedKey, given_keys, keys_here
+from capsule_sdk.outward import escaped_json, one_line
 from capsule_sdk.settings import PREFIX
 
 __all__ = [
@@ -160,7 +160,7 @@ def trusted_keys(pubkeys: Iterable[str], files: Iterable[Path]) -> list[TrustedK
 
 def print_json(value: object) -> None:
     """Print one JSON value on a line of its own."""
-    sys.stdout.write(f"{json.dumps(value, default=_plain)}\n")
+    sys.stdout.write(f"{escaped_json(json.dumps(value, default=_plain))}\n")
 
 
 @contextmanager

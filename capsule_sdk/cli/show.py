@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,8 +14,9 @@ from capsule_sdk.evidence.showing.conversation import Conversation, conversation
 from capsule_sdk.evidence.showing.lookup import Kin, Relatives, field_of, find, kin_of
 from capsule_sdk.evidence.showing.summary import Summary, summary_of
 from capsule_sdk.evidence.showing.uri import SCHEME
-from capsule_sdk.evidence.showing.wording import authority, one_line
+from capsule_sdk.evidence.showing.wording import authority
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.outward import escaped_json, one_line
 
 from .conversing import conversation_lines, without_conversation
 from .drawing import (
@@ -99,15 +99,8 @@ def _print_stored(entry: Entry, paper: Paper) -> None:
     """Print the record byte by byte as it is stored; but a terminal MUST NOT be steered by it."""
     text = entry.record_text()
     if paper.terminal:
-        text = "".join(
-            char if char.isprintable() or char in "\n\t" else _escaped(char) for char in text
-        )
+        text = escaped_json(text)
     click.echo(text.encode("utf-8", "surrogateescape"))
-
-
-def _escaped(char: str) -> str:
-    """Return a character as JSON escapes it; outside of strings JSON allows none that would need it."""
-    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
 def _section(record: Mapping[str, Any], name: str) -> object:

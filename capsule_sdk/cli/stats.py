@@ -14,8 +14,9 @@ from rich.text import Text
 from capsule_sdk.evidence.selection import select
 from capsule_sdk.evidence.showing.stats import DIMENSIONS, Stats, Totals, stats_of
 from capsule_sdk.evidence.showing.summary import Summary, summary_of
-from capsule_sdk.evidence.showing.wording import decimal_places, duration, money, one_line
+from capsule_sdk.evidence.showing.wording import decimal_places, duration, money
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.outward import one_line
 
 from .drawing import NOT_VERIFIED, NOTHING, Paper
 from .options import (

@@ -19,8 +19,9 @@ from capsule_sdk.evidence.formats.entries import Entry
 from capsule_sdk.evidence.selection import Selection
 from capsule_sdk.evidence.showing.summary import Summary, summary_of
 from capsule_sdk.evidence.showing.summary import as_json as fields_of
-from capsule_sdk.evidence.showing.wording import one_line, parts
+from capsule_sdk.evidence.showing.wording import parts
 from capsule_sdk.evidence.sources import Growing, Source, open_source
+from capsule_sdk.outward import escaped_json, one_line
 
 from .drawing import Paper, Span, columns, cut, figures, mark_span, name_spans, words_spans
 from .options import (
@@ -223,7 +224,7 @@ def _print(entries: Iterable[Entry], draw: Draw) -> None:
 
 
 def _json_line(entry: Entry) -> str:
-    return json.dumps(fields_of(summary_of(entry.record())))
+    return escaped_json(json.dumps(fields_of(summary_of(entry.record()))))
 
 
 def _line(entry: Entry, paper: Paper) -> str:

@@ -13,8 +13,9 @@ from capsule_sdk.evidence.selection import select
 from capsule_sdk.evidence.showing.summary import Summary
 from capsule_sdk.evidence.showing.summary import as_json as fields_of
 from capsule_sdk.evidence.showing.tree import Line, Node, node_of, tree_lines, tree_of, walk
-from capsule_sdk.evidence.showing.wording import counted, decimal_places, one_line
+from capsule_sdk.evidence.showing.wording import counted, decimal_places
 from capsule_sdk.evidence.sources import open_source
+from capsule_sdk.outward import escaped_json, one_line
 
 from .drawing import (
     NOT_VERIFIED,
@@ -134,6 +135,6 @@ def _json_lines(roots: Sequence[Node]) -> Iterator[str]:
         if deep <= depth:
             before = f"{']}' * (depth - deep + 1)},"
         fields = {**fields_of(node.summary), "notes": node.notes, "children": []}
-        yield f"{before}{json.dumps(fields)[:-2]}"
+        yield f"{before}{escaped_json(json.dumps(fields))[:-2]}"
         before, depth = "", deep
     yield f"{before}{']}' * (depth + 1)}]"

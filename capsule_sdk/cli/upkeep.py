@@ -11,8 +11,9 @@ import click
 
 from capsule_sdk.errors import CapsuleSDKError
 from capsule_sdk.evidence.chains import name_of
-from capsule_sdk.evidence.showing.wording import counted, one_line
+from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.status import Status, status_of
+from capsule_sdk.outward import one_line
 from capsule_sdk.recording.default import recover as bring_in
 from capsule_sdk.recording.default import store_and_journals
 from capsule_sdk.recording.recovery import Found, elsewhere_of

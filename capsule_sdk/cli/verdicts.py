@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from capsule_sdk.evidence.showing.wording import counted, one_line
+from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.verifying.brought import Brought
 from capsule_sdk.evidence.verifying.checks import Check
 from capsule_sdk.evidence.verifying.findings import MOST, Finding, Severity
 from capsule_sdk.evidence.verifying.keys import TrustedKey
 from capsule_sdk.evidence.verifying.verify import Outcome, Verdict
+from capsule_sdk.outward import one_line
 
 from .drawing import Paper, Span
 

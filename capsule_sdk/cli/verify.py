@@ -11,11 +11,12 @@ import click
 
 from capsule_sdk.errors import EvidenceError
 from capsule_sdk.evidence.chains import listed
-from capsule_sdk.evidence.showing.wording import counted, one_line
+from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.sources import Source, open_all, open_source
 from capsule_sdk.evidence.verifying.checkpoints import read_checkpoints
 from capsule_sdk.evidence.verifying.verify import Verdict
 from capsule_sdk.evidence.verifying.workers import cores
+from capsule_sdk.outward import one_line
 
 from .all_tenants import verify_all
 from .drawing import Paper, Span

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -47,12 +47,12 @@ class Source:
 
     name: str
     manifest: Mapping[str, Any] | None
-    _read: Callable[[], Iterator[Entry]]
-    _count: Callable[[], int | None] = lambda: None
-    _reader: Callable[[], ChainReader] | None = None
+    _read: Callable[[], Iterator[Entry]] = field(repr=False)
+    _count: Callable[[], int | None] = field(default=lambda: None, repr=False)
+    _reader: Callable[[], ChainReader] | None = field(default=None, repr=False)
     tenant: str | None = None
     first_hash: str | None = None
-    _url: str | None = None
+    _url: str | None = field(default=None, repr=False)  # with its password
 
     @property
     def is_one_of_many(self) -> bool:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, TextIO
 
 from capsule_sdk.errors import EvidenceError
+from capsule_sdk.outward import cell
 
 from ..formats.bundle import write_bundle
 from ..formats.entries import Entry
@@ -157,13 +158,8 @@ def _write_csv(entries: Iterable[Entry], file: TextIO) -> int:
     writer.writerow(FIELDS)
     count = 0
     for count, entry in enumerate(entries, 1):  # noqa: B007 - see above
-        writer.writerow(map(_cell, row(summary_of(entry.record() or {}))))
+        writer.writerow(map(cell, row(summary_of(entry.record() or {}))))
     return count
-
-
-def _cell(text: str) -> str:
-    """Keep a spreadsheet from taking a text for a formula (OWASP, CSV injection)."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 _WRITERS: Mapping[Form, Callable[[Iterable[Entry], TextIO], int]] = {

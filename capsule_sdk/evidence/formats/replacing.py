@@ -13,6 +13,7 @@ from typing import IO, TextIO
 
 from capsule_sdk.chain.sqlite_reading import is_database
 from capsule_sdk.errors import EvidenceError
+from capsule_sdk.outward import escaped_json
 
 __all__ = ["as_text", "replacing"]
 
@@ -43,10 +44,24 @@ def replacing(out: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         raise EvidenceError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
+class _Terminal(io.TextIOWrapper):
+    """What is shown on a terminal: the same JSON, and nothing in it that steers one."""
+
+    def write(self, text: str, /) -> int:
+        return super().write(escaped_json(text))
+
+
 @contextmanager
-def as_text(file: IO[bytes]) -> Iterator[TextIO]:
-    """Write UTF-8 to a file of bytes, which stays open; what was read as no UTF-8 goes out as it was."""
-    text = io.TextIOWrapper(file, encoding="utf-8", errors="surrogateescape", newline="\n")
+def as_text(file: IO[bytes], *, terminal: bool = False) -> Iterator[TextIO]:
+    """Write UTF-8 to a file of bytes, which stays open; what was read as no UTF-8 goes out as it was.
+
+    Args:
+        file: to write to.
+        terminal: somebody looks at it: what could steer a terminal is escaped as JSON has it.
+
+    """
+    made = _Terminal if terminal else io.TextIOWrapper
+    text = made(file, encoding="utf-8", errors="surrogateescape", newline="\n")
     try:
         yield text
     finally:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from capsule_sdk.errors import EvidenceError
+from capsule_sdk.outward import LONGEST, one_line
 
 from ..chains import name_of
 from ..formats.entries import Entry
 from ..sources import Source
 from .summary import Summary, summary_of
 from .uri import SCHEME, CapsuleURI
-from .wording import LONGEST, one_line
 
 __all__ = ["Kin", "Relatives", "field_of", "find", "kin_of"]
 

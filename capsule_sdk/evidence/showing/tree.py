@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from capsule_sdk.outward import one_line
+
 from ..formats.entries import section
 from . import wording
 from .summary import Summary, summary_of
@@ -84,7 +86,7 @@ def tree_of(nodes: Iterable[Node]) -> list[Node]:
             parent.children.append(node)
         else:
             if node.summary.parent_id:
-                name = wording.one_line(node.summary.parent_id)[:8]
+                name = one_line(node.summary.parent_id)[:8]
                 node.notes.append(f"under {name}, not shown here")
             roots.append(node)
     for node in grown:

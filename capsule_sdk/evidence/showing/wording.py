@@ -1,13 +1,14 @@
 """Wording: how what a record says is put on one line, for terminals and pipes alike. Pure.
 
-What a chain holds was partly written by users and models: characters that are not printable (controls, escape
-sequences, marks that turn the direction of writing) MUST NOT reach a terminal.
+What a chain holds was partly written by users and models: each text passes through `capsule_sdk.outward`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+
+from capsule_sdk.outward import one_line
 
 from .summary import Summary
 
@@ -19,7 +20,6 @@ __all__ = [
     "duration",
     "mark",
     "money",
-    "one_line",
     "outcome",
     "parts",
     "title",
@@ -27,26 +27,7 @@ __all__ = [
     "words",
 ]
 
-#: Characters of a text that one line shows at most, however wide the terminal is.
-LONGEST = 1000
 _MARKS = {"success": "✓", "failure": "✗", "blocked": "⊘", "partial": "◐", "pending": "…"}
-
-
-#: Hangul fillers, the Braille blank and the like: printable by Unicode, and not to be seen.
-_LOOKS_BLANK = dict.fromkeys(map(ord, "\u115f\u1160\u2800\u3164\uffa0\u034f\u17b4\u17b5"), " ")
-
-
-def one_line(text: str | None) -> str:
-    """Return a text as one line of printable characters, cut to `LONGEST`.
-
-    What looks like nothing is a blank: enough of it would wrap a text into lines of its own making.
-    """
-    if text is None:
-        return ""
-    text = text[:LONGEST].translate(_LOOKS_BLANK)
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(text.split())
 
 
 def counted(count: int, noun: str) -> str:

@@ -80,8 +80,12 @@ def grounds_of(
 
 
 def _keys_in(manifest: Mapping[str, Any]) -> Iterator[TrustedKey]:
-    """Yield the keys in a file; what is none is passed over, since nothing can be sealed with it."""
-    for one in _list(manifest, "keys")[:_MOST]:
+    """Yield the keys in a file; what is none is passed over, since nothing can be sealed with it.
+
+    None of more than anybody has: to try them all on each record would take for ever.
+    """
+    named = _list(manifest, "keys")
+    for one in named if len(named) <= _MOST else ():
         text = one.get("public_key") if isinstance(one, Mapping) else None
         if isinstance(text, str):
             try:
