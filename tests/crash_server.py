@@ -25,7 +25,7 @@ import litellm
 
 import capsule_sdk
 import capsule_sdk.chain
-import capsule_sdk.recording.forking
+import capsule_sdk.recording.outbox
 from capsule_sdk.adapters.litellm import CapsuleLogger
 
 

@@ -34,7 +34,7 @@ from provider import Provider
 
 from capsule_sdk.adapters.litellm import CapsuleLogger
 from capsule_sdk.evidence.exporting.export import read_chain
-from capsule_sdk.recording.recorder import live_recorders
+from capsule_sdk.recording.forking import live_recorders
 
 if TYPE_CHECKING:
     from conftest import Capsule, Chain

@@ -21,6 +21,7 @@ from capsule_sdk import capsule_scope, capsuled, flush
 from capsule_sdk.errors import ChainUnavailable, RecordingError
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.recording import line
+from capsule_sdk.recording.exiting import close_all
 from capsule_sdk.recording.recorder import Recorder
 
 MEGABYTE = 1 << 20
@@ -113,7 +114,7 @@ def test_the_backlog_outlives_its_process(faulty: FaultyChain, tmp_path: Path) -
         for task in tasks:
             end(rec, task)
         until(lambda: len(rec._rounds.line.backlog) > 50)
-        rec.close_at_exit()
+        close_all([rec])
         rec._rounds.safekeeping.home.release()  # as the end of the process does
     other = FaultyChain(faulty.url).recorder()
     end(other, begin_task(other))

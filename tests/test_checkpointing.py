@@ -465,7 +465,7 @@ import itertools, json, os, sys
 import faulty_io
 import capsule_sdk
 from capsule_sdk import capsule_scope
-import capsule_sdk.chain, capsule_sdk.recording.forking, capsule_sdk.recording.checkpointing
+import capsule_sdk.chain, capsule_sdk.recording.outbox, capsule_sdk.recording.checkpointing
 
 def run(kind, nth, action, code="ENOSPC"):
     if not (child := os.fork()):
@@ -572,9 +572,9 @@ def test_the_end_of_a_process_and_of_its_child_leave_nothing_unsigned(run: Run) 
     capsule_sdk.configure(checkpoint=data)
     with capsule_scope("task"): pass
     # Run after the SDK's own exit hook: it was registered before.
-    atexit.unregister(capsule_sdk.recording.recorder._at_exit)
+    atexit.unregister(capsule_sdk.recording.exiting._at_exit)
     atexit.register(late)
-    atexit.register(capsule_sdk.recording.recorder._at_exit)
+    atexit.register(capsule_sdk.recording.exiting._at_exit)
     """
 )
 def test_what_ends_after_the_last_call_is_signed_by_the_thread_that_ends_it(run: Run) -> None:

@@ -163,7 +163,7 @@ def test_what_qp_capsule_wrote_and_what_we_write_are_one_chain(chain: Any) -> No
 
 
 def test_nothing_is_left_behind_by_many_configures(tmp_path: Path) -> None:
-    from capsule_sdk.recording.recorder import live_recorders
+    from capsule_sdk.recording.forking import live_recorders
 
     before = set(live_recorders())
     for number in range(5):

@@ -16,12 +16,12 @@ Rules it keeps:
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from ..forks import Stage, at_fork
 from .hashing import canonical_of
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def prefixes_of(messages: list[Any]) -> Sequence[str]:
 
 
 _memories: WeakKeyDictionary[Any, Memory] = WeakKeyDictionary()
-os.register_at_fork(after_in_child=_memories.clear)
+at_fork(Stage.REST, in_child=lambda _: _memories.clear())
 
 
 def memory_of(chain: Any) -> Memory:

@@ -151,6 +151,7 @@ class BridgedChain:
         return ChainUnavailable(f"{storage} failed: {type(error).__name__}: {error}")
 
     def _notice_fork(self) -> None:
+        """Start afresh in a child; also after forks that ran no hooks."""
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from capsule_sdk.forks import Stage, at_fork
 from capsule_sdk.logs import tell
 
 __all__ = ["make_private_directory", "put_new", "sync_directory"]
@@ -141,9 +142,9 @@ def sync_directory(directory: Path) -> None:
         )
 
 
-def _after_fork_in_child() -> None:
+def _after_fork_in_child(_: object) -> None:
     global _threads  # noqa: PLW0603 - another thread of the parent may have held the old one
     _threads = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(Stage.REST, in_child=_after_fork_in_child)

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError
+from capsule_sdk.forks import Stage, Stilled, at_fork, let_go
 
 from .location import postgresql_identity, postgresql_url
 
@@ -73,7 +74,8 @@ class PostgresServer:
         self._url = postgresql_url(url)
         self._engine = _engine(self._url)
         self._read_only = read_only
-        self._lock = threading.Lock()
+        #: Held while the connection is in use.
+        self.lock = threading.RLock()
         self._pid = os.getpid()
         self._connection: sa.Connection | None = None
         self._raw: Any = None  #: psycopg's, of the same connection
@@ -89,7 +91,7 @@ class PostgresServer:
 
         """
         self.notice_fork()
-        with self._lock:
+        with self.lock:
             try:
                 yield self._connected()
             except DBAPIError as error:
@@ -99,7 +101,7 @@ class PostgresServer:
     def close(self) -> None:
         """Close the connection."""
         self.notice_fork()
-        with self._lock:
+        with self.lock:
             self._disconnect()
 
     def notice_fork(self) -> None:
@@ -107,21 +109,13 @@ class PostgresServer:
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         _abandoned.append(self._engine)
         # A thread of the parent may have held locks of the old one.
         self._engine = _engine(self._url)
         connection, self._connection = self._connection, None
         if connection is not None:
             _abandon(connection, self._raw)
-
-    def before_fork(self) -> bool:
-        """Let no thread be in the middle of things; ``False`` if one stays there for too long."""
-        return self._lock.acquire(timeout=_FORK_TIMEOUT)
-
-    def after_fork_in_parent(self) -> None:
-        """Let the others in again."""
-        self._lock.release()
 
     def _connected(self) -> sa.Connection:
         if self._connection is not None and _was_closed(self._raw):
@@ -254,28 +248,25 @@ _MEANINGS: Final[tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = (
 
 _servers: weakref.WeakValueDictionary[int, PostgresServer] = weakref.WeakValueDictionary()
 _abandoned: list[object] = []  # of a parent
-_forking = threading.local()
 
 
-def _before_fork() -> None:
+def _before_fork(stilled: list[Stilled]) -> None:
     servers = [server for ref in _servers.valuerefs() if (server := ref()) is not None]
-    _forking.held = [one for one in sorted(servers, key=id) if one.before_fork()]
+    for server in sorted(servers, key=id):
+        stilled.append(Stilled(server.lock))
+        stilled[-1].take(_FORK_TIMEOUT)
 
 
-def _after_fork_in_parent() -> None:
-    for server in _forking.__dict__.pop("held", ()):
-        server.after_fork_in_parent()
-
-
-def _after_fork_in_child() -> None:
-    _forking.__dict__.pop("held", None)
+def _after_fork_in_child(stilled: list[Stilled]) -> None:
+    del stilled
     for ref in _servers.valuerefs():
         if (server := ref()) is not None:
             server.notice_fork()
 
 
-os.register_at_fork(
+at_fork(
+    Stage.CONNECTIONS,
     before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
+    in_parent=let_go,
+    in_child=_after_fork_in_child,
 )

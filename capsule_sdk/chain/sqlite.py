@@ -37,6 +37,7 @@ from sqlalchemy.pool import NullPool
 
 from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import ChainUnavailable
+from capsule_sdk.forks import Stage, Stilled, at_fork, let_go
 
 from .turns import turn
 
@@ -46,7 +47,6 @@ BUSY_TIMEOUT: Final = 5.0  # seconds that a lock is waited for before the caller
 _NAP = 0.0005  # seconds between two tries to take a lock
 _LAST_TRIES = 0.25  # seconds that are left to try the lock, however long it took to get one's turn
 _CONVERSION_TIMEOUT = 0.25  # seconds that turning to the write-ahead log may wait
-_FORK_TIMEOUT = 10.0  # seconds that a fork waits for the commit under way
 _CHECKPOINT_PAGES = 4_000  # of 4 kB: how much log is copied into the file at a time
 _CACHE_KIBIBYTES = 16_000  # ids and hashes are random: a group touches a page for each of them
 _LOG_BOUND = 64_000_000  # bytes of log from which on the other writers are made to wait for a copy
@@ -61,7 +61,8 @@ class SQLiteFile:
     def __init__(self, path: Path, connect: Callable[[Path], sa.Connection]) -> None:
         self.path = path
         self._connect = connect
-        self._lock = threading.Lock()
+        #: Held while the connection is in use.
+        self.lock = threading.RLock()
         self._pid = os.getpid()
         self._connection: sa.Connection | None = None
         self._inode: tuple[int, int] | None = None
@@ -78,7 +79,7 @@ class SQLiteFile:
 
         """
         self._notice_fork()
-        with self._lock:
+        with self.lock:
             try:
                 yield self._connected()
             except DBAPIError as error:
@@ -103,13 +104,13 @@ class SQLiteFile:
 
         """
         self._notice_fork()
-        with self._lock:
+        with self.lock:
             return self._fold()
 
     def close(self) -> None:
         """Fold the log into the file, and close the connection."""
         self._notice_fork()
-        with self._lock:
+        with self.lock:
             self._fold()
             self._disconnect()
 
@@ -149,25 +150,18 @@ class SQLiteFile:
     def _notice_fork(self) -> None:
         """Catch the forks that ran no hooks, as C code can make them."""
         if self._pid != os.getpid():
-            self.after_fork_in_child(closed=False)
+            self.after_fork_in_child()
 
-    def before_fork(self) -> bool:
-        """Close the connection and keep everybody out; ``False`` if it is in use for too long."""
-        if not self._lock.acquire(timeout=_FORK_TIMEOUT):
-            return False
+    def before_fork(self) -> None:
+        """Close the connection; for who holds the lock."""
         self._fold()
         self._disconnect()
-        return True
 
-    def after_fork_in_parent(self) -> None:
-        """Let the others in again."""
-        self._lock.release()
-
-    def after_fork_in_child(self, *, closed: bool) -> None:
+    def after_fork_in_child(self) -> None:
         """Start afresh; without a connection if the parent's is still open in this process."""
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        if not closed and self._connection is not None:
+        self.lock = threading.RLock()
+        if self._connection is not None:
             _abandoned.append(self._connection)
             self._connection, self._inherited = None, True
 
@@ -342,27 +336,27 @@ _MEANINGS: Final = {
 
 _files: weakref.WeakValueDictionary[int, SQLiteFile] = weakref.WeakValueDictionary()
 _abandoned: list[sa.Connection] = []  # of a parent: dropping one would close it under its owner
-_forking = threading.local()
 
 
-def _before_fork() -> None:
+def _before_fork(stilled: list[Stilled]) -> None:
     files = [file for ref in _files.valuerefs() if (file := ref()) is not None]
-    _forking.files = [(file, file.before_fork()) for file in sorted(files, key=id)]
+    for file in sorted(files, key=id):
+        lock = Stilled(file.lock)
+        stilled.append(lock)
+        if lock.take() and not lock.is_mine:
+            file.before_fork()
 
 
-def _after_fork_in_parent() -> None:
-    for file, closed in _forking.__dict__.pop("files", ()):
-        if closed:
-            file.after_fork_in_parent()
+def _after_fork_in_child(stilled: list[Stilled]) -> None:
+    del stilled  # all of them: each has a lock that another thread may have held
+    for ref in _files.valuerefs():
+        if (file := ref()) is not None:
+            file.after_fork_in_child()
 
 
-def _after_fork_in_child() -> None:
-    for file, closed in _forking.__dict__.pop("files", ()):
-        file.after_fork_in_child(closed=closed)
-
-
-os.register_at_fork(
+at_fork(
+    Stage.CONNECTIONS,
     before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
+    in_parent=let_go,
+    in_child=_after_fork_in_child,
 )

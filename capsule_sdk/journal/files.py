@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ..forks import Stage, at_fork
+
 __all__ = [
     "Home",
     "backlog_in",
@@ -288,11 +290,11 @@ def size_of(path: Path) -> int:
     return total
 
 
-def _after_fork_in_child() -> None:
+def _after_fork_in_child(_: object) -> None:
     for descriptor in ours:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     ours.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(Stage.REST, in_child=_after_fork_in_child)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
@@ -12,9 +11,12 @@ import anyio.to_thread
 
 from ..clocks import monotonic
 from ..errors import ChainUnavailable, ConfigurationError
+from ..forks import beginning
 from ..logs import tell
 from ..settings import PREFIX, Settings, refuse_unknown, say_once
-from .recorder import Recorder, live_recorders
+from .exiting import shut_down
+from .forking import live_recorders
+from .recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,6 @@ __all__ = [
     "shutdown",
 ]
 
-_lock = threading.RLock()
 _default: Recorder | None = None
 _configured = False
 #: Grows whenever another recorder becomes the default one, so that who keeps one knows when to ask anew.
@@ -127,7 +128,7 @@ def configure(
         settings = _located(settings, variable=url is None)
     recorder = _recorder(settings, capsules)
     recorder.identity()
-    with _lock:
+    with beginning:
         before, _default, _configured = _default, recorder, True
         _generation += 1
     if before is not None and (left := before.shutdown()):
@@ -146,7 +147,7 @@ def get_recorder() -> Recorder:
     global _default, _generation  # noqa: PLW0603 - see configure
     recorder = _default
     if recorder is None:
-        with _lock:
+        with beginning:
             if _default is None:
                 _default = _recorder(_located(Settings.from_environment({}), variable=True), None)
                 _generation += 1
@@ -170,7 +171,7 @@ def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> R
     from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
     identity = chain_identity(capsules, None)
-    with _lock:
+    with beginning:
         if _default is not None and identity == _default.identity():
             return _default
         if identity not in _others:
@@ -215,11 +216,11 @@ def shutdown(timeout: float | None = None) -> int:
 
     """
     global _default, _configured, _generation  # noqa: PLW0603 - see configure
-    with _lock:
+    with beginning:
         _default, _configured = None, False
         _generation += 1
         _others.clear()
-    return sum(recorder.shutdown(timeout) for recorder in live_recorders())
+    return shut_down(live_recorders(), timeout)
 
 
 def recover(
@@ -345,11 +346,3 @@ def _with_checkpoints(settings: Settings, capsules: Capsules | None) -> Settings
                 " SQLite file or PostgreSQL"
             )
     return replace(settings, checkpoint=_directory(settings.checkpoint))
-
-
-def _after_fork_in_child() -> None:
-    global _lock  # noqa: PLW0603 - another thread of the parent may have held the old one
-    _lock = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

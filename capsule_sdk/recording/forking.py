@@ -1,45 +1,40 @@
 """Forking: a fork waits for the commits under way, and its child begins with nothing of its parent's to record.
 
-Imported with the first record, and after the chain, whose own hooks close its connections: hooks run in
-reverse order before a fork, and a writer in the middle of a round must not be waited for with its file locked.
+The recorders of this process are known here from their making on, so that there is none that a fork overlooks.
 """
 
 from __future__ import annotations
 
-import os
-import threading
+import weakref
+from typing import TYPE_CHECKING
 
-from .. import chain
-from .outbox import Outbox
-from .recorder import Recorder, live_recorders
+from ..forks import Stage, Stilled, at_fork, let_go
 
-__all__ = ["Outbox", "chain"]
+if TYPE_CHECKING:
+    from .recorder import Recorder
 
-_paused = threading.local()
+__all__ = ["known", "live", "live_recorders"]
 
-
-def _before_fork() -> None:
-    _paused.recorders = [recorder for recorder in live_recorders() if recorder.pause_for_fork()]
-
-
-def _after_fork_in_parent() -> None:
-    for recorder in _recorders_paused():
-        recorder.go_on_after_fork()
+#: All recorders, by their `id`.
+known: weakref.WeakValueDictionary[int, Recorder] = weakref.WeakValueDictionary()
+#: Those that have a writer, or something to answer for. Held here: who replaces one may forget it.
+live: set[Recorder] = set()
 
 
-def _after_fork_in_child() -> None:
-    _recorders_paused()
+def live_recorders() -> list[Recorder]:
+    """Return all recorders of this process that may have something to write."""
+    return list(live)
+
+
+def _before_fork(stilled: list[Stilled]) -> None:
     for recorder in live_recorders():
+        recorder.pause_for_fork(stilled)
+
+
+def _after_fork_in_child(stilled: list[Stilled]) -> None:
+    del stilled
+    for recorder in [one for ref in known.valuerefs() if (one := ref()) is not None]:
         recorder.start_afresh_in_child()
 
 
-def _recorders_paused() -> list[Recorder]:
-    paused: list[Recorder] = _paused.__dict__.pop("recorders", [])
-    return paused
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
+at_fork(Stage.ROUNDS, before=_before_fork, in_parent=let_go, in_child=_after_fork_in_child)

@@ -20,10 +20,12 @@ import queue
 import threading
 from collections import deque
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from ..clocks import monotonic
+from ..interrupts import NotHad, held
 from ..journal.backlog import Backlog
 from ..logs import errors, tell
 from ..records.record import Record
@@ -110,11 +112,9 @@ class Line:
         """Tell whether a record that has ended is not durable yet."""
         return record in self.pending or record.backlog_place > self.backlog.done
 
-    def take_in(self, patience: float = -1) -> None:
+    def take_in(self, patience: float = inf) -> None:
         """Bring what has ended into line, and what is beyond the bound to disk."""
-        if not self.lock.acquire(timeout=patience):
-            return
-        try:
+        with suppress(NotHad), held(self.lock, patience):
             if self._taking_in:  # this is a finalizer, inside a line of this very method
                 return
             self._taking_in = True
@@ -124,8 +124,6 @@ class Line:
                 self._bound()
             finally:
                 self._taking_in = False
-        finally:
-            self.lock.release()
 
     # -- the thread that delivers -----------------------------------------------------------------
 

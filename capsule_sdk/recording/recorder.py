@@ -8,26 +8,28 @@ Rules it keeps:
   finish is found at the end of the process.
 - `finish` may run in a finalizer: it takes no lock and starts no thread.
 
-The writer's work itself is in `rounds`, what a fork means in `forking`.
+The writer's work itself is in `rounds`, what a fork means in `forking`, the end of the process in `exiting`.
 """
 
 from __future__ import annotations
 
-import atexit
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..clocks import monotonic
 from ..errors import RecordingError
+from ..forks import Stilled, beginning, end_of_fork, under_way
 from ..logs import errors, gaps, report
 from ..records.record import Ended, Record
 from ..records.task import Task
 from ..settings import Settings
+from .exiting import close_at_exit_of_worker
+from .forking import known, live
 from .last_word import say
-from .rounds import Rounds
+from .rounds import ROUND_PATIENCE, Rounds
 from .stats import Stats
 
 if TYPE_CHECKING:
@@ -36,14 +38,21 @@ if TYPE_CHECKING:
     from ..chain import Chain
     from .recovery import Found
 
-__all__ = ["Recorder", "live_recorders"]
+__all__ = ["Recorder"]
 
-#: Seconds that a fork, or the end of the writer, waits for the round under way.
-ROUND_PATIENCE = 10.0
 #: Seconds that the end of the process waits for those who have claimed a record to hand it over.
 HANDOVER_PATIENCE = 0.5
 #: Seconds that a flush waits, behind a round under way, for the store to fold its log.
 FOLD_PATIENCE = 1.0
+
+
+class _Stop:
+    """Whether one writer is to end. No `threading.Event`, see `capsule_sdk.interrupts`."""
+
+    __slots__ = ("asked",)
+
+    def __init__(self) -> None:
+        self.asked = False
 
 
 class Recorder:
@@ -70,12 +79,12 @@ class Recorder:
         #: Set when the process ends: there is no writer any more, and until then the store is waited for.
         self._last_call: float | None = None
         self._start_afresh()
+        known[id(self)] = self
 
     def _start_afresh(self) -> None:
         self._open: dict[Record, None] = {}
-        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
-        self._stop = threading.Event()
+        self._stop = _Stop()
 
     # -- the callers' side ------------------------------------------------------------------------
 
@@ -106,6 +115,8 @@ class Recorder:
 
     def ready(self) -> None:
         """Have journal and writer ready, so that no record's own time has their beginning in it."""
+        if under_way and threading.get_ident() in under_way:
+            end_of_fork()  # which was interrupted: no fork is under way where a record begins
         if self._thread is None or not self._rounds.safekeeping.is_open:
             self.start()
 
@@ -202,9 +213,9 @@ class Recorder:
         line = self._rounds.line
         if line and not left:  # it ended while the writer did
             self.start()
-        with self._lock:
+        with beginning:
             if self._thread is None and not line.begun and not line:
-                _live.discard(self)
+                live.discard(self)
         return left
 
     def recover(self) -> Found:
@@ -216,7 +227,7 @@ class Recorder:
             What was found, and whether something is left.
 
         """
-        with self._lock:
+        with beginning:
             self._open_outbox()
         found = self._rounds.recover()
         assert found is not None  # noqa: S101 - there is an outbox
@@ -262,54 +273,61 @@ class Recorder:
         """See to it that the writer runs; ``None`` where no thread can be started any more."""
         if self._thread is not None and self._rounds.safekeeping.is_open:
             return self._thread
-        with self._lock:
-            _live.add(self)
+        with beginning:
+            live.add(self)
             self._open_outbox()
             if not self._rounds.safekeeping.is_open:
                 self._rounds.open_journal()
-            if self._thread is not None or self._last_call is not None:
-                return self._thread
-            self._stop = threading.Event()
-            # Named before it runs: a signal handler that records something may run inside its start.
-            self._thread = threading.Thread(
-                target=self._run, args=(self._stop,), name="capsule-writer", daemon=True
-            )
-            try:
-                self._thread.start()
-            except RuntimeError:
-                self._thread = None
-            else:
-                _close_at_exit_of_worker(self)
+            if self._thread is None and self._last_call is None:
+                self._start_writer()
             return self._thread
+
+    def _start_writer(self) -> None:
+        stop = self._stop = _Stop()
+        # Named before it runs: a signal handler that records something may run inside its start.
+        thread = self._thread = threading.Thread(
+            target=self._run, args=(stop,), name="capsule-writer", daemon=True
+        )
+        try:
+            thread.start()
+        except BaseException as error:
+            if (
+                not thread.is_alive()
+            ):  # none can be had, or a signal handler has raised before it ran
+                self._thread, stop.asked = None, True
+            if not isinstance(error, RuntimeError):
+                raise
+        else:
+            close_at_exit_of_worker()
 
     def _open_outbox(self) -> None:
         if self._rounds.outbox is None:
             from .checkpointing import checkpointing_of  # noqa: PLC0415 - imports SQLAlchemy
-            from .forking import Outbox  # noqa: PLC0415 - see above
+            from .outbox import Outbox  # noqa: PLC0415 - see above
 
             checkpoints = checkpointing_of(self.settings)
             outbox = Outbox(self._open_chain, self._rounds.waiting, checkpoints)
             outbox.open()
             self._rounds.open(outbox)
 
-    def _run(self, stop: threading.Event) -> None:
-        while not stop.is_set():
+    def _run(self, stop: _Stop) -> None:
+        while not stop.asked:
             try:
-                self._rounds.recover_in_time(stop.is_set)
+                self._rounds.recover_in_time(lambda: stop.asked)
                 self._rounds.gather()
-                self._rounds.make(stopping=stop.is_set)
+                self._rounds.make(stopping=lambda: stop.asked)
             except BaseException as error:  # noqa: BLE001 - the writer must outlive every error
                 report("recorder.writer", error)
-                stop.wait(0.05)
+                time.sleep(0.05)
 
     def _stop_writer(self, patience: float) -> None:
         """End the writer, do what has come meanwhile, and close the store.
 
         Without ``patience`` a round under way goes on by itself, and the store stays open.
         """
-        with self._lock:
+        with beginning:
+            self._stop.asked = True
             thread, self._thread = self._thread, None
-            self._stop.set()
             self._rounds.wake()
         if thread is not None and thread is not threading.current_thread():
             thread.join(patience)
@@ -318,21 +336,6 @@ class Recorder:
         self._rounds.close(patience)
 
     # -- the end of the process, and its beginning after a fork ------------------------------------
-
-    def close_at_exit(self, last_call: float | None = None) -> None:
-        """Settle what is still open as cut short by the end of the process, drain, and close the store.
-
-        What ends after that is committed by the thread that ends it. The store is waited for until
-        ``last_call``: ``exit_timeout`` from now unless given.
-        """
-        if last_call is None:
-            last_call = monotonic() + self.settings.exit_timeout
-        self.settle_all()
-        left = self.flush(last_call - monotonic())
-        self._last_call = last_call
-        self._stop_writer(0.0 if left else ROUND_PATIENCE)
-        if self._rounds.line or self._rounds.safekeeping.misses:
-            say(self._rounds.account(HANDOVER_PATIENCE))
 
     def settle_all(self) -> None:
         """Settle what is still open as cut short by the end of the process."""
@@ -358,13 +361,26 @@ class Recorder:
         finally:
             self.finish(record)
 
-    def pause_for_fork(self) -> bool:
-        """Keep the writer out of a round; false if the one under way takes too long."""
-        return self._rounds.pause(ROUND_PATIENCE)
+    def drain(self, last_call: float) -> int:
+        """Wait for the store until ``last_call``; what ends after that is committed by the thread that ends it.
 
-    def go_on_after_fork(self) -> None:
-        """Let the writer go on, in the parent."""
-        self._rounds.go_on()
+        Returns:
+            How many records are not durable.
+
+        """
+        left = self.flush(last_call - monotonic())
+        self._last_call = last_call
+        return left
+
+    def close(self, patience: float) -> None:
+        """Stop the writer, close the store, and say what is not in the chain."""
+        self._stop_writer(patience)
+        if self._rounds.line or self._rounds.safekeeping.misses:
+            say(self._rounds.account(HANDOVER_PATIENCE))
+
+    def pause_for_fork(self, stilled: list[Stilled]) -> None:
+        """Keep the writer out of a round, unless the one under way takes too long."""
+        self._rounds.pause(stilled, ROUND_PATIENCE)
 
     def start_afresh_in_child(self) -> None:
         """Leave to the parent what the parent began; its tasks go on here as names to hang calls under."""
@@ -374,36 +390,3 @@ class Recorder:
         self._rounds.safekeeping.forget()
         self._rounds.start_afresh()
         self._start_afresh()
-
-
-#: Recorders that have a writer, or something to answer for. Held here: who replaces one may forget it.
-_live: set[Recorder] = set()
-
-
-def live_recorders() -> list[Recorder]:
-    """Return all recorders of this process that may have something to write."""
-    return list(_live)
-
-
-def _at_exit() -> None:
-    """Close all recorders within one bound: their writers work side by side while one of them is waited for."""
-    recorders = live_recorders()
-    last_call = monotonic() + max((one.settings.exit_timeout for one in recorders), default=0.0)
-    for work in (Recorder.settle_all, lambda recorder: recorder.close_at_exit(last_call)):
-        for recorder in recorders:
-            try:
-                work(recorder)
-            except Exception as error:  # noqa: BLE001 - the other recorders still have to be closed
-                report("recorder.exit", error)
-
-
-def _close_at_exit_of_worker(recorder: Recorder) -> None:
-    """Do as ``atexit`` in a worker that `multiprocessing` has forked: it ends by finalizers of its own."""
-    multiprocessing: Any = sys.modules.get("multiprocessing.process")
-    if multiprocessing is not None and multiprocessing.parent_process() is not None:
-        from multiprocessing.util import Finalize  # noqa: PLC0415 - only where it is in use already
-
-        Finalize(recorder, recorder.close_at_exit, exitpriority=0)
-
-
-atexit.register(_at_exit)

@@ -1,19 +1,25 @@
 """Rounds: the writer's work. Each takes in what has ended, and commits as much as the store takes.
 
-One thread at a time makes rounds, whichever it is. No pause for the store happens inside a round, so that
-nobody who waits for one to end (a fork, the end of the writer) waits for the store to come back.
+One thread at a time makes rounds, whichever it is but the main one: a signal handler may raise there in the
+middle of anything, and what a round has in hand would be nowhere (`capsule_sdk.interrupts`). No pause for the
+store happens inside a round, so that nobody who waits for one to end (a fork, the end of the writer) waits for
+the store to come back.
 
 Who makes the rounds, and when, is `capsule_sdk.recording.recorder`'s affair.
 """
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..clocks import monotonic
+from ..forks import Stilled
+from ..interrupts import Bell, NotHad, held, undisturbed
 from ..records.record import Record
 from .line import Line
 from .safekeeping import Safekeeping
@@ -34,6 +40,8 @@ LINGER = 0.025
 RECOVERY = 60.0
 #: Seconds that a caller waits for another one to take in what has come.
 PATIENCE = 1.0
+#: Seconds that who waits for a round to end waits beyond the time that it was given.
+ROUND_PATIENCE = 10.0
 
 
 class Rounds:
@@ -56,10 +64,11 @@ class Rounds:
             checkpoints.forget()
         self._lock = threading.RLock()
         self._under_way = False
-        #: The threads that want to fork.
-        self._wanted: set[int] = set()
-        self._hurry = threading.Event()
-        self._progress = threading.Condition()
+        #: The threads that want the rounds to stand still, and until when that is to be heeded.
+        self._wanted: dict[int, float] = {}
+        self._hurrying = False
+        self._hurry: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._progress = Bell()
         #: While the store is away: when to try it again, on the clock of `time.monotonic`.
         self._next_try = 0.0
         #: When to look again for what others have left behind, and whether there was something.
@@ -88,32 +97,31 @@ class Rounds:
         self.line.put(record)
         if finalizing or not self.line.is_long():
             return
-        if not self._hurry.is_set():
-            self._hurry.set()
+        self._hurry_up()
         if self.line.is_full():
-            self.line.take_in(PATIENCE)
+            undisturbed(lambda: self.line.take_in(PATIENCE), 2 * PATIENCE)
+
+    def _hurry_up(self) -> None:
+        if not self._hurrying:
+            self._hurry.put(None)
+            self._hurrying = True
 
     def wake(self) -> None:
         """Have the next round made now, and the store tried again."""
         self._next_try = 0.0
-        self._hurry.set()
+        self._hurry_up()
         self.line.wake()
 
     def wait(self, done: Callable[[], bool], timeout: float) -> None:
         """Wait until rounds made by another thread have brought ``done`` about."""
         self.wake()
-        with self._progress:
-            self._progress.wait_for(done, _bounded(timeout))
+        self._progress.wait_for(done, timeout, monotonic)
 
     def figures(self) -> tuple[int, int]:
         """Return how many are committed and how many are pending; of the same moment, if it is soon."""
-        held = self.line.lock.acquire(timeout=0.1)
-        try:
-            with self._progress:
-                return self.committed, len(self.line)
-        finally:
-            if held:
-                self.line.lock.release()
+        with suppress(NotHad), held(self.line.lock, 0.1):
+            return self.committed, len(self.line)
+        return self.committed, len(self.line)
 
     @property
     def checkpoint_trouble(self) -> str | None:
@@ -130,33 +138,31 @@ class Rounds:
             "journal_size": self.safekeeping.size(),
         }
 
-    def pause(self, patience: float) -> bool:
-        """Keep everybody out of a round; false if the one under way takes too long."""
-        self._wanted.add(threading.get_ident())
+    def pause(self, stilled: list[Stilled], patience: float) -> None:
+        """Keep everybody out of a round, unless the one under way takes too long."""
+        self._wanted[threading.get_ident()] = monotonic() + patience
         try:
-            if not self._lock.acquire(timeout=patience):
-                return False
-            if self.line.lock.acquire(timeout=patience):
-                return True
-            self._lock.release()
-            return False
+            for lock in (self._lock, self.line.lock):
+                stilled.append(Stilled(lock))
+                if not stilled[-1].take(patience):
+                    return
         finally:
-            self._wanted.discard(threading.get_ident())
+            self._wanted.pop(threading.get_ident(), None)
 
-    def go_on(self) -> None:
-        """Let them in again."""
-        self.line.lock.release()
-        self._lock.release()
+    def _is_wanted(self) -> bool:
+        """Tell whether somebody waits for the rounds to stand still, and has not given up."""
+        return bool(self._wanted) and monotonic() < max(list(self._wanted.values()), default=0.0)
 
     # -- the thread that makes the rounds ---------------------------------------------------------
 
     def open_journal(self) -> None:
         """Open the journal, if that is possible."""
-        if self.line.lock.acquire(timeout=PATIENCE):
-            try:
+
+        def open_in_time() -> None:
+            with suppress(NotHad), held(self.line.lock, PATIENCE):
                 self.safekeeping.open()
-            finally:
-                self.line.lock.release()
+
+        undisturbed(open_in_time, 2 * PATIENCE)
 
     def recover_in_time(self, given_up: Callable[[], bool]) -> None:
         """Do as `recover`, if it is time to look again."""
@@ -175,6 +181,9 @@ class Rounds:
         A fork waits for each step of it: what this thread holds then (a lock of a library, an import) its child
         would wait for, for ever.
         """
+        return undisturbed(lambda: self._recover(given_up))
+
+    def _recover(self, given_up: Callable[[], bool]) -> Found | None:
         outbox = self.outbox
         if outbox is None:
             return None
@@ -193,32 +202,32 @@ class Rounds:
 
     def _give_way(self) -> None:
         """Let those go on who want to fork, or to fold, between two steps under the lock."""
-        if self._wanted:
+        if self._is_wanted():
             self._lock.release()
             try:
-                while self._wanted:
+                while self._is_wanted():
                     time.sleep(0.001)
             finally:
                 self._lock.acquire()
 
     def work(self, timeout: float) -> None:
-        """Make rounds in this thread until all that has ended is durable, ``timeout`` seconds at most."""
-        deadline = monotonic() + _bounded(timeout)
-        if not self._lock.acquire(timeout=_bounded(timeout)):
-            return
-        try:
+        """Make rounds until all that has ended is durable, ``timeout`` seconds at most."""
+        timeout = _bounded(timeout)
+        undisturbed(lambda: self._work(timeout), timeout + ROUND_PATIENCE)
+
+    def _work(self, timeout: float) -> None:
+        deadline = monotonic() + timeout
+        with suppress(NotHad), held(self._lock, timeout):
             # A finalizer may come here from inside a round of this very thread.
             while not self._under_way:
                 self.make(deadline)
                 if not self.line or monotonic() >= deadline:
                     return
                 self.gather(deadline)
-        finally:
-            self._lock.release()
 
     def gather(self, deadline: float | None = None) -> None:
         """Wait for a record, for the next task to be placed, for the next try, or for ``deadline``."""
-        while self._wanted:
+        while self._is_wanted():
             time.sleep(0.001)
         moments = [deadline, self.line.next_release(), self.safekeeping.due()]
         if not self.line.is_empty():
@@ -232,7 +241,13 @@ class Rounds:
         due = min((moment for moment in moments if moment is not None), default=None)
         self.line.wait(None if due is None else _bounded(due - monotonic()))
         if deadline is None and self.line.is_short():
-            self._hurry.wait(LINGER)
+            self._linger()
+
+    def _linger(self) -> None:
+        """Wait for more to come, unless there is enough for a round."""
+        if not self._hurrying:
+            with suppress(queue.Empty):
+                self._hurry.get(timeout=LINGER)
 
     def make(
         self, deadline: float | None = None, stopping: Callable[[], bool] = lambda: False
@@ -251,62 +266,60 @@ class Rounds:
                     if stopping() or self._may_rest(deadline):
                         break
                 if self.line.is_empty():
-                    self._hurry.clear()
+                    self._need_not_hurry()
                 self._fold_in_time(deadline)
             finally:
                 self._under_way = False
 
     def fold(self, patience: float) -> None:
         """Have the store fold between two rounds, in this thread, if that is within so many seconds."""
+        if self.outbox is not None and self.outbox.fold_due is not None:
+            undisturbed(lambda: self._fold(patience), patience + ROUND_PATIENCE)
+
+    def _fold(self, patience: float) -> None:
         outbox, me = self.outbox, threading.get_ident()
-        if outbox is None or outbox.fold_due is None:
-            return
-        self._wanted.add(me)
+        self._wanted[me] = monotonic() + patience
         try:
-            if not self._lock.acquire(timeout=_bounded(patience)):
-                return
+            with suppress(NotHad), held(self._lock, patience):
+                # It is under way where a finalizer has come here from inside a round.
+                if not self._under_way and outbox is not None:
+                    self._under_way = True
+                    try:
+                        outbox.fold()
+                    finally:
+                        self._under_way = False
         finally:
-            self._wanted.discard(me)
-        try:
-            if (
-                not self._under_way
-            ):  # it is where a signal handler has come here from inside a round
-                self._under_way = True
-                try:
-                    outbox.fold()
-                finally:
-                    self._under_way = False
-        finally:
-            self._lock.release()
+            self._wanted.pop(me, None)
 
     def close(self, patience: float) -> None:
         """Close store and journal once the round under way is over, if that is within ``patience`` seconds."""
-        if not self._lock.acquire(timeout=patience):
-            return
-        try:
+        undisturbed(lambda: self._close(patience), patience + ROUND_PATIENCE)
+
+    def _close(self, patience: float) -> None:
+        with suppress(NotHad), held(self._lock, patience):
             with self.line.lock:
                 self.safekeeping.close(waiting=bool(self.line.backlog))
             if self.outbox is not None:
                 self._tend_checkpoints(monotonic() + patience)
                 self.outbox.close()
-        finally:
-            self._lock.release()
 
     def account(self, patience: float) -> Kept:
         """Bring to disk what can be brought there, and tell what is there of all that is not in the chain."""
-        held = self.line.lock.acquire(timeout=patience)
-        try:
+        with suppress(NotHad), held(self.line.lock, patience):
             return self.safekeeping.account(len(self.line.backlog))
-        finally:
-            if held:
-                self.line.lock.release()
+        return self.safekeeping.account(len(self.line.backlog))
 
     def _take_in(self) -> None:
         self.line.take_in()
         with self.line.lock:
             self.safekeeping.tend()
-        with self._progress:  # what was written out, or came twice, is pending no more
-            self._progress.notify_all()
+        self._progress.ring()  # what was written out, or came twice, is pending no more
+
+    def _need_not_hurry(self) -> None:
+        self._hurrying = False
+        with suppress(queue.Empty):
+            while True:
+                self._hurry.get_nowait()
 
     def _tend_checkpoints(self, deadline: float | None) -> None:
         """Write what is due; with a deadline no writer comes back later, and all of it is."""
@@ -322,7 +335,7 @@ class Rounds:
             outbox.fold()
 
     def _may_go_on(self) -> bool:
-        if self.line.is_empty() or self._wanted:
+        if self.line.is_empty() or self._is_wanted():
             return False
         return monotonic() >= self._next_try
 
@@ -330,7 +343,7 @@ class Rounds:
         """Tell whether what has come meanwhile can wait for more to share its commit, or has to."""
         if deadline is not None:
             return monotonic() >= deadline
-        return self.line.is_short() and not self._hurry.is_set()
+        return self.line.is_short() and not self._hurrying
 
     def _deliver(self) -> None:
         outbox = self.outbox
@@ -345,11 +358,11 @@ class Rounds:
         if outbox.deliver(group) is None:
             self._next_try = monotonic() + outbox.pause
             return
-        with self.line.lock, self._progress:  # in this order everywhere
+        with self.line.lock:
             stored, lag = self.line.settle()
             self.committed += stored
-            self.lag = self.lag if lag is None else lag
-            self._progress.notify_all()
+        self.lag = self.lag if lag is None else lag
+        self._progress.ring()
 
 
 def _elsewhere(root: Path) -> Sequence[Path]:

@@ -18,6 +18,7 @@ from uuid import UUID, SafeUUID
 
 from ..clocks import monotonic
 from ..content import instance, type_name
+from ..forks import Stage, at_fork
 from .related import related
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ __all__ = ["Ended", "Record", "how_it_ended", "sealed_error"]
 #: `uuid.uuid4` asks the system each time and lets go of the interpreter for it: while the writer is busy, its
 #: caller would wait for a whole switch interval (5 ms) to get it back. One seed for each process does as well.
 _random = random.Random(os.urandom(32))  # noqa: S311 - an id has to be unique, it need not be secret
-os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
+at_fork(Stage.REST, in_child=lambda _: _random.seed(os.urandom(32)))
 
 
 def _new_id() -> UUID:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from .. import content
 from ..errors import TaskClosedError
+from ..forks import Stage, at_fork
 from ..logs import guarded, tell
 from .record import Record, sealed_error
 from .totals import Totals
@@ -67,6 +68,23 @@ class Keeper(Protocol):
         ...
 
 
+#: For what belongs together in the fields of a task, of all tasks: it is held for a few instructions, and one
+#: lock can be made anew in a forked child, where another thread of the parent may have held it.
+_lock = threading.RLock()
+
+
+def _renew_lock(_: object) -> None:
+    global _lock  # noqa: PLW0603 - see above
+    _lock = threading.RLock()
+
+
+at_fork(Stage.REST, in_child=_renew_lock)
+
+
+def _uuids(ids: bytes) -> list[UUID]:
+    return [UUID(bytes=ids[start : start + 16]) for start in range(0, len(ids), 16)]
+
+
 def children_digest(ids: Iterable[UUID | str]) -> str:
     """Return the commitment to a task's direct children.
 
@@ -85,7 +103,6 @@ class Task(Record):
     """
 
     __slots__ = (
-        "_lock",
         "_started",
         "_summary",
         "arguments",
@@ -132,7 +149,6 @@ class Task(Record):
         self.metrics: dict[str, Any] = {}
         self.blocked: str | None = None
         self._summary = ""
-        self._lock = threading.RLock()
         #: The ids of its direct children, 16 bytes each: there can be millions under a task that lives for
         #: weeks.
         self._started = bytearray()
@@ -255,13 +271,13 @@ class Task(Record):
 
     def _add(self, field: str, value: Any) -> None:
         """Write to one of the lists, and keep that: both, before another thread does."""
-        with self._lock:
+        with _lock:
             getattr(self, field).append(value)
             self._note(field)
 
     def _put(self, field: str, key: str, value: Any) -> None:
         """Write to one of the mappings, likewise."""
-        with self._lock:
+        with _lock:
             getattr(self, field)[key] = value
             self._note(field)
 
@@ -286,7 +302,7 @@ class Task(Record):
 
     def adopt(self, child: UUID) -> bool:
         """Note that ``child`` has started directly under this task; refused once it has ended."""
-        with self._lock:
+        with _lock:
             if self.closed:
                 return False
             self._started += child.bytes
@@ -295,20 +311,20 @@ class Task(Record):
 
     def children(self) -> list[UUID]:
         """Return the ids of all that was started directly under this task."""
-        with self._lock:
+        with _lock:
             ids = bytes(self._started)
-        return [UUID(bytes=ids[start : start + 16]) for start in range(0, len(ids), 16)]
+        return _uuids(ids)
 
     def commit_to(self, ids: Iterable[UUID], open_children: int) -> None:
         """Take these as all that was started directly under this task, of which so many have not ended."""
-        with self._lock:
+        with _lock:
             self._started = bytearray().join(child.bytes for child in ids)
             self.open_children = open_children
 
     def has_adopted(self, child: UUID) -> bool:
         """Tell whether ``child`` counts as started under this task."""
         wanted = child.bytes
-        with self._lock:
+        with _lock:
             found = self._started.find(wanted)
             while found % 16 and found >= 0:
                 found = self._started.find(wanted, found + 1)
@@ -320,24 +336,25 @@ class Task(Record):
         Under the lock, though one number is read: a child that was being adopted while the task closed is
         counted when the lock is free, and from then on there can be no other.
         """
-        with self._lock:
+        with _lock:
             return self.open_children > 0
 
     def child_ended(self) -> int:
         """Note that one direct child is complete; return how many are still open."""
-        with self._lock:
+        with _lock:
             self.open_children -= 1
             return self.open_children
 
     def commitment(self) -> dict[str, Any]:
         """Return ``children``: how many started, how many had ended, and the digest of their ids."""
-        with self._lock:
-            started = self.children()
-            return {
-                "started": len(started),
-                "ended": len(started) - self.open_children,
-                "digest": children_digest(started),
-            }
+        with _lock:
+            ids, still_open = bytes(self._started), self.open_children
+        started = _uuids(ids)
+        return {
+            "started": len(started),
+            "ended": len(started) - still_open,
+            "digest": children_digest(started),
+        }
 
     def totals(self) -> Totals:
         """Return the sums over the whole subtree."""

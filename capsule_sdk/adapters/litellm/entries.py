@@ -13,7 +13,6 @@ import functools
 import inspect
 import pkgutil
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import litellm
 import wrapt
 
+from ...forks import beginning
 from ...logs import gap, guarded
 from ...scopes.scope import Scope, innermost
 from ...settings import is_disabled
@@ -62,13 +62,12 @@ BATCHES = ("batch_completion", "batch_completion_models", "batch_completion_mode
 SCOPE_ARGUMENT = "_capsule_sdk_scope"  # by which they hand their scope to those calls
 
 _installed = False
-_lock = threading.Lock()
 
 
 def install() -> None:
     """Wrap LiteLLM's entry points. Idempotent; a name that this LiteLLM does not have is left out."""
     global _installed  # noqa: PLW0603 - LiteLLM is there once in a process, and so is this
-    with _lock:
+    with beginning:
         if _installed:
             return
         _installed = True
