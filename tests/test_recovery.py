@@ -21,6 +21,7 @@ from recording import FaultyChain, assert_tree_is_whole, begin_call, begin_task,
 
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.evidence.exporting.export import read_chain
+from capsule_sdk.forks import let_go
 from capsule_sdk.journal.files import homes
 from capsule_sdk.recording.default import recover
 from capsule_sdk.recording.recorder import Recorder
@@ -246,13 +247,14 @@ class Machine:
     def crash(self) -> set[str]:
         """Copy what a killed process would leave; return the ids of what had not ended."""
         rounds = self.recorder._rounds
-        assert rounds.pause(10.0)
+        stilled: list[Any] = []
+        rounds.pause(stilled, 10.0)
         try:
             shutil.copytree(self.directory, self.copy, dirs_exist_ok=True)
             for shared in self.copy.rglob("*-shm"):
                 shared.unlink()
         finally:
-            rounds.go_on()
+            let_go(stilled)
         return {str(record.id) for record in (*self.stack, *self.calls)}
 
     def expected(self) -> dict[str, int]:

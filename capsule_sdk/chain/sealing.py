@@ -143,7 +143,7 @@ def draft(capsule: Capsule) -> Draft:
         faithful = stored == content or compute_hash(stored) == compute_hash(content)
         if "\\ud" in text:  # half of a character outside the BMP; alone, it is no Unicode
             json.dumps(content, ensure_ascii=False).encode()
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise CapsuleRejected(str(capsule.id), reason) from error
     if not faithful:
@@ -164,6 +164,8 @@ def _misfit(capsule: Capsule) -> str | None:
         ("id", capsule.id, UUID),
         ("parent_id", capsule.parent_id, UUID | None),
         ("type", capsule.type, CapsuleType),
+        ("domain", capsule.domain, str),
+        ("session_id", getattr(capsule.context, "session_id", None), str | None),
     )
     for name, value, expected in fields:
         if not isinstance(value, expected):

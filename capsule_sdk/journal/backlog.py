@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,13 @@ class Backlog:
     def __len__(self) -> int:
         return self.added - self.done
 
-    def add(self, home: Home, capsules: Iterable[dict[str, Any]]) -> None:
-        """Put capsules at the end.
+    def add(
+        self,
+        home: Home,
+        capsules: Iterable[dict[str, Any]],
+        instead: Callable[[dict[str, Any], Exception], dict[str, Any]],
+    ) -> None:
+        """Put capsules at the end; ``instead`` gives the stand-in for one that is not JSON.
 
         Raises:
             OSError: the disk takes no more; `added` tells how many there are.
@@ -48,7 +53,11 @@ class Backlog:
         last = self._files[-1]
         try:
             for capsule in capsules:
-                last.write(encode(Kind.CAPSULE, capsule))
+                try:
+                    frame = encode(Kind.CAPSULE, capsule)
+                except (TypeError, ValueError, RecursionError) as error:
+                    frame = encode(Kind.CAPSULE, instead(capsule, error))
+                last.write(frame)
                 self.added += 1
         finally:
             last.sync()

@@ -239,7 +239,7 @@ class Line:
             raise OSError("there is no journal to write to")
         added, records = self.backlog.added, list(line)
         try:
-            self.backlog.add(home, (outbox.packed(record).capsule.to_dict() for record in records))
+            self.backlog.add(home, map(outbox.document, records), outbox.instead)
         finally:
             written = self.backlog.added - added
             self._holding.remove(written)

@@ -105,6 +105,22 @@ class Outbox:
             report("records", error, capsule_id=str(record.id))
         return Parcel(capsule, record)
 
+    def document(self, record: Record) -> dict[str, Any]:
+        """Return the capsule of a complete record, or its stand-in, as it waits on disk."""
+        capsule = self.packed(record).capsule
+        try:
+            return capsule.to_dict()
+        except Exception as error:  # noqa: BLE001 - it must not hold up the others
+            self._lose(record, f"{type(error).__name__}: {error}")
+            return _stand_in_for(capsule, f"{type(error).__name__}: {error}").to_dict()
+
+    def instead(self, document: dict[str, Any], error: Exception) -> dict[str, Any]:
+        """Return what takes the place of a capsule that cannot be written to disk."""
+        self.failed += 1
+        report("records", error, capsule_id=document["id"])
+        reason = f"{type(error).__name__}: {error}"
+        return loss(1, reason, UUID(document["id"])).to_dict()
+
     def unpacked(self, document: dict[str, Any]) -> Parcel:
         """Return a capsule that has waited on disk."""
         return Parcel(capsule_again(document), from_backlog=True)
@@ -214,10 +230,8 @@ class Outbox:
                 parcel.dropped = True
             else:
                 self._lose(parcel.record, rejected.reason)
-                parcel.capsule, parcel.replaced = (
-                    stand_in_for(parcel.capsule, rejected.reason),
-                    True,
-                )
+                parcel.capsule = _stand_in_for(parcel.capsule, rejected.reason)
+                parcel.replaced = True
             return True
         return False
 
@@ -227,3 +241,10 @@ class Outbox:
         while record is not None and record.lost is None:
             record.lost = reason
             record = record.parent
+
+
+def _stand_in_for(capsule: Capsule, reason: str) -> Capsule:
+    try:
+        return stand_in_for(capsule, reason)
+    except Exception:  # noqa: BLE001 - it may be of another version, and anything be wrong with it
+        return loss(1, reason, capsule.id)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import islice
 from math import inf
@@ -40,6 +39,7 @@ __all__ = ["Found", "capsule_again", "elsewhere_of", "journals_of", "recover"]
 Deliver = Callable[[Sequence[Capsule]], int | None]
 
 _GROUP = 512
+_DAMAGED = "what the journal said of it is damaged, or of another version"
 _SAID = "a process that is no more has lost records; capsules in the chain say so now"
 
 
@@ -172,7 +172,7 @@ def _recover(leftover: Leftover, noted: Sequence[Mapping[str, Any]], deliver: De
 def _concerning(keys: set[str], noted: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     """Yield what was noted elsewhere of these records, and of what hangs under them."""
     rest = [one for one in noted if "count" not in one]
-    while found := [one for one in rest if {one.get("id"), one.get("parent")} & keys]:
+    while found := [one for one in rest if {str(one.get("id")), str(one.get("parent"))} & keys]:
         yield from found
         keys |= {str(one.get("id")) for one in found}
         rest = [one for one in rest if one not in found]
@@ -222,11 +222,8 @@ def capsule_again(document: dict[str, Any]) -> Capsule:
         return Capsule.from_dict(document)
     except Exception as error:  # noqa: BLE001 - it must not hold up the others
         report("recovery.capsule", error)
-        try:
-            key = UUID(str(document["id"]))
-        except (LookupError, ValueError):
-            key = uuid5(NAMESPACE_OID, f"capsule_sdk {sorted(document.items())!r}")
-        return loss(1, f"it waited on disk, and cannot be read: {type(error).__name__}", key)
+        reason = f"it waited on disk, and cannot be read: {type(error).__name__}: {error}"
+        return loss(1, reason, _key_of(document))
 
 
 class _Restoration:
@@ -247,14 +244,14 @@ class _Restoration:
         """Restore, link and end all of them, in the order of the chain."""
         for key, known in self._known.items():
             try:
-                self._records[key] = restored(known.begun, known.notes, known.ended)
-            except Exception:  # noqa: BLE001 - whatever it is, it must not hold up the others
+                self._records[key] = _restored(key, known)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not hold up the others
                 begun = {**known.begun, **self._unwritten.get(key, {}), "id": key}
                 if not known.begun and key in self._unwritten:  # the disk took what came later only
                     self._lose(begun, NOT_TAKEN)
                     continue
                 self.damaged += 1
-                self._lose(begun, "what the journal said of it is damaged")
+                self._lose(begun, f"{_DAMAGED}: {type(error).__name__}: {error}")
         for key, document in self._unwritten.items():
             if key not in self._known:
                 self._lose(document, NOT_TAKEN)
@@ -286,11 +283,14 @@ class _Restoration:
             yield capsule_or_stand_in(record)[0]
 
     def _lose(self, document: Mapping[str, Any], reason: str) -> None:
-        with suppress(LookupError, TypeError, ValueError):
+        try:
             self.lost.append(missed(document, reason))
+        except Exception:  # noqa: BLE001 - its names are not to be had, but it was there
+            self.lost.append(loss(1, reason, _key_of(document)))
 
     def _link(self) -> dict[Task, set[UUID]]:
         """Hang records under their tasks; return all children of each task that is not placed yet."""
+        self._refuse_circles()
         children = {
             record: set(record.children())
             for record in self._records.values()
@@ -312,6 +312,49 @@ class _Restoration:
             if isinstance(parent, Task) and parent in children:
                 children[parent].add(capsule.id)
         return children
+
+    def _refuse_circles(self) -> None:
+        """Give up what is said to hang under itself: it would wait for its own end for ever."""
+        for key in list(self._records):
+            seen: set[str] = set()
+            above: str | None = key
+            while above in self._records and above not in seen:
+                seen.add(above)
+                above = self._known[above].begun.get("parent")
+            if above == key:
+                self.damaged += 1
+                document = {"id": key, **_tenant_of(self._records.pop(key))}
+                self._lose(document, f"{_DAMAGED}: it hangs under itself")
+
+
+def _restored(key: str, known: Known) -> Record:
+    """Return a record of which so much is known that all that is done with it here can be done.
+
+    Raises:
+        LookupError, TypeError, ValueError: that is not so.
+
+    """
+    record = restored(known.begun, known.notes, known.ended)
+    if record.id.hex != key:
+        raise ValueError(f"{key!r} is not an id as it is written")
+    if not isinstance(known.begun.get("above"), str | None):
+        raise TypeError("its place is not an id")
+    if isinstance(record, Task) and type(record.open_children) is not int:
+        raise TypeError("its children are not a number")
+    return record
+
+
+def _tenant_of(record: Record) -> dict[str, str]:
+    tenant = record.attribution.tenant_id
+    return {"tenant": tenant} if isinstance(tenant, str) else {}
+
+
+def _key_of(document: Mapping[str, Any]) -> UUID:
+    """Return the id of what cannot be read; where it has none, always the same one for the same document."""
+    try:
+        return UUID(str(document["id"]))
+    except (LookupError, ValueError):
+        return uuid5(NAMESPACE_OID, f"capsule_sdk {sorted(document.items(), key=str)!r}")
 
 
 def _gone(above: Task) -> Task:
