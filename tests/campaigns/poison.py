@@ -1,7 +1,8 @@
 """Poison: journals in which one record cannot become a capsule. All others arrive, and it has a stand-in.
 
-What is wrong with it is drawn: a value of another type, a field that another version has or lacks, an impossible
-date, an id that is none, a task under itself; in a record that had ended, had not, or waited as a capsule.
+What is wrong with it is drawn: a value of another type, a field that another version has or lacks, an
+impossible date, an id that is none, a task under itself; in a record that had ended, had not, or waited as a
+capsule.
 """
 
 from __future__ import annotations
