@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import litellm
 import pytest
 from litellm.exceptions import MidStreamFallbackError
+from litellm.litellm_core_utils.litellm_logging import Logging
 from litellm.litellm_core_utils.streaming_handler import CustomStreamWrapper
 from litellm.types.utils import Delta, ModelResponseStream, StreamingChoices
 from litellm_support import (
@@ -296,6 +297,28 @@ def test_abandoned_in_a_loop_that_goes_on(chain: Chain, llm: LLM) -> None:
     run(main)
     call = expect_one(chain, None, "partial")
     assert (ended(call), call["outcome"]["result"]) == ("abandoned", "hello")
+
+
+@pytest.mark.usefixtures("no_gc")
+@pytest.mark.parametrize("stumbles", [True, False])
+def test_abandoned_while_litellms_threads_still_log_its_chunk(
+    chain: Chain, llm: LLM, stumbles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, over = threading.Event(), threading.Event()
+
+    async def log(*args: Any, **kwargs: Any) -> None:
+        reached.set()
+        if stumbles:  # in a task, whose exception is in a cycle with the frames that it passed
+            raise IndexError
+        over.wait(20)
+
+    monkeypatch.setattr(Logging, "async_success_handler", log)
+    try:
+        next(llm.ask(stream=True))
+        assert reached.wait(20)
+        expect_one(chain, None, "partial", within=SOON)
+    finally:
+        over.set()
 
 
 @pytest.mark.usefixtures("no_gc")

@@ -26,6 +26,9 @@ __all__ = ["Follower", "follow", "is_stream"]
 
 _FOLLOWER = "_capsule_sdk_follower"
 
+#: The method that LiteLLM runs in its threads, by which these keep a stream alive.
+_LATER = "run_success_logging_and_cache_storage"
+
 #: Whose stream takes a step in this context, and in those of the tasks and threads that the step starts. It
 #: is the follower, never the stream: a context that is kept would keep the stream alive.
 _stepping: ContextVar[object] = ContextVar("capsule_sdk_litellm_stepping", default=None)
@@ -175,12 +178,30 @@ def _followed(base: type) -> type:
     }
     for name, method in methods.items():
         functools.update_wrapper(method, getattr(base, name))
+    if hasattr(base, _LATER):
+        methods[_LATER] = property(lambda self: getattr(_twin(self, base), _LATER))
     names = {
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
     }
     return type(base.__name__, (base,), {**methods, **names})
+
+
+def _twin(stream: Any, base: type) -> Any:
+    """Return an object that knows what a stream knows, for who outlives it.
+
+    LiteLLM's threads log each chunk of a stream by a method of it, and take their time: the first of them
+    imports half of LiteLLM, and one that raises stays in a cycle. The stream would live as long.
+    """
+    twin = object.__new__(_without_finalizer(base))
+    twin.__dict__.update(stream.__dict__)
+    return twin
+
+
+@functools.cache
+def _without_finalizer(base: type) -> type:
+    return type(base.__name__, (base,), {"__module__": base.__module__, "__del__": lambda self: None})
 
 
 def _watch_parser(stream: Any, follower: Follower) -> None:
