@@ -47,6 +47,7 @@ CHAT: dict[str, tuple[Json, str, Json]] = {
         "tool_calls",
         {},
     ),
+    "unfinished": ({"content": f"half {CANARY}"}, None, {}),
     "audio": (
         {
             "content": None,
@@ -200,7 +201,13 @@ RESPONSES: dict[str, tuple[list[Json], Json]] = {
     "image": ([{"type": "image_generation_call", "status": "completed", "result": _PNG}], {}),
     "unknown": ([{"type": "hologram", "status": "completed", "beam": f"blue {CANARY}"}], {}),
     "failed": (
-        [],
+        [
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": f"half {CANARY}", "annotations": []}],
+            }
+        ],
         {"status": "failed", "error": {"code": "server_error", "message": f"broken {CANARY}"}},
     ),
     "incomplete": (
@@ -312,6 +319,11 @@ GEMINI: dict[str, tuple[list[Json] | None, Json, Json]] = {
         {},
     ),
     "unknown": ([{"hologram": {"beam": f"blue {CANARY}"}}], {}, {}),
+    "rated": (
+        [{"text": f"mild {CANARY}"}],
+        {"safetyRatings": [{"category": "HARM_CATEGORY_HARASSMENT", "probability": "MEDIUM"}]},
+        {},
+    ),
     "safety": (
         None,
         {

@@ -24,10 +24,10 @@ from provider_shapes import (
     whole,
 )
 
-from capsule_sdk.calls.answers.choice import decoded
 from capsule_sdk.calls.answers.stream import Stream
 from capsule_sdk.calls.answers.usage import Tokens, tokens_of
 from capsule_sdk.calls.answers.whole import Whole, read
+from capsule_sdk.calls.media import decoded
 from capsule_sdk.content import ContentPolicy, canonical
 
 FULL, DIGEST, OMIT = ContentPolicy(), ContentPolicy("digest"), ContentPolicy("omit")
@@ -226,7 +226,7 @@ OF_PNG = {"bytes": len(PNG), "sha3_256": FULL.value(PNG)["sha3_256"]}
                     "source": {"type": "base64", "media_type": "image/png", "data": PIC},
                 }
             ),
-            {"images": [{"media_type": "image/png", "data": OF_PNG}], "finish_reason": "end_turn"},
+            {"images": [{"media_type": "image/png", **OF_PNG}], "finish_reason": "end_turn"},
         ),
         (
             block({"type": "image", "source": {"type": "url", "url": "https://x.org/a.png"}}),
@@ -593,7 +593,7 @@ def test_a_large_image_is_its_digest() -> None:
         {"content": None, "images": [{"image_url": {"url": f"data:image/png;base64,{text}"}}]}
     )
     found = sealed(answer)
-    assert found["images"][0]["data"]["bytes"] == len(raw)
+    assert found["images"][0]["bytes"] == len(raw)
     assert len(canonical(found)) < 500
     frame = f"data: {json.dumps(answer)}\n\n".encode()
     begun = time.perf_counter()
@@ -624,6 +624,20 @@ def test_ten_thousand_unknown_entries_are_counted() -> None:
     assert len(canonical(found)) < 200_000
 
 
+def test_of_more_than_a_thousand_calls_of_tools_the_rest_is_digested() -> None:
+    def found(last: str, policy: ContentPolicy = FULL) -> Any:
+        calls = [{"function": {"name": "f", "arguments": f"{n}"}} for n in range(1_500)]
+        calls.append({"function": {"name": "f", "arguments": last}})
+        entries: Any = read(chat({"content": None, "tool_calls": calls})).result(policy)
+        assert len(entries["tool_calls"]) == 1_000
+        [left_out] = entries["other"]
+        return left_out["value"]
+
+    assert found("a")["entries"] == 501
+    assert found("a") == found("a") != found("b")
+    assert found("a", ContentPolicy("omit")) == {"entries": 501}
+
+
 def test_a_thousand_choices_and_more() -> None:
     choices = [
         {"index": n, "message": {"content": f"{n}"}, "finish_reason": "stop"} for n in range(1_500)
@@ -649,7 +663,7 @@ def test_bytes_however_they_are_written(text: str) -> None:
 def test_bytes_in_pieces_that_were_written_each_by_itself() -> None:
     pieces = [base64.b64encode(PNG[:100]).decode(), base64.b64encode(PNG[100:]).decode()]
     assert decoded("".join(pieces)) == PNG
-    assert decoded("no base64: é") == "no base64: é".encode()
+    assert decoded("no base64: é") is None
 
 
 def test_no_reader_changes_what_it_reads() -> None:

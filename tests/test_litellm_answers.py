@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import litellm
 import pytest
+from litellm.exceptions import MidStreamFallbackError
 from litellm_support import LITELLM_NOISE, LLM, calls, expect_one, run, user
 from provider_shapes import CANARY, CHAT, GEMINI, MESSAGES, PNG, RESPONSES, WAV
 
@@ -80,14 +82,14 @@ EXPECTED: list[tuple[str, str, Any]] = [
     (
         "chat",
         "audio",
-        {"audio": {"transcript": f"spoken {CANARY}", "data": OF_WAV}, "finish_reason": "stop"},
+        {"audio": {"transcript": f"spoken {CANARY}", **OF_WAV}, "finish_reason": "stop"},
     ),
     (
         "chat",
         "image",
         {
             "text": f"see {CANARY}",
-            "images": [{"media_type": "image/png", "data": OF_PNG}],
+            "images": [{"media_type": "image/png", **OF_PNG}],
             "finish_reason": "stop",
         },
     ),
@@ -132,7 +134,7 @@ EXPECTED: list[tuple[str, str, Any]] = [
         "responses",
         "image",
         {
-            "images": [{"data": OF_PNG}],
+            "images": [OF_PNG],
             "provider_tools": [{"type": "image_generation_call", "status": "completed"}],
             "finish_reason": "completed",
         },
@@ -243,7 +245,9 @@ def test_the_status_comes_from_the_answer(
     if streamed and (route, shape) in RAISES:
         with pytest.raises(Exception, match=r"broken|closed"):
             ask(llm, route, shape, streamed=streamed)
-        expect_one(chain, None, "failure")
+        call = expect_one(chain, None, "failure")
+        if shape == "failed":  # not the event itself, but what came before
+            assert outcome(call)["result"] == f"half {CANARY}"
         return
     ask(llm, route, shape, streamed=streamed)
     call = expect_one(chain, None, status)
@@ -393,3 +397,64 @@ def test_a_reason_to_stop_that_litellm_does_not_hand_on_is_sealed(
     call = expect_one(chain, None, status)
     assert call["context"]["environment"]["finish_reason"] == reason
     assert call["outcome"]["result"] == f"half {CANARY}"
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_stream_that_nobody_has_said_to_be_finished_is_no_success(
+    chain: Chain, llm: LLM, closes: bool
+) -> None:
+    """LiteLLM makes up a reason to stop, or raises, by its version."""
+    with contextlib.suppress(litellm.exceptions.APIError, MidStreamFallbackError):
+        stream = llm.ask("shape:unfinished", stream=True)
+        for chunk in stream:
+            if closes and chunk.choices and chunk.choices[0].finish_reason:
+                break
+        del stream
+    [call] = calls(chain.capsules())
+    assert outcome(call)["status"] in ("partial", "failure")
+    assert outcome(call)["result"] == f"half {CANARY}"
+    assert "finish_reason" not in call["context"]["environment"]
+
+
+TRANSLATED = [
+    ("anthropic/claude-sonnet-4-5", "unknown", "msg_1", "hologram"),
+    ("anthropic/claude-sonnet-4-5", "tools", "msg_1", None),
+    ("gemini/gemini-2.5-flash", "unknown", "gem-1", "part.hologram"),
+    ("gemini/gemini-2.5-flash", "rated", "gem-1", "safety_ratings"),
+]
+
+
+@pytest.mark.parametrize(("model", "shape", "name", "kept"), TRANSLATED)
+def test_what_litellm_drops_when_it_translates_a_whole_answer_is_sealed(
+    chain: Chain, llm: LLM, model: str, shape: str, name: str, kept: str | None
+) -> None:
+    base = llm.provider.base_url
+    base = base.removesuffix("/v1") if "claude" in model else base
+    litellm.completion(
+        model=model, messages=user(f"shape:{shape}"), api_base=base, api_key="sk-test"
+    )
+    call = expect_one(chain, None, "success")
+    assert call["context"]["environment"]["response_id"] == name
+    result = outcome(call)["result"]
+    if kept is None:
+        assert [tool["name"] for tool in result["tool_calls"]] == ["mail"]
+        assert "other" not in result
+    else:
+        assert [entry["type"] for entry in result["other"]] == [kept]
+
+
+@STREAMED
+@pytest.mark.parametrize(
+    ("route", "shape", "name"),
+    [("chat", "passed", "chatcmpl-1"), ("responses", "refusal", "resp_1")],
+)
+def test_the_id_of_an_answer_is_the_providers(
+    chain: Chain, llm: LLM, route: str, shape: str, name: str, streamed: bool
+) -> None:
+    ask(llm, route, shape, streamed=streamed)
+    assert expect_one(chain, None, "success")["context"]["environment"]["response_id"] == name
+
+
+def test_an_id_that_litellm_has_made_up_is_not_called_the_providers(chain: Chain, llm: LLM) -> None:
+    llm.ask(mock_response="Paris")
+    assert "response_id" not in expect_one(chain, None, "success")["context"]["environment"]

@@ -81,7 +81,8 @@ def test_a_sync_stream_from_the_cache(chain: Any, llm: Any) -> None:
     miss, hit = expect(chain, [(None, "success"), ("hit", "success")])
     assert (cached(miss), cached(hit)) == (False, True)
     assert hit["outcome"]["result"] == "hello world!"
-    assert usage(hit)[2] == "0"
+    # nobody says whether LiteLLM had it from the provider, or had guessed
+    assert usage(hit) == (None, None, "0")
 
 
 def test_an_async_stream_from_the_cache(chain: Any, llm: Any) -> None:

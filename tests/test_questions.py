@@ -8,13 +8,14 @@ import json
 import re
 import time
 import uuid
+from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, Field, create_model
 from sealable import values
 
 from capsule_sdk.calls.conversation import sealed_messages
@@ -161,13 +162,56 @@ def test_a_model_asked_for_by_its_class_is_told_by_its_fields() -> None:
     one = with_fields(steps=(list[Step], ...), cost=(float, 0.0))
     format_: Any = one["parameters"]["response_format"]
     assert format_["class"].endswith(".Plan")
-    assert format_["fields"]["cost"] == "float"
+    assert format_["fields"]["cost"] == {"type": "float", "default": 0}
     assert format_["fields"]["steps"].startswith("list[")
     assert format_["classes"][f"{__name__}.Step"]["why"] == "Union[Literal['a', 'b'], NoneType]"
     assert with_fields(cost=(int, 0))["request_hash"] != one["request_hash"]
     assert with_fields(steps=(list[Step], ...), cost=(float, 0.0)) == one
     plain: Any = ask({**BASE, "response_format": dict}).arguments["parameters"]
     assert plain["response_format"] == "builtins.dict"
+
+
+class Other:
+    """Somebody's own, of which no code may run."""
+
+    def __repr__(self) -> str:
+        raise AssertionError
+
+
+class Mood(Enum):
+    GOOD, BAD = "good", "bad"
+
+
+class Report(BaseModel):
+    """A report of the weather."""
+
+    city: str = Field(description="its name", max_length=9, pattern="[a-z]+")
+    mood: Mood
+    by: Annotated[str, Other()]
+
+
+def test_descriptions_constraints_and_values_are_part_of_what_was_asked() -> None:
+    told: Any = ask({**BASE, "response_format": Report}).arguments["parameters"]["response_format"]
+    assert told["fields"]["city"] == {
+        "type": "str",
+        "description": "its name",
+        "constraints": ["MaxLen(max_length=9)", "_PydanticGeneralMetadata(pattern='[a-z]+')"],
+    }
+    assert told["fields"]["by"] == {"type": "str", "constraints": [f"{__name__}.Other"]}
+    assert told["classes"] == {f"{__name__}.Mood": {"values": ["good", "bad"]}}
+    assert told["descriptions"] == {f"{__name__}.Report": "A report of the weather."}
+
+
+def test_how_a_request_is_sent_is_no_part_of_it_wherever_that_stands() -> None:
+    plain = ask({**BASE, "extra_body": {"top_k": 4}}).arguments
+    sent = {
+        "headers": {"X-Any": "S3CRET"},
+        "extra_headers": {"x": "S3CRET"},
+        "http_options": {"a": 1},
+    }
+    assert ask({**BASE, "extra_body": {"top_k": 4, **sent}}).arguments == plain
+    redacted: Any = ask({**BASE, "extra_body": {"api_key": "S3CRET"}}).arguments["parameters"]
+    assert redacted["extra_body"] == {"api_key": "[secret]"}
 
 
 # -- tools and roles -------------------------------------------------------------------------------

@@ -9,15 +9,12 @@ What an earlier capsule holds is not sealed again: `capsule_sdk.calls.memory` kn
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
 
 from ..content import JSON, ContentPolicy, canonical, label
 from ..content.readers import Marker
+from .media import decoded, digested, in_data_url
 from .objects import entries_of
 
 __all__ = ["sealed_messages", "taken_apart"]
@@ -116,16 +113,9 @@ class _Taking:
 
 
 def _of_data_url(url: str) -> Any:
-    """Return what stands for the content of a ``data:`` URL (RFC 2397); the text itself if it is none."""
-    head, comma, _ = url[:1024].partition(",")
-    if not comma:
-        return url
-    media_type = head[5:].removesuffix(";base64")
-    start = len(head) + 1
-    if not head.endswith(";base64"):
-        return _media(unquote_to_bytes(url[start:]), media_type)
-    content = _decoded(url[start:])
-    return url if content is None else _media(content, media_type)
+    """Return what stands for the content of a ``data:`` URL; the text itself if it is none."""
+    held = in_data_url(url)
+    return url if held is None else digested(*held)
 
 
 def _of_base64(value: str, beside: Mapping[Any, Any]) -> Any:
@@ -135,25 +125,5 @@ def _of_base64(value: str, beside: Mapping[Any, Any]) -> Any:
     media_type = next((told for name in _TOLD_BY if isinstance(told := beside.get(name), str)), "")
     if not media_type and (len(value) < _SURE or " " in value[:1024]):
         return None
-    content = _decoded(value)
-    return None if content is None else _media(content, media_type)
-
-
-def _decoded(text: str) -> bytes | None:
-    if any(character in text for character in "-_\n\r"):
-        text = text.translate(_URL_SAFE)
-    try:
-        return base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        return None
-
-
-_URL_SAFE = {ord("-"): "+", ord("_"): "/", ord("\n"): None, ord("\r"): None}
-
-
-def _media(content: bytes, media_type: str) -> Any:
-    return {
-        "media_type": Marker(label(media_type)),
-        "bytes": len(content),
-        "sha3_256": Marker(hashlib.sha3_256(content).hexdigest()),
-    }
+    content = decoded(value)
+    return None if content is None else digested(content, media_type)

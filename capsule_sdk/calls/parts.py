@@ -37,6 +37,13 @@ CONTENT = frozenset(
 #: Definitions of tools; and arguments that hold further arguments.
 TOOLS = ("tools", "functions")
 NESTED = ("config", "generation_config", "generationConfig", "extra_body")
+#: Among these, what is no part of the question: how the request is sent. A header may hold any secret.
+SENDING = frozenset(
+    {
+        "default_headers", "default_query", "extra_headers", "extra_query", "headers", "http_options",
+        "httpOptions",
+    }
+)  # fmt: skip
 
 
 class Parts:
@@ -96,7 +103,7 @@ class Parts:
     def _sort(self, given: Mapping[str, Any], kept: dict[str, Any], within: str = "") -> None:
         """Sort these arguments, and those that are nested in them."""
         for name, value in given.items():
-            if value is None:
+            if value is None or name in SENDING:
                 continue
             if name in TOOLS:
                 self.tools += value if isinstance(value, list | tuple) else [value]

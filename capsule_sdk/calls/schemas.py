@@ -1,11 +1,14 @@
 """Schemas: an answer's format that is given as a class of pydantic's, told by its fields.
 
 The name of a class says little of what was asked. The provider gets the JSON Schema that the class makes of
-itself; making it here would run code of the user's, so the annotations are written down instead.
+itself; making it here would run code of the user's. So the annotations are written down instead, with the
+descriptions and constraints that stand beside them, the description of the class, and the values of enums.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import Enum
 from functools import lru_cache
 from typing import Any, get_args, get_origin
 
@@ -22,23 +25,64 @@ def shape_of(cls: type) -> dict[str, JSON] | None:
     """Return the fields of a model and of the models in it; ``None`` for any other class."""
     if _fields(cls) is None:
         return None
-    waiting, told = [cls], dict[type, dict[str, JSON]]()
+    waiting, told, docs = [cls], dict[type, dict[str, JSON]](), dict[str, JSON]()
     while waiting and len(told) < MOST:
         found = waiting.pop()
-        if found not in told and (fields := _fields(found)) is not None:
-            told[found] = {label(name): _written(kind, waiting) for name, kind in fields.items()}
+        if found in told:
+            continue
+        if (fields := _fields(found)) is not None:
+            told[found] = {label(name): _field(field, waiting) for name, field in fields.items()}
+            if type(doc := vars(found).get("__doc__")) is str:
+                docs[_name(found)] = doc
+        elif issubclass(found, Enum):
+            told[found] = {"values": _values(found)}
     shape: dict[str, JSON] = {"class": _name(cls), "fields": told.pop(cls)}
     if told:
         shape["classes"] = {_name(below): fields for below, fields in told.items()}
+    if docs:
+        shape["descriptions"] = docs
     return shape
 
 
 def _fields(cls: type) -> dict[str, Any] | None:
-    """Return the annotations of a model by the names of its fields."""
+    """Return what pydantic knows of the fields of a model, by their names."""
     fields = next((vars(base)[_FIELDS] for base in cls.__mro__ if _FIELDS in vars(base)), None)
-    if type(fields) is not dict:
-        return None
-    return {name: getattr(field, "annotation", None) for name, field in fields.items()}
+    return fields if type(fields) is dict else None
+
+
+def _field(field: Any, classes: list[type]) -> JSON:
+    """Return a field's annotation; with what stands beside it, where anything does."""
+    kind = _written(getattr(field, "annotation", None), classes)
+    beside: dict[str, JSON] = {
+        name: value
+        for name in _BESIDE
+        if type(value := getattr(field, name, None)) in _PLAIN and value is not None
+    }
+    metadata = getattr(field, "metadata", None)
+    if type(metadata) is list and metadata:
+        beside["constraints"] = [_constraint(entry) for entry in metadata]
+    return {"type": kind, **beside} if beside else kind
+
+
+#: What a field's definition adds to the schema, where it is a plain value.
+_BESIDE = ("alias", "validation_alias", "default", "description", "title")
+
+
+def _constraint(entry: Any) -> str:
+    """Return a constraint of pydantic's as text; of anybody else's only its class."""
+    kind = type(entry)
+    if kind.__module__.partition(".")[0] not in {"annotated_types", "pydantic"}:
+        return _name(kind)
+    names = getattr(kind, "__dataclass_fields__", None) or getattr(entry, "__dict__", None)
+    held = {name: getattr(entry, name, None) for name in names or ()}
+    told = (f"{name}={value!r}" for name, value in held.items() if type(value) in _PLAIN)
+    return label(f"{kind.__name__}({', '.join(told)})", limit=2048)
+
+
+def _values(cls: type[Enum]) -> list[JSON]:
+    members = vars(cls).get("_value2member_map_")
+    values = members if isinstance(members, Mapping) else ()
+    return [value if type(value) in _PLAIN else label(type(value).__name__) for value in values]
 
 
 _FIELDS = "__pydantic_fields__"
@@ -61,7 +105,7 @@ def _written(annotation: Any, classes: list[type]) -> str:
     return label(f"{name}[{inner}]", limit=2048)
 
 
-_PLAIN = frozenset({str, int, bool, type(None)})
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def _name(cls: type) -> str:

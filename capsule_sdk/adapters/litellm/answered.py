@@ -17,6 +17,8 @@ from ...calls.answers.usage import Tokens, tokens_of, usage_in
 from ...calls.answers.whole import Whole, read
 from ...content import ContentPolicy, label
 from ...records.call import Answer
+from .dropped import regained, sent_by
+from .identities import id_in, id_of, is_made_up
 
 __all__ = [
     "Price",
@@ -78,12 +80,16 @@ def answer_of(
         if not cost and tokens.tokens_in is None:
             cost = None  # zero for no usage is LiteLLM's way to say that it does not know
     whole, held = read(response), fields(response)
+    told, sent = held.get("id") or held.get("responseId"), None
+    if isinstance(held.get("choices"), list) and not cached:
+        sent = sent_by(logging_obj, translated=not is_made_up(told))
+        whole = whole if sent is None else regained(whole, sent)
     environment = facts(
         provider=hidden.get("custom_llm_provider"),
         litellm_call_id=hidden.get("litellm_call_id"),
         api_base=shown(address),
         model_id=hidden.get("model_id"),
-        response_id=held.get("id") or held.get("responseId"),
+        response_id=id_of(told, None if sent is None else id_in(sent)),
         response_model=model or held.get("modelVersion"),
         finish_reason=whole.finish,
         provider_request_id=request_id(headers_of(response, hidden, logging_obj)),

@@ -1,19 +1,24 @@
-"""Dropped: what a provider streams and LiteLLM does not hand on.
+"""Dropped: what a provider sends and LiteLLM does not hand on.
 
 LiteLLM makes chunks of its own out of those that a provider sends, and leaves out what it has no place
 for: from a Chat Completions stream a refusal, for one. Its caller then reads an empty answer; the capsule says
-what the model said.
+what the model said. Of a whole answer that it has translated, it keeps the body.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from ...calls.answers.chat import is_plain
 from ...calls.answers.reading import fields, is_void
+from ...calls.answers.whole import Whole, read
 
-__all__ = ["compare"]
+__all__ = ["compare", "regained", "said_to_end", "sent_by"]
+
+#: Characters of an answer's body that are read once more.
+BODY: Final = 1 << 20
 
 #: What it hands on, under this name or another, at once or later.
 _HANDED_ON = frozenset(
@@ -54,6 +59,61 @@ def compare(raw: Any, made: Any, feed: Callable[[Any], None]) -> None:
         if of_delta or of_choice:
             index = entries.get("index")
             feed({"choices": [{"index": index, "delta": of_delta, **of_choice}]})
+
+
+def said_to_end(raw: Any) -> bool | None:
+    """Tell whether a chunk from the provider says that the answer is finished; LiteLLM says so in any case.
+
+    Returns:
+        ``None`` where it is no chunk of a provider's, or in no format that always says so.
+
+    """
+    if type(raw).__module__.partition(".")[0] == "litellm":  # made of one
+        return None
+    held = fields(raw)
+    kind = held.get("type")
+    if isinstance(kind, str) and kind.startswith(("message_", "content_block_")):
+        return kind == "message_stop" or bool(fields(held.get("delta")).get("stop_reason"))
+    for name in ("choices", "candidates"):
+        entries = held.get(name)
+        if isinstance(entries, list) and entries:
+            told = (fields(entry) for entry in entries)
+            return any(entry.get("finish_reason") or entry.get("finishReason") for entry in told)
+    return None
+
+
+def sent_by(logging_obj: Any, *, translated: bool) -> dict[str, Any] | None:
+    """Return the body that a provider has answered a chat with, as LiteLLM keeps it.
+
+    Args:
+        logging_obj: LiteLLM's own object for the call.
+        translated: whether only one in another wire format is wanted; this is seen without reading it.
+
+    Returns:
+        ``None`` where there is none.
+
+    """
+    details = fields(fields(logging_obj).get("model_call_details"))
+    body = details.get("original_response")
+    if type(body) is str and body[:1] == "{" and len(body) <= BODY:
+        if translated and '"choices"' in body:
+            return None
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+    return body if type(body) is dict else None
+
+
+def regained(whole: Whole, sent: Mapping[str, Any]) -> Whole:
+    """Return a translated answer with what LiteLLM has dropped of the one that its provider ``sent``."""
+    if "choices" in sent:  # the wire format of the answer itself
+        return whole
+    own = read(sent)
+    for choice, untranslated in zip(whole.choices, own.choices, strict=False):
+        choice.regain(untranslated)
+    milder = whole.verdict.status == "success" and own.verdict.status in ("blocked", "failure")
+    return whole._replace(verdict=own.verdict) if milder else whole
 
 
 def _rare(entries: Mapping[Any, Any]) -> dict[str, Any]:

@@ -264,8 +264,11 @@ class Flight:
             for recorder, call in self._claim():
                 self._settle(recorder, call)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, stream: Any = None) -> None:
         """The call, or a step of its stream, has raised; the error is on its way to the caller."""
+        with self.guarded("litellm.failed"):
+            if self._pieces is not None and stream is not None:
+                self._pieces.kept(stream)
         with self.guarded("litellm.failed"):
             self.failed(error)
         self._pieces = None  # an end that LiteLLM's stream invents after an error is none

@@ -8,15 +8,17 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from ...calls.answers.reading import get
+from ...calls.answers.reading import get, word
 from ...calls.answers.stream import Stream
 from ...calls.answers.usage import Tokens, tokens_of
 from ...calls.answers.verdict import Verdict
+from ...calls.answers.whole import Whole
 from ...content import ContentPolicy
 from ...logs import guarded
 from ...records.call import Answer
 from .answered import Price, cost_of, facts, headers_of, request_id, sealable, shown
-from .dropped import compare
+from .dropped import compare, said_to_end
+from .identities import id_in, id_of
 
 __all__ = ["Pieces"]
 
@@ -27,7 +29,9 @@ _CHUNKS = ("chunks", "collected_chat_completion_chunks")
 class Pieces:
     """One streamed answer in the making."""
 
-    __slots__ = ("_estimated", "_last_hidden", "_mocked", "_price", "_stream", "cached", "facts")
+    __slots__ = (
+        "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_sent_id", "_stream", "cached", "facts",
+    )  # fmt: skip
 
     def __init__(self, price: Price, *, mocked: bool = False) -> None:
         self._price = price
@@ -37,13 +41,17 @@ class Pieces:
         #: LiteLLM's notes on the last chunk, a mapping that it completes after the stream's end.
         self._last_hidden: Any = None
         self._estimated: tuple[int, int] | None = None
+        #: Whether the provider itself said that it had finished, and its id of the answer. ``None``: nobody saw
+        #: what it sent.
+        self._ended: bool | None = None
+        self._sent_id: str | None = None
         self.cached = False
         self.facts: dict[str, Any] = {}
 
     @property
     def complete(self) -> bool:
         """Whether the model has said, for each choice, that it had finished."""
-        return self._stream.complete
+        return self._stream.complete and self._ended is not False
 
     def feed(self, chunk: Any) -> None:
         """Take over what one chunk brings. An error in here must not reach the chunk's reader."""
@@ -54,7 +62,22 @@ class Pieces:
 
     def made(self, raw: Any, chunk: Any) -> None:
         """Take over what LiteLLM has left out of a chunk that it made of the provider's."""
+        if not self._ended or not self._sent_id:
+            self._look_at(raw)
         compare(raw, chunk, self._stream.feed)
+
+    def _look_at(self, raw: Any) -> None:
+        ends = said_to_end(raw)
+        if ends is None:
+            return
+        self._ended = self._ended or ends
+        self._sent_id = self._sent_id or id_in(raw)
+
+    def kept(self, stream: Any) -> None:
+        """Take over the last event of a stream that raises instead of handing it on."""
+        event = get(stream, "completed_response")
+        if word(get(event, "type")).startswith("response."):
+            self._stream.feed(event)
 
     def begin(self, stream: Any, logging_obj: Any = None, address: Any = None) -> None:
         """Take what the stream tells before its first chunk."""
@@ -88,22 +111,37 @@ class Pieces:
         if sent is not None and self._stream.usage is None:
             self._stream.take_usage(sent)
         tokens = tokens_of(told)
-        if came and sent is None and tokens.tokens_in is not None and not self.cached:
+        # What was estimated once comes out of LiteLLM's cache like what was reported.
+        guessed = self.cached or (came and sent is None)
+        if guessed and tokens.tokens_in is not None:
             self._estimated = tokens.tokens_in, tokens.tokens_out or 0
             self._stream.usage = None
 
     def verdict(self) -> Verdict:
         """Return how the answer says that it ended. To be asked once nothing more comes."""
-        return self._stream.whole().verdict
+        return self._whole().verdict
+
+    def _whole(self) -> Whole:
+        """Return what has come; where only LiteLLM says that it was finished, it is not."""
+        whole = self._stream.whole()
+        if self._ended is False and whole.verdict.status == "success":
+            for choice in whole.choices:
+                choice.finish = ""
+            return whole._replace(verdict=Verdict("partial", ended="unfinished"))
+        return whole
 
     def answer(self, policy: ContentPolicy) -> Answer:
         """Return what has come, as ``policy`` lets it be sealed."""
         stream = self._stream
         tokens = tokens_of(stream.usage)
-        whole = stream.whole()
+        whole = self._whole()
         environment = {
             **self.facts,
-            **facts(response_model=stream.model, response_id=stream.id, finish_reason=whole.finish),
+            **facts(
+                response_model=stream.model,
+                response_id=id_of(stream.id, self._sent_id),
+                finish_reason=whole.finish,
+            ),
         }
         if self.cached:
             environment["cache_hit"] = True

@@ -49,8 +49,8 @@ class Follower(Protocol):
     def confirmation(self) -> Confirmation | None:
         """Return what the reader waits for at the end (strict mode); raises if that could not be recorded."""
 
-    def fail(self, error: BaseException) -> None:
-        """A step has raised; the error is on its way to the reader."""
+    def fail(self, error: BaseException, stream: Any = None) -> None:
+        """A step of a stream has raised; the error is on its way to the reader."""
 
     def close(self) -> None:
         """The reader has closed the stream."""
@@ -102,7 +102,7 @@ def _step(step: Callable[[Any], Any], stream: Any, follower: Follower) -> Any:
         raise
     except BaseException as error:
         _leave(own)
-        follower.fail(error)
+        follower.fail(error, stream)
         raise
     _leave(own)
     follower.chunk(chunk)
@@ -124,7 +124,7 @@ async def _astep(step: Callable[[Any], Any], stream: Any, follower: Follower) ->
         raise
     except BaseException as error:
         _leave(own)
-        follower.fail(error)
+        follower.fail(error, stream)
         raise
     _leave(own)
     follower.chunk(chunk)
@@ -194,14 +194,16 @@ def _twin(stream: Any, base: type) -> Any:
     LiteLLM's threads log each chunk of a stream by a method of it, and take their time: the first of them
     imports half of LiteLLM, and one that raises stays in a cycle. The stream would live as long.
     """
-    twin = object.__new__(_without_finalizer(base))
+    twin: Any = object.__new__(_without_finalizer(base))
     twin.__dict__.update(stream.__dict__)
     return twin
 
 
 @functools.cache
 def _without_finalizer(base: type) -> type:
-    return type(base.__name__, (base,), {"__module__": base.__module__, "__del__": lambda self: None})
+    return type(
+        base.__name__, (base,), {"__module__": base.__module__, "__del__": lambda self: None}
+    )
 
 
 def _watch_parser(stream: Any, follower: Follower) -> None:

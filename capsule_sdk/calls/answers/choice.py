@@ -6,14 +6,13 @@ sealed; names of tools, types, and codes are labels and stay in every mode.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 from ...content import JSON, ContentPolicy, canonical, label, safe
 from ...content.readers import Marker
+from ..media import decoded, digested, in_data_url
+from .left_out import LeftOut
 from .reading import fields, is_void, lean, word
 
 __all__ = ["Choice", "media", "of_choices"]
@@ -29,7 +28,6 @@ NORMAL: Final = frozenset(
 
 #: Entries of what a provider's tool did that name something, and are no content.
 _NAMES: Final = frozenset({"name", "server_label", "server_name", "status", "type"})
-_DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200},")
 _MOST: Final = 1_000  # entries of each kind in one choice
 
 
@@ -49,7 +47,7 @@ class Choice:
         self.provider_tools: list[dict[str, Any]] = []
         self.citations: list[Any] = []
         self.other: list[tuple[str, Any]] = []
-        self.left_out = 0
+        self.left_out = LeftOut()
         self.finish = ""
         self.block_reason: dict[str, Any] = {}
         #: What went wrong with this answer alone: (code, words).
@@ -76,11 +74,13 @@ class Choice:
         if transcript:
             self.audio["transcript"] = self.audio.get("transcript", "") + _text(transcript)
         if data:
-            data = decoded(data) if isinstance(data, str) else data
+            data = _bytes_of(data) if isinstance(data, str) else data
             held = self.audio.get("data")
             if isinstance(held, bytes) and isinstance(data, bytes):
                 data = held + data
             self.audio["data"] = data
+        if isinstance(kind := entries.get("mime_type"), str) and kind:
+            self.audio["media_type"] = word(kind)
         for name in ("id", "expires_at", "type", "format", "mime_type"):
             entries.pop(name, None)
         self._put("audio", entries)
@@ -126,26 +126,42 @@ class Choice:
         for name, value in entries:
             self.unknown(f"{of}.{name}" if of else name, value)
 
+    def regain(self, sent: Choice) -> None:
+        """Add what a client library has dropped when it translated the answer that a provider ``sent``."""
+        kinds = {kind for kind, _ in self.other}
+        for kind, value in sent.other:
+            if kind not in kinds:
+                self.unknown(kind, value)
+        for channel, pieces in sent.said.items():
+            self.said.setdefault(channel, pieces)
+        self.audio = self.audio or sent.audio
+        self.images = self.images or sent.images
+        self.provider_tools = self.provider_tools or sent.provider_tools
+        self.citations = self.citations or sent.citations
+        self.block_reason = self.block_reason or sent.block_reason
+        self.left_out.join(sent.left_out)
+
     def _add(self, entries: list[Any], entry: Any) -> None:
         if len(entries) < _MOST:
             entries.append(entry)
         else:
-            self.left_out += 1
+            self.left_out.add(entry)
 
     def _put(self, kind: str, entries: dict[str, Any]) -> None:
         self.unknown(kind, {name: value for name, value in entries.items() if not is_void(value)})
 
     # -- what is sealed ------------------------------------------------------------------------------
 
-    def value(self, *, whole: bool = True) -> Any:
+    def value(self, *, whole: bool = True, hashing: bool = True) -> Any:
         """Return a text where the answer is nothing but text, else its parts; yet to pass the policy.
 
         Args:
             whole: it is the only one, so that its reason to stop stands beside the result already.
+            hashing: whether digests may be told.
 
         """
         text = "".join(self.said.get("text", ()))
-        parts = self._parts()
+        parts = self._parts(hashing=hashing)
         unusual = self.finish.lower() not in NORMAL
         if not parts and text and (whole or not unusual):
             return text
@@ -157,14 +173,14 @@ class Choice:
             parts["finish_reason"] = Marker(self.finish) if self.finish else None
         return parts
 
-    def _parts(self) -> dict[str, Any]:
+    def _parts(self, *, hashing: bool) -> dict[str, Any]:
         parts: dict[str, Any] = {
             name: "".join(pieces) for name, pieces in self.said.items() if name != "text"
         }
         if self.audio:
-            parts["audio"] = self.audio
+            parts["audio"] = _sealable(self.audio, hashing=hashing)
         if self.images:
-            parts["images"] = self.images
+            parts["images"] = [_sealable(image, hashing=hashing) for image in self.images]
         if self.tools:
             parts["tool_calls"] = [_tool(*call) for call in self.tools]
         if self.provider_tools:
@@ -175,18 +191,19 @@ class Choice:
             parts["block_reason"] = _reason(self.block_reason)
         if self.other:
             parts["other"] = [
-                {"type": Marker(label(kind)), "value": lean(value)} for kind, value in self.other
+                {"type": Marker(label(kind)), "value": _sealable(lean(value), hashing=hashing)}
+                for kind, value in self.other
             ]
-        if self.left_out:
-            parts.setdefault("other", []).append(
-                {"type": Marker("left out"), "value": self.left_out}
-            )
+        if self.left_out.count:
+            told = self.left_out.told(hashing=hashing)
+            parts.setdefault("other", []).append({"type": Marker("left out"), "value": told})
         return parts
 
 
 def of_choices(choices: list[Choice], policy: ContentPolicy) -> JSON:
     """Return what is sealed of an answer: one choice as itself, several as a list."""
-    values = [choice.value(whole=len(choices) == 1) for choice in choices]
+    whole, hashing = len(choices) == 1, policy.mode != "omit"
+    values = [choice.value(whole=whole, hashing=hashing) for choice in choices]
     value = values[0] if len(values) == 1 else values
     return policy.text(value) if isinstance(value, str) else policy.value(value)
 
@@ -223,13 +240,12 @@ def _reason(reason: dict[str, Any]) -> Any:
 
 
 def media(value: Any) -> Any:
-    """Return an image or a recording: its bytes, to be sealed by digest and size; its address as a text."""
+    """Return an image or a recording: its bytes (``data``) and its type; its address as a text."""
     if isinstance(value, str):
-        if value.startswith("data:") and (head := _DATA_URL.match(value)) is not None:
-            kind = {"media_type": Marker(head[1])} if head[1] else {}
-            body = value[head.end() :]
-            return {**kind, "data": decoded(body) if ";base64" in head[0] else body.encode()}
-        return {"url": value} if "://" in value[:16] else {"data": decoded(value)}
+        if (held := in_data_url(value)) is not None:
+            kind = {"media_type": held[1]} if held[1] else {}
+            return {**kind, "data": held[0]}
+        return {"url": value} if "://" in value[:16] else {"data": _bytes_of(value)}
     entries = dict(fields(value))
     found: dict[str, Any] = {}
     for name in ("image_url", "url", "b64_json", "data", "source", "result", "image"):
@@ -243,23 +259,22 @@ def media(value: Any) -> Any:
             found |= held if isinstance(held, dict) else {name: held}
     kind = entries.pop("media_type", None) or entries.pop("mime_type", None)
     if isinstance(kind, str):
-        found.setdefault("media_type", Marker(word(kind)))
+        found.setdefault("media_type", word(kind))
     for name in ("type", "index"):
         entries.pop(name, None)
     rest = {name: entry for name, entry in entries.items() if not is_void(entry)}
     return {**rest, **found} if found or rest else value
 
 
-def decoded(text: str) -> bytes:
-    """Return the bytes of a base64 text, also of several put one behind the other; else its own bytes."""
-    try:
-        raw = text.encode("ascii")
-        if b"-" in raw or b"_" in raw:
-            raw = raw.translate(bytes.maketrans(b"-_", b"+/"))
-        end = raw.find(b"=")
-        if end < 0 or not raw[end:].strip(b"=\r\n \t"):
-            return binascii.a2b_base64(raw + b"=" * (-len(raw.strip()) % 4 if end < 0 else 0))
-        pieces = re.findall(rb"[^=]+=*", raw)
-        return b"".join(base64.b64decode(piece) for piece in pieces)
-    except (UnicodeEncodeError, binascii.Error):
-        return text.encode("utf-8", "replace")
+def _bytes_of(text: str) -> bytes:
+    """Return the bytes of a base64 text; of one that is none, its own."""
+    content = decoded(text)
+    return text.encode("utf-8", "replace") if content is None else content
+
+
+def _sealable(value: Any, *, hashing: bool) -> Any:
+    """Return a value, its bytes as what stands for them."""
+    if type(value) is not dict or not isinstance(value.get("data"), bytes):
+        return value
+    rest = {name: entry for name, entry in value.items() if name not in ("data", "media_type")}
+    return {**rest, **digested(value["data"], value.get("media_type"), hashing=hashing)}

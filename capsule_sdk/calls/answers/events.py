@@ -65,7 +65,7 @@ class MessageEvents:
             if len(self._blocks) < 1_000:
                 self._blocks[index if isinstance(index, int | str) else len(self._blocks)] = block
             else:
-                self._room.left_out += 1
+                self._room.left_out.add(event)
         return block
 
     def _delta(self, event: Any, delta: Any) -> None:
@@ -153,7 +153,7 @@ class ResponseEvents:
         if not isinstance(index, int):
             index = word(get(event, "item_id"))
         if index not in self._items and len(self._items) >= 1_000:
-            self._room.left_out += 1
+            self._room.left_out.add(event)
             return {}
         return self._items.setdefault(index, {})
 
@@ -190,10 +190,10 @@ class ResponseEvents:
 
     def _strange(self, kind: str, event: Any) -> None:
         kept = self._of_items if get(event, "item_id") else self._loose
-        if kind in kept or (len(kept) < 100 and self._room.takes()):
+        if kind not in kept and len(kept) >= 100:
+            self._room.left_out.add(event)
+        elif kind in kept or self._room.takes(event):
             grow(kept.setdefault(kind, {}), _without_noise(event), self._room)
-        else:
-            self._room.left_out += 1
 
     def response(self) -> dict[str, Any]:
         """Return the response as it came in the end, else as far as it has come."""

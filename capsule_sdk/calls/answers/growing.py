@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from types import NoneType
 from typing import Any, Final
 
+from .left_out import LeftOut
 from .reading import fields, is_void
 
 __all__ = ["Room", "Text", "copied", "grow", "plain"]
@@ -37,20 +38,20 @@ _DEPTH: Final = 12
 
 
 class Room:
-    """How many more entries that are not understood are kept of one answer; what came after that is counted."""
+    """How many more entries that are not understood are kept of one answer; of others, a digest."""
 
     __slots__ = ("left", "left_out")
 
     def __init__(self, entries: int = 10_000) -> None:
         self.left = entries
-        self.left_out = 0
+        self.left_out = LeftOut()
 
-    def takes(self) -> bool:
+    def takes(self, entry: Any) -> bool:
         """Take up one entry, if there is room for it."""
         if self.left > 0:
             self.left -= 1
             return True
-        self.left_out += 1
+        self.left_out.add(entry)
         return False
 
 
@@ -99,7 +100,9 @@ def grow(into: dict[str, Any], piece: Any, room: Room, depth: int = _DEPTH) -> N
     for name, value in _entries(piece):
         held = into.get(name)
         if held is None:
-            if len(into) < 1_000 and (name in _WHOLE or name in _WORDS or room.takes()):
+            if len(into) < 1_000 and (
+                name in _WHOLE or name in _WORDS or room.takes({name: value})
+            ):
                 into[name] = _begun(name, value, room, depth)
         elif type(held) is Text and isinstance(value, str):
             held.add(str.__str__(value))
@@ -150,7 +153,7 @@ def _extend(held: _Entries, pieces: Any, room: Room, depth: int) -> None:
         place = _place(held, piece)
         if place is not None:
             grow(place, piece, room, depth - 1)
-        elif room.takes():
+        elif room.takes(piece):
             _append(held, copied(piece, room, depth - 1))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .choice import decoded
+from ..media import decoded
 from .reading import NOISE, Taken, fields, get, is_void
 
 __all__ = ["read_other"]
@@ -48,7 +48,12 @@ def _plain(value: Any) -> Any:
     if is_void(value) or not any(isinstance(held.get(name), str) for name in _BLOBS):
         return value
     return {
-        name: decoded(entry) if name in _BLOBS and isinstance(entry, str) else entry
+        name: _content(entry) if name in _BLOBS and isinstance(entry, str) else entry
         for name, entry in held.items()
         if isinstance(name, str) and not name.startswith("_")
     }
+
+
+def _content(text: str) -> Any:
+    content = decoded(text)
+    return text if content is None else content

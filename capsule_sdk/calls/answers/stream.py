@@ -108,7 +108,7 @@ class Stream:
             index = index if type(index) is int else 0
             choice = self._choices.get(index)
             if choice is None:
-                if not self._room.takes():
+                if not self._room.takes(item):
                     continue
                 choice = self._choices[index] = {"delta": {}}
             self._delta(choice, entries)
@@ -174,7 +174,7 @@ class Stream:
         same = last.get("thought") == entries.get("thought")
         if same and isinstance(held, Text) and isinstance(text, str):
             held.add(str.__str__(text))
-        elif isinstance(text, str) or self._room.takes():
+        elif isinstance(text, str) or self._room.takes(part):
             parts.append(copied(part, self._room))
 
     def _message(self, kind: str, piece: Any) -> None:
@@ -197,8 +197,10 @@ class Stream:
         self.take_usage(usage_in(piece))
         held = self._unknown.get(kind)
         if held is None:
-            if len(self._unknown) >= 100 or not self._room.takes():
-                self._room.left_out += 1
+            if len(self._unknown) >= 100:
+                self._room.left_out.add(piece)
+                return
+            if not self._room.takes(piece):
                 return
             held = self._unknown[kind] = {}
         entries = fields(piece)
@@ -235,7 +237,7 @@ class Stream:
             self._responses.add_to(choices[0])
         if self._frames is not None:
             self._frames.add_to(choices[0])
-        choices[0].left_out += self._room.left_out
+        choices[0].left_out.join(self._room.left_out)
         if self._error is not None:
             verdict = Verdict("failure", *self._error)
         elif verdict.status == "success" and self._broke_off():
