@@ -312,7 +312,8 @@ def test_no_text_of_any_answer_where_texts_are_not_to_be_sealed(
     for route, known in shapes:
         for shape in known:
             if (route, shape) not in RAISES:
-                ask(llm, route, shape, streamed=asked % 2 == 0)
+                with contextlib.suppress(MidStreamFallbackError):
+                    ask(llm, route, shape, streamed=asked % 2 == 0)
                 asked += 1
     assert len(calls(chain.capsules())) == asked
     files = chain.data_dir.rglob("*")

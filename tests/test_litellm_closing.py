@@ -125,7 +125,10 @@ def test_a_step_that_closes_and_hands_on_its_chunk(
         read_on(llm, mode)
     (call,) = [c for c in chain.capsules() if c["trigger"]["source"] == "litellm"]
     assert call["outcome"]["result"].startswith("hello wor")
-    assert ended(call) is None
+    assert ended(call) in (
+        None,
+        "unfinished",
+    )  # the provider's reason to stop may have come by then
 
 
 def test_a_step_closes_in_a_task_or_a_thread_that_it_starts(
