@@ -546,6 +546,37 @@ def test_a_background_task_in_many_responses_is_run_for_each_and_never_changed(
     assert shared.func is after
 
 
+@pytest.mark.parametrize("kind", ["list", "list in a list", "with slots"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_background_tasks_that_a_module_shares_belong_to_each_call_that_runs_them(
+    chain: Chain, kind: str, streamed: bool
+) -> None:
+    class Slotted(BackgroundTask):
+        __slots__ = ("note",)
+
+    task = (Slotted if kind == "with slots" else BackgroundTask)(after, "shared")
+    lists = {"list": [task], "list in a list": [BackgroundTasks([task])], "with slots": [task]}
+    shared = task if kind == "with slots" else BackgroundTasks(lists[kind])
+
+    @capsuled(user_id=lambda bound: bound["user"])
+    async def view(user: str) -> Any:
+        if streamed:
+            return StreamingResponse(aparts(), background=shared)
+        return JSONResponse({}, background=shared)
+
+    async def main() -> None:
+        for user in ("alice", "bob"):
+            response = await view(user)
+            assert isinstance(response.background, type(shared))
+            await response.background()
+        await shared()
+
+    asyncio.run(main())
+    users = [capsule["trigger"]["user_id"] for capsule in chain.named("after")]
+    assert users == ["alice", "bob", None]
+    assert task.func is after
+
+
 def test_decorated_functions_are_background_tasks_of_the_call_that_adds_them(chain: Chain) -> None:
     app = fastapi.FastAPI()
 
@@ -738,6 +769,51 @@ def test_the_body_of_a_quart_response(chain: Chain, kind: str) -> None:
 
     assert asyncio.run(main()) == b"p0p1p2"
     whole(chain)
+
+
+@pytest.mark.parametrize("second", ["anext", "aclose"])
+def test_steps_of_one_body_that_overlap_leave_each_reader_its_own_scope(
+    chain: Chain, second: str
+) -> None:
+    class Slow:
+        """An async iterator that takes several steps at once."""
+
+        def __aiter__(self) -> Slow:
+            return self
+
+        async def __anext__(self) -> str:
+            await gates["anext"].wait()
+            return step("p")
+
+        async def aclose(self) -> None:
+            await gates["aclose"].wait()
+
+    gates: dict[str, asyncio.Event] = {}
+
+    @capsuled(name="view", user_id="of the view")
+    async def view() -> StreamingResponse:
+        return StreamingResponse(Slow())
+
+    async def read(stream: Any, reader: str, name: str) -> None:
+        with capsule_scope(reader, user_id=reader):
+            await (anext(stream) if name == "anext" else stream.aclose())
+            assert current_scope().user_id == reader
+        assert current_scope().user_id is None
+
+    async def main() -> None:
+        gates.update(anext=asyncio.Event(), aclose=asyncio.Event())
+        stream = (await view()).body_iterator
+        readers = [asyncio.create_task(read(stream, "one", "anext"))]
+        await asyncio.sleep(0)
+        readers.append(asyncio.create_task(read(stream, "two", second)))
+        await asyncio.sleep(0)
+        gates["anext"].set()
+        await readers[0]
+        gates["aclose"].set()
+        await readers[1]
+
+    asyncio.run(main())
+    assert {c["trigger"]["user_id"] for c in chain.named("step")} == {"of the view"}
 
 
 # -- what is current meanwhile ---------------------------------------------------------------------

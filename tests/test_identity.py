@@ -8,7 +8,7 @@ import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import Any
 
 import anyio
@@ -418,3 +418,29 @@ def test_the_tasks_of_jobs_that_each_start_the_next_are_let_go(chain: Chain) -> 
     kept.clear()
     assert all(c["context"]["session_id"] == "s" for c in chain.capsules())
     assert tasks() < before + 50
+
+
+def test_machinery_that_is_started_outside_of_every_scope_has_no_authority_of_its_first_user(
+    chain: Chain,
+) -> None:
+    @capsuled
+    async def handle(item: str) -> str:
+        return item
+
+    async def work(queue: asyncio.Queue[str]) -> None:
+        while True:
+            await handle(await queue.get())
+            queue.task_done()
+
+    async def main() -> None:
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        with capsule_scope("approved", user_id="ana", authority="human-approved", approver="boss"):
+            worker = asyncio.create_task(work(queue), context=Context())
+            await queue.put("another's")
+            await queue.join()
+        worker.cancel()
+
+    asyncio.run(main())
+    handled = chain.one("handle")
+    assert (handled["parent_id"], handled["trigger"]["user_id"]) == (None, None)
+    assert handled["authority"]["type"] == "autonomous"

@@ -20,11 +20,12 @@ __all__ = [
     "Body",
     "background_in",
     "background_of",
+    "bind_added",
     "body_of",
+    "bound_background",
     "is_response",
     "put_background",
     "tasks_in",
-    "with_bound",
 ]
 
 
@@ -130,30 +131,35 @@ def tasks_in(background: Any) -> list[Any]:
     return [single for task in tasks for single in tasks_in(task)]
 
 
-def with_bound(background: Any, bind: Callable[[Any], Any], others: Sequence[Any] = ()) -> Any:
-    """Return ``background`` with its functions bound, but for those of ``others``.
+def bound_background(background: Any, bind: Callable[[Any], Any]) -> Any:
+    """Return the background tasks of one response so that they run bound; ``background`` stays as it is.
 
-    A single task may stand in other responses too: a copy of it takes its place.
+    It may stand in other responses too, which are other calls', and may still be added to: a copy takes the
+    place of a single task, and all else is bound as a whole.
     """
     fields = _fields(background)
-    tasks = fields.get("tasks")
-    if type(tasks) is list:
-        for place, task in enumerate(tasks):
-            made = with_bound(task, bind, others)
-            if made is not task:
-                tasks[place] = made
-        return background
-    if "func" not in fields or any(background is other for other in others):
-        return background
+    if "func" not in fields or any(
+        "__slots__" in namespace(base) for base in true_bases(type(background))
+    ):
+        return bind(background)
     func = bind(fields["func"])
     if func is fields["func"]:
-        return background
-    if any("__slots__" in namespace(base) for base in true_bases(type(background))):
-        fields["func"] = func  # a copy of the fields would not be all of it
         return background
     copied = object.__new__(type(background))
     _fields(copied).update(fields, func=func)
     return copied
+
+
+def bind_added(background: Any, bind: Callable[[Any], Any], others: Sequence[Any]) -> None:
+    """Bind the tasks that were added to a list of background tasks, all but ``others``."""
+    tasks = _fields(background).get("tasks")
+    if type(tasks) is not list:
+        return
+    for place, task in enumerate(tasks):
+        if type(_fields(task).get("tasks")) is list:
+            bind_added(task, bind, others)
+        elif not any(task is other for other in others):
+            tasks[place] = bound_background(task, bind)
 
 
 def put_background(response: Any, background: Any) -> None:

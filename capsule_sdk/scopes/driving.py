@@ -11,7 +11,6 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -20,9 +19,12 @@ from .bodies import body_of, is_response
 from .steps import stepped
 
 if TYPE_CHECKING:
-    from .confirming import Confirmation
+    from types import EllipsisType
 
-__all__ = ["Run", "drive", "raised", "returned", "run_driven"]
+    from .confirming import Confirmation
+    from .node import Scope
+
+__all__ = ["Run", "drive", "is_suspended", "is_unawaited", "raised", "returned", "run_driven"]
 
 T = TypeVar("T")
 
@@ -36,11 +38,19 @@ class Run(Protocol):
     def start(self) -> None:
         """Begin, if it has not begun yet. Called at the first step."""
 
-    def resume(self) -> None:
-        """Make its scope current. Also called before `start`, while the object that is driven is made."""
+    def hold(self, inner: Any) -> None:
+        """Keep what is driven within it, to close it should both be destroyed."""
 
-    def suspend(self) -> None:
-        """Put back what was current before."""
+    def resume(self) -> Scope | None:
+        """Make its scope current. Also called before `start`, while the object that is driven is made.
+
+        Returns:
+            What was current before, for `suspend`, where several steps may be under way at once.
+
+        """
+
+    def suspend(self, outside: Scope | EllipsisType | None = ...) -> None:
+        """Put back what was current before: this, or what the last `resume` found."""
 
     def pass_on(self, item: Any) -> None:
         """See an item that a generator yields, on its way to the consumer."""
@@ -65,11 +75,9 @@ _DRIVEN = (types.CoroutineType, *_STREAMS)
 def drive(value: Any, run: Run) -> Any:
     """Return an object of the same kind as ``value`` that runs it within ``run``."""
     driver: Any
+    run.hold(value)
     if isinstance(value, types.CoroutineType):
         driver = _coroutine(value, run)
-        # Whoever forgets to await gets Python's warning once, about the name he knows; and whoever
-        # closes the coroutine unawaited gets none.
-        weakref.finalize(driver, _close_unawaited, value).atexit = False
     elif isinstance(value, types.AsyncGeneratorType):
         driver = _async_generator(value, run)
     elif value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
@@ -156,9 +164,18 @@ def _within(run: Run, iterator: Any) -> Any:
     return drive(iterator, run) if issubclass(type(iterator), _STREAMS) else stepped(iterator, run)
 
 
-def _close_unawaited(inner: types.CoroutineType[Any, Any, Any]) -> None:
-    if not inner.cr_suspended:
-        inner.close()
+def is_unawaited(inner: Any) -> bool:
+    """Tell whether it is a coroutine that was never begun."""
+    if not issubclass(type(inner), types.CoroutineType):
+        return False
+    return inner.cr_frame is not None and not (inner.cr_suspended or inner.cr_running)
+
+
+def is_suspended(inner: Any) -> bool:
+    """Tell whether it is a coroutine or generator in the middle; async ones are left to their event loop."""
+    if issubclass(type(inner), types.CoroutineType):
+        return bool(inner.cr_suspended)
+    return issubclass(type(inner), types.GeneratorType) and bool(inner.gi_suspended)
 
 
 async def _coroutine(inner: Coroutine[Any, Any, T], run: Run) -> T:
@@ -270,15 +287,21 @@ async def _async_generator(inner: AsyncGenerator[Any, Any], run: Run) -> AsyncGe
 def _first_step(inner: AsyncGenerator[Any, Any]) -> Callable[[Any], Any]:
     """Return ``asend``, unseen by the event loop: it closes the driver, and the driver closes this one.
 
-    Both in the loop's care would be closed at once when it shuts down, and the second would raise.
+    Both in the loop's care would be closed at once when it shuts down, and the second would raise. And without
+    a hook of its own Python would close this one by itself, where the garbage collector finds both, in
+    whatever scope is current there, and break what is awaited in it.
     """
 
     def asend(given: Any) -> Any:
         hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(None, None)
+        sys.set_asyncgen_hooks(None, _left_to_its_driver)
         try:
             return inner.asend(given)
         finally:
             sys.set_asyncgen_hooks(*hooks)
 
     return asend
+
+
+def _left_to_its_driver(inner: AsyncGenerator[Any, Any]) -> None:
+    """Do not close it."""

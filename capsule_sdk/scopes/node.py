@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from dataclasses import replace
 from itertools import islice
+from threading import get_ident
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -166,18 +168,29 @@ class Scope:
         self.resume()
         self._entered = _entries.set(None)
 
-    def resume(self) -> None:
-        """Make this scope current here, or the inner one that was current when it was suspended."""
-        self._outside = _current.get()
-        _current.set(self._inside or self)
+    def resume(self) -> Scope | None:
+        """Make this scope current here, or the inner one that was current when it was suspended.
 
-    def suspend(self) -> None:
-        """Put back what was current before `resume`, unless this context never held this scope."""
+        Returns:
+            What was current before, for those that resume it in several contexts at once.
+
+        """
+        self._outside = outside = _current.get()
+        _current.set(self._inside or self)
+        return outside
+
+    def suspend(self, outside: Scope | EllipsisType | None = ...) -> None:
+        """Put back what was current before `resume`, unless this context never held this scope.
+
+        Args:
+            outside: what this `resume` returned; by default what the last one did.
+
+        """
         inside = node = _current.get()
         while node is not None and node is not self:
             node = node.parent
         if node is self:
-            _current.set(self._outside)
+            _current.set(self._outside if outside is ... else outside)
             self._inside = inside
         if self._entered is None or self._was_entered_here():
             self._outside = self._entered = None
@@ -221,12 +234,19 @@ _current: ContextVar[Scope | None] = ContextVar("capsule_sdk_scope", default=Non
 _entries: ContextVar[None] = ContextVar("capsule_sdk_entries", default=None)
 
 
+#: The thread in which the garbage collector runs, while it does, and the scope that it interrupts there.
+collecting_in: int | None = None
+interrupted: Scope | None = None
+
+
 def innermost() -> Scope | None:
     """Return the innermost scope that this context holds.
 
     It may be closed: what it stood for has ended, and this is code that was started in it.
     """
     node = _current.get()
+    if node is not None and node is interrupted and get_ident() == collecting_in:
+        return _garbage
     while node is not None and node.closed and node.put_back():
         node = _current.get()
     return node
@@ -272,3 +292,6 @@ def _inherited(within: Scope) -> Attribution:
         return attribution
     last = islice(facts.items(), len(facts) - INHERITED_FACTS, None)
     return replace(attribution, environment=dict(last))
+
+
+_garbage = Scope(None, Attribution(environment={"made_in": "garbage collection"}))

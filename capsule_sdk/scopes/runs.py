@@ -5,16 +5,25 @@ from __future__ import annotations
 import sys
 from contextvars import ContextVar
 from functools import partial
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 
 import wrapt
 
 from ..logs import report
 from ..records.attribution import NOBODY
-from .bodies import background_in, background_of, put_background, tasks_in, with_bound
+from .abandoned import run_in
+from .bodies import (
+    background_in,
+    background_of,
+    bind_added,
+    bound_background,
+    put_background,
+    tasks_in,
+)
 from .confirming import Confirmation
 from .depth import elsewhere, has_room
-from .driving import run_driven
+from .driving import is_suspended, is_unawaited, run_driven
 from .node import Scope, innermost
 from .recipe import Recipe, is_lazy
 from .scope import close_task, confirmation, open_task, refuse_if_strict
@@ -30,35 +39,60 @@ __all__ = ["ScopeRun", "TaskRun", "bound_to"]
 class ScopeRun:
     """One call with a scope of its own, of which nothing is recorded: a call of what is bound."""
 
-    __slots__ = ("_active", "_node")
+    __slots__ = ("_active", "_inner", "_node")
 
     def __init__(self, node: Scope | None) -> None:
         self._node = node
         self._active = False
+        #: The coroutine or generator that is driven.
+        self._inner: Any = None
 
     def __del__(self) -> None:
-        # Whoever drives it was destroyed: never stepped, or in an await that nobody can finish.
+        # Whoever drives it was destroyed: never stepped, or in an await that nobody can finish. Or he is about
+        # to be, with all that he holds: the garbage collector begins with what was made first.
+        inner, self._inner = self._inner, None
+        if inner is not None and is_unawaited(inner):
+            inner.close()  # or Python would warn of it too, beside the one that its user knows
         node = self._node
         if node is None or node.closed or sys.is_finalizing():
             return
         if self._active:
             self.suspend()
-        self.fail(GeneratorExit())
+        if inner is None or not is_suspended(inner):
+            self.fail(GeneratorExit())
+            return
+        try:
+            run_in(node, self._close, inner)
+        finally:
+            self.fail(GeneratorExit())
+            self._node = None  # the driver is closed now, and sets nothing here any more
+
+    def _close(self, inner: Any) -> None:
+        self.resume()
+        try:
+            inner.close()
+        finally:
+            self.suspend()
+
+    def hold(self, inner: Any) -> None:
+        """Keep what is driven."""
+        self._inner = inner
 
     def start(self) -> None:
         """Nothing to begin."""
 
-    def resume(self) -> None:
+    def resume(self) -> Scope | None:
         """Make its scope current."""
-        if self._node is not None:
-            self._active = True
-            self._node.resume()
+        if self._node is None:
+            return None
+        self._active = True
+        return self._node.resume()
 
-    def suspend(self) -> None:
+    def suspend(self, outside: Scope | EllipsisType | None = ...) -> None:
         """Put back what was current before."""
         if self._node is not None:
             self._active = False
-            self._node.suspend()
+            self._node.suspend(outside)
 
     def pass_on(self, item: Any) -> None:
         """Record nothing of what a generator yields."""
@@ -93,7 +127,6 @@ class TaskRun(ScopeRun):
         "_kwargs",
         "_maker",
         "_maker_before",
-        "_of_response",
         "_others",
         "_recipe",
         "_within",
@@ -118,9 +151,8 @@ class TaskRun(ScopeRun):
             else None
         )
         self._maker_before: TaskRun | None = None
-        #: What it leaves to be run after it: what it was given to add to, and what its response has.
+        #: The background tasks that it was given to add to.
         self._background: Any = None
-        self._of_response: Any = None
         #: What others had added before.
         self._others: list[Any] = []
 
@@ -141,20 +173,21 @@ class TaskRun(ScopeRun):
         self._within = self._maker = None
         refuse_if_strict(self._node, self._recipe.name)
 
-    def resume(self) -> None:
+    def resume(self) -> Scope | None:
         """Make its scope current; before it has begun, let lazy calls know what they are made in."""
         if self._node is not None:
             self._active = True
-            self._node.resume()
-        elif not self._begun:
+            return self._node.resume()
+        if not self._begun:
             self._maker_before = _making.get()
             _making.set(self)
+        return None
 
-    def suspend(self) -> None:
+    def suspend(self, outside: Scope | EllipsisType | None = ...) -> None:
         """Put back what was current before."""
         if self._node is not None:
             self._active = False
-            self._node.suspend()
+            self._node.suspend(outside)
         elif not self._begun:
             _making.set(self._maker_before)
             self._maker_before = None
@@ -181,9 +214,7 @@ class TaskRun(ScopeRun):
             return
         own = background_of(response)
         if own is not None and own is not self._background:
-            self._of_response = with_bound(own, partial(_bound_once, within=node))
-            if self._of_response is not own:
-                put_background(response, self._of_response)
+            put_background(response, bound_background(own, partial(_bound_once, within=node)))
         if followed:
             self._bind_background(node)  # it may run before the end of the body is known
             if self._recipe.capture_result:
@@ -191,11 +222,8 @@ class TaskRun(ScopeRun):
 
     def _bind_background(self, node: Scope) -> None:
         """Bind background tasks, which run outside of every scope, to the one they were added in."""
-        bind = partial(_bound_once, within=node)
         if self._background is not None:
-            with_bound(self._background, bind, self._others)
-        if self._of_response is not None:
-            with_bound(self._of_response, bind)
+            bind_added(self._background, partial(_bound_once, within=node), self._others)
 
     def succeed(self, result: Any) -> None:
         """End well."""
@@ -210,8 +238,7 @@ class TaskRun(ScopeRun):
         if node is None:
             return
         try:
-            if self._background is not None or self._of_response is not None:
-                self._bind_background(node)
+            self._bind_background(node)
             if self._cramped:
                 elsewhere(partial(close_task, node, error, result))
             else:

@@ -20,6 +20,7 @@ from ..records.attribution import NOBODY, Attribution
 from ..records.authority import Authority, AuthorityName
 from ..records.task import Task
 from ..settings import is_disabled
+from .abandoned import watch
 from .confirming import Confirmation, is_covered
 from .depth import elsewhere, has_room
 from .node import Scope, innermost, parent_of
@@ -110,6 +111,7 @@ def open_task(
     policy = recorder.policy
     request, arguments = describe(policy)
     node = Scope(within, inner, recorder)
+    watch()
     parent, ended = parent_of(within)
     attribution = with_defaults(node.attribution, recorder)
     if ended is not None:
@@ -285,6 +287,7 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
     def _open(self, within: Scope | None) -> Scope:
         options = self._options
         if not options.get("record", True):
+            watch()
             return Scope(within, self._inner)
         return open_task(
             self._name,

@@ -65,11 +65,11 @@ class _Proxy(_ObjectProxy):
     def _self_taken(self, step: Callable[[], Any], *, closing: bool = False) -> Any:
         """Take a step."""
         run = self._self_run
-        run.resume()
+        before = run.resume()  # another step may be under way
         try:
             item = step()
         except BaseException as error:
-            run.suspend()
+            run.suspend(before)
             if not isinstance(error, StopIteration):
                 run.fail(error)
                 raise
@@ -77,7 +77,7 @@ class _Proxy(_ObjectProxy):
             if (waits_for := run.confirmation()) is not None:
                 waits_for.confirm()
             raise
-        run.suspend()
+        run.suspend(before)
         if closing:
             run.fail(GeneratorExit())
         return item
@@ -85,11 +85,11 @@ class _Proxy(_ObjectProxy):
     async def _self_awaited(self, step: Callable[[], Any], *, closing: bool = False) -> Any:
         """Take a step that is awaited."""
         run = self._self_run
-        run.resume()
+        before = run.resume()  # another step may be under way
         try:
             item = await step()
         except BaseException as error:
-            run.suspend()
+            run.suspend(before)
             if not isinstance(error, StopAsyncIteration):
                 run.fail(error)
                 raise
@@ -97,7 +97,7 @@ class _Proxy(_ObjectProxy):
             if (waits_for := run.confirmation()) is not None:
                 await waits_for.aconfirm()
             raise
-        run.suspend()
+        run.suspend(before)
         if closing:
             run.fail(GeneratorExit())
         return item

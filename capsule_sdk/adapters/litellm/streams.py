@@ -280,7 +280,14 @@ class _FollowedRun:
     def start(self) -> None:
         """Nothing to do: the call that returned the generator has begun."""
 
-    resume = suspend = start
+    def hold(self, inner: Any) -> None:
+        """Nothing to do: it belongs to LiteLLM."""
+
+    def resume(self) -> None:
+        """Nothing to do."""
+
+    def suspend(self, outside: Any = None) -> None:
+        """Nothing to do."""
 
     def pass_on(self, item: Any) -> None:
         self._follower.chunk(item)
