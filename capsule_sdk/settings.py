@@ -17,6 +17,7 @@ from .outward import without_password
 __all__ = ["PREFIX", "Settings", "is_disabled", "refuse_unknown", "say_once"]
 
 PREFIX = "CAPSULE_SDK_"
+_DISABLED = f"{PREFIX}DISABLED"
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
 
@@ -237,7 +238,7 @@ def _parsed(name: str, text: str, default: object) -> object:
 
 def _boolean(text: str) -> bool | None:
     word = text.strip().lower()
-    return word in _TRUE if word in _TRUE | _FALSE else None
+    return True if word in _TRUE else False if word in _FALSE else None
 
 
 def is_disabled() -> bool:
@@ -245,4 +246,5 @@ def is_disabled() -> bool:
 
     A value that is neither yes nor no does not; the first recorder that is made says so.
     """
-    return _boolean(os.environ.get(PREFIX + "DISABLED", "")) is True
+    said = os.environ.get(_DISABLED)
+    return said is not None and _boolean(said) is True

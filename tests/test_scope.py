@@ -625,12 +625,12 @@ def test_while_the_sdk_is_disabled_scopes_do_nothing_and_touch_nothing(
 def test_a_disabled_scope_costs_a_few_microseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPSULE_SDK_DISABLED", "1")
     best = float("inf")
-    for _ in range(20):
-        start = time.perf_counter()
+    for _ in range(50):
+        start = time.thread_time()  # whatever else the machine has to do
         for _ in range(200):
             with capsule_scope("a"):
                 pass
-        best = min(best, (time.perf_counter() - start) / 200)
+        best = min(best, (time.thread_time() - start) / 200)
     assert best < 15e-6, f"{best * 1e6:.1f} µs"
 
 

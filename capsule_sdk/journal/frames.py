@@ -3,7 +3,7 @@ r"""Frames: one entry of a journal as a line of text, and back. Pure.
     \n KIND LENGTH CRC JSON
 
 KIND is one letter, LENGTH the bytes of the JSON and CRC its CRC-32 (RFC 1952) with the letter as start
-value, both as eight hexadecimal digits; the JSON is ASCII without line breaks. A frame begins with the line
+value, both as eight hexadecimal digits; the JSON is UTF-8 without line breaks. A frame begins with the line
 break, so that one that was torn by a crash or a full disk never takes the next one with it: a reader finds
 its feet again at the next line.
 """
@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, ClassVar
 from zlib import crc32
+
+import orjson
 
 __all__ = ["Damage", "Frame", "Kind", "encode", "parse", "read"]
 
@@ -79,6 +81,12 @@ _encode = json.JSONEncoder(
     separators=(",", ":"), default=_as_text, check_circular=False, ensure_ascii=True
 ).encode
 
+_AS_JSON_DOES = (
+    orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
+
 
 def encode(kind: bytes, document: dict[str, Any]) -> bytes:
     """Return the frame of a document.
@@ -87,8 +95,11 @@ def encode(kind: bytes, document: dict[str, Any]) -> bytes:
         TypeError, ValueError, RecursionError: it cannot be written as JSON.
 
     """
-    text = _encode(document).encode("ascii")
-    return b"\n%b%b" % (_header(kind, text), text)
+    try:
+        text = orjson.dumps(document, option=_AS_JSON_DOES)  # it is written while the caller waits
+    except TypeError:  # half a character, a long number, a value or a key that JSON does not know
+        text = _encode(document).encode("ascii")
+    return b"\n%b %08x %08x %b" % (kind, len(text), crc32(text, kind[0]), text)
 
 
 def _header(kind: bytes, text: bytes) -> bytes:

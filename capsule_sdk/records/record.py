@@ -41,10 +41,11 @@ def _new_id() -> UUID:
     number = _random.getrandbits(128) & _NOT_VERSION_OR_VARIANT | _VERSION_4_VARIANT_1
     new = object.__new__(UUID)
     object.__setattr__(new, "int", number)
-    object.__setattr__(new, "is_safe", SafeUUID.unknown)
+    object.__setattr__(new, "is_safe", _UNKNOWN)
     return new
 
 
+_UNKNOWN = SafeUUID.unknown
 _NOT_VERSION_OR_VARIANT = ~((0xF << 76) | (0x3 << 62))
 _VERSION_4_VARIANT_1 = (0x4 << 76) | (0x2 << 62)
 

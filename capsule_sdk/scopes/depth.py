@@ -6,6 +6,7 @@ limit holds for each thread, and a new one has all of it.
 
 from __future__ import annotations
 
+import sys
 from _thread import allocate_lock, start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
@@ -19,6 +20,9 @@ T = TypeVar("T")
 ROOM = 32
 #: Frames that it takes to do so in another thread. Where these are not there either, the call does not fit.
 LEAST = 10
+#: The part of the limit below which there is room in any case: what runs in C between Python's own frames may
+#: count as well, but not seven times as much.
+SHALLOW = 8
 
 
 def has_room() -> bool:
@@ -29,6 +33,12 @@ def has_room() -> bool:
             undecorated a little later.
 
     """
+    try:
+        sys._getframe(sys.getrecursionlimit() // SHALLOW)
+    except (
+        ValueError
+    ):  # the stack is not that deep; to find out takes a fourth of the time of trying
+        return True
     try:
         _reach(ROOM)
     except RecursionError:

@@ -116,12 +116,18 @@ def check(
 def given_of(
     values: Mapping[str, Any], allowed: type[ScopeOptions] | type[TaskOptions]
 ) -> dict[str, Any]:
-    """Return those of a signature's options that were given; flags have defaults, and count as given."""
+    """Return those of a signature's options that are not left at their default."""
+    defaults = _TASK_DEFAULTS if allowed is TaskOptions else _SCOPE_DEFAULTS
     return {
-        name: value
-        for name in allowed.__annotations__
-        if (value := values[name]) is not None or name in _FLAGS
+        name: value for name, default in defaults.items() if (value := values[name]) is not default
     }
+
+
+def _defaults(allowed: type[ScopeOptions] | type[TaskOptions]) -> dict[str, Literal[True] | None]:
+    return {name: True if name in _FLAGS else None for name in allowed.__annotations__}
+
+
+_SCOPE_DEFAULTS, _TASK_DEFAULTS = _defaults(ScopeOptions), _defaults(TaskOptions)
 
 
 def _wanted(name: str, value: Any, *, sourced: bool) -> str | None:

@@ -133,6 +133,8 @@ class Recipe:
         The request is what ``request_from`` says, else the first text among the arguments that were given, else
         those as JSON.
         """
+        if not bound and not self.defaults and self.request_from is None:
+            return "", {}
         arguments = policy.value(self._all(bound)) if self.capture_args else {}
         if not isinstance(arguments, dict):
             arguments = {}

@@ -260,7 +260,8 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         if name is not None and not isinstance(name, str):
             raise ConfigurationError(f"capsule_scope: name={name!r} must be a text")
         options = given_of(locals(), ScopeOptions)
-        check("capsule_scope", options | unknown, ScopeOptions)
+        if options or unknown:
+            check("capsule_scope", options | unknown, ScopeOptions)
         self._name = name or "scope"
         self._options = options
         self._inner = attribution_of(options)
@@ -272,17 +273,18 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
             raise ConfigurationError(
                 f"this capsule_scope({self._name!r}) is open already; make a new one for each `with`"
             )
+        if is_disabled():
+            return _DETACHED
         self._cramped = not has_room()
         try:  # here and below: `guarded` would be a tenth of the price of a scope
-            if is_disabled():
-                return _DETACHED
             opened = functools.partial(self._open, innermost())
             self._node = elsewhere(opened) if self._cramped else opened()
             self._node.enter()
         except Exception as error:  # noqa: BLE001
             report("scope.enter", error)
         refuse_if_strict(self._node, self._name)
-        return current_task()
+        task = None if self._node is None else self._node.task
+        return current_task() if task is None else task
 
     def _open(self, within: Scope | None) -> Scope:
         options = self._options
