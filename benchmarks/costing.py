@@ -1,4 +1,4 @@
-"""One side of `benchmarks.costs`: the processor time of calls, with the SDK that lies on the path or without it.
+"""One side of `benchmarks.costs`: the processor time of calls, with the SDK on the path or without one.
 
     python benchmarks/costing.py FOLDER URL recorded|bare
 
@@ -39,7 +39,7 @@ PROVIDED: dict[str, Any] = {
 if SIDE == "recorded":
     from capsule_sdk import CapsuleLogger, capsule_scope, capsuled, configure, flush
 
-    configure(url=os.path.join(FOLDER, "capsules.db"))
+    configure(url=f"{FOLDER}/capsules.db")
     litellm.callbacks = [CapsuleLogger()]
 else:
     litellm.callbacks = [CustomLogger()]

@@ -1,12 +1,12 @@
-"""What recording costs its caller in processor time, beside the same calls unrecorded, and beside another checkout.
+"""What recording costs in processor time, beside the same calls unrecorded, and beside another checkout.
 
     python -m benchmarks.costs                            # this checkout
     python -m benchmarks.costs --against ../other-checkout  # and the ratio of both
 
-Every side is a process of its own with the same Python and the same LiteLLM; they take turns, round by round, and
-new processes are started several times. What counts is the processor time of the calling thread: what others do
-on the machine does not add to it, and its minimum hardly moves. Unrecorded calls are those of a LiteLLM with a
-logger that does nothing.
+Every side is a process of its own with the same Python and the same LiteLLM; they take turns, round by round,
+and new processes are started several times. What counts is the processor time of the calling thread: what
+others do on the machine does not add to it, and its minimum hardly moves. Unrecorded calls are those of a
+LiteLLM with a logger that does nothing.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def measure(
 
 
 def lines(taken: Mapping[str, Figures]) -> dict[str, str]:
-    """Return the table of these sides: least and median µs of each, and what of the least is ours, as a ratio."""
+    """Return the table: least and median µs of each side, what recording adds to the least, and ratios."""
     bare, new, old = taken["unrecorded"], taken["here"], taken.get("there")
     cells = [*_HEAD, *_HEAD_AGAINST] if old is not None else list(_HEAD)
     table = {"µs of processor time a call: least (median)": "".join(map(_CELL, cells))}

@@ -112,6 +112,14 @@ class _Liar(type):
         raise RuntimeError
 
 
+@given(st.dictionaries(keys | st.sampled_from(["api_key", 5, None]), leaves, max_size=6))
+def test_a_small_object_is_sealed_alike_by_the_short_way_and_by_the_long_one(value: Any) -> None:
+    for limits in (Limits(), Limits(text=3), Limits(items=2), Limits(total=3)):
+        policy = ContentPolicy(limits=limits)
+        walked = ContentPolicy(redact=str, limits=limits)  # which never goes the short way
+        assert policy.value(value) == walked.value(value)
+
+
 def test_a_class_that_cannot_be_hashed_is_sealed_by_its_name_all_the_same():
     value = _Liar("Odd", (), {})()
     assert ContentPolicy().value(value) == "<test_content.Odd object>"

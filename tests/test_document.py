@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capsule_sdk.content import quick_json
 from capsule_sdk.evidence.verifying import document
 from capsule_sdk.evidence.verifying.document import Repeated, content_hash, decode, decode_repeated
 
@@ -116,12 +117,13 @@ class _AnEarlierOrjson:
 
 
 def test_an_orjson_that_writes_two_texts_alike_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert document.spells_as_json_does()
+    assert quick_json.spells_as_json_does()
     sealed, altered = ({"text": text} for text in ("log \x1b[31mred", "log \x0b001b[31mred"))
     monkeypatch.setattr(document, "orjson", _AnEarlierOrjson)
+    monkeypatch.setattr(quick_json, "orjson", _AnEarlierOrjson)
     assert _AnEarlierOrjson.dumps(sealed) == _AnEarlierOrjson.dumps(altered)
-    assert not document.spells_as_json_does()
-    monkeypatch.setattr(document, "_orjson_can", document.spells_as_json_does())
+    assert not quick_json.spells_as_json_does()
+    monkeypatch.setattr(document, "_orjson_can", quick_json.spells_as_json_does())
     claimed = as_cps_has_it(json.dumps(sealed))
     assert content_hash(sealed, claimed) == claimed
     assert content_hash(altered, claimed) == as_cps_has_it(json.dumps(altered)) != claimed

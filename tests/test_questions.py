@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import json
+import math
 import re
 import time
 import uuid
+import weakref
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +22,7 @@ from pydantic import BaseModel, Field, create_model
 from sealable import values
 
 from capsule_sdk.calls.conversation import sealed_messages
-from capsule_sdk.calls.hashing import prompt_hash
+from capsule_sdk.calls.hashing import prompt_hash, tools_digest
 from capsule_sdk.calls.memory import Memory, Remembering, prefixes_of, whose
 from capsule_sdk.calls.prompts import roles_of
 from capsule_sdk.calls.question import Question, hashes_of, question_of
@@ -44,6 +47,91 @@ class Message(BaseModel):
     role: str
     content: str | None = None
     tool_calls: list[Any] | None = None
+
+
+# -- prompt_hash -----------------------------------------------------------------------------------
+
+
+def test_a_message_that_a_model_returned_has_the_hash_of_the_same_message_as_it_is_sent() -> None:
+    text = {"role": "assistant", "content": "b"}
+    assert prompt_hash([user("a"), Message(**text)]) == prompt_hash([user("a"), text])
+    call: dict[str, Any] = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    assert prompt_hash([Message(**call)]) == prompt_hash([call])
+
+
+def test_hashing_runs_no_code_of_a_message() -> None:
+    class Foreign(Message):
+        def model_dump(self, **_: Any) -> Any:
+            raise AssertionError("run")
+
+    class Entries(dict[str, Any]):
+        def items(self) -> Any:
+            raise AssertionError("run")
+
+    plain = {"role": "user", "content": "a"}
+    assert prompt_hash([Foreign(**plain), Entries(plain)]) == prompt_hash([plain, plain])
+
+
+class _Hashed(type(BaseModel)):  # type: ignore[misc]
+    def __hash__(cls) -> int:
+        raise AssertionError("run")
+
+
+def test_a_class_of_a_message_is_neither_hashed_nor_kept_alive() -> None:
+    def ask_for_one() -> Any:
+        made = _Hashed("Made", (Message,), {"__module__": __name__})
+        message = made(role="user", content="a")
+        asked = ask({"messages": [message], "response_format": made})
+        assert asked.prompt_hash == prompt_hash([user("a")])
+        assert asked.arguments["roles"] == ["user"]
+        assert asked.arguments["parameters"]["response_format"]["fields"]["role"] == "str"
+        return weakref.ref(made)
+
+    made = ask_for_one()
+    for _ in range(3):
+        gc.collect()
+    assert made() is None
+
+
+@given(st.lists(values, max_size=4))
+def test_a_hash_is_that_of_what_json_writes_however_it_is_written(prompt: list[Any]) -> None:
+    try:
+        text = json.dumps(prompt, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        wanted = hashlib.sha3_256(text.encode()).hexdigest()
+    except (TypeError, ValueError):
+        return
+    assert prompt_hash(prompt) == wanted
+    assert tools_digest(prompt) == tools_digest(prompt) == wanted
+
+
+def test_tools_that_only_resemble_others_have_a_digest_of_their_own() -> None:
+    shapes: list[Any] = [
+        1,
+        1.0,
+        True,
+        None,
+        math.nan,
+        "1",
+        [],
+        {},
+        "\ud800",
+        "\ufffd",
+        1e16,
+        10**16,
+    ]
+    digests = {tools_digest([{"name": "a", "x": shape}]) for shape in shapes for _ in range(2)}
+    assert len(digests) == len(shapes) - 1  # half a character is hashed as U+FFFD
+    tools = [{"name": "a"}]
+    before = tools_digest(tools)
+    tools[0]["name"] = "b"
+    assert tools_digest(tools) != before
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_are_hashed_as_they_are_sealed(number: float) -> None:
+    text = canonical({"model": "None", "top_p": ContentPolicy().value(number)})
+    hashed = ask({"top_p": number}).arguments["request_hash"]
+    assert hashed == hashlib.sha3_256(text.encode()).hexdigest()
 
 
 # -- request_hash ----------------------------------------------------------------------------------

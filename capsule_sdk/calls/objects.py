@@ -1,21 +1,56 @@
 """Objects: the entries of what callers and client libraries hand over, dicts and models alike.
 
-`fields` and `entries_of` read past an object's own code; `get` asks it, and so does whoever reads a mapping
-that is no dict.
+`fields` and `entries_of` read past an object's own code, and so does `get` of a model; of any other object it
+asks that, and so does whoever reads a mapping that is no dict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ..content.inert import MISSING, class_attribute, held_by, per_class, slot
 
 __all__ = ["entries_of", "fields", "get", "is_model"]
 
 
+class _Model(NamedTuple):
+    """How the instances of one class of pydantic's are read."""
+
+    held: Callable[[Any], dict[str, Any]]
+    #: What reads the entries that the class does not declare, and those that begin with an underscore.
+    extra: Callable[[Any], Any] | None
+    private: Callable[[Any], Any] | None
+    #: Names that the class itself says nothing of.
+    unsaid: set[str]
+
+
+@per_class
+def _model(cls: type) -> _Model | None:
+    if type(class_attribute(cls, "__pydantic_fields__")) is not dict:
+        return None
+    extra, private = slot(cls, "__pydantic_extra__"), slot(cls, "__pydantic_private__")
+    return _Model(held_by(cls), extra, private, set())
+
+
+def is_model(kind: type) -> bool:
+    """Tell whether a class is a model of pydantic's."""
+    return _model(kind) is not None
+
+
 def get(value: Any, name: str) -> Any:
     """Return an attribute or an entry; ``None`` where there is none or reading it fails."""
-    if type(value) is dict or isinstance(value, Mapping):
+    kind: Any = type(value)
+    if kind is dict:
+        return value.get(name)
+    if value is None:
+        return None
+    model = _model(kind)
+    if model is not None:
+        found = _of_model(model, value, name)
+        if found is not MISSING:
+            return found
+    elif isinstance(value, Mapping):
         return value.get(name)
     try:
         return getattr(value, name, None)
@@ -23,10 +58,34 @@ def get(value: Any, name: str) -> Any:
         return None
 
 
-@lru_cache(maxsize=1024)
-def is_model(kind: type) -> bool:
-    """Tell whether a class is a model of pydantic's. Kept: to such a class the question costs microseconds."""
-    return hasattr(kind, "__pydantic_fields__")
+def _of_model(model: _Model, value: Any, name: str) -> Any:
+    """Return what an instance holds, ``None`` where there is nothing, `MISSING` where its class must be asked.
+
+    pydantic's own ``__getattr__`` takes microseconds to find nothing.
+    """
+    held = model.held(value)
+    if name in held:
+        return held[name]
+    for read in (model.extra, model.private):
+        more = _read(read, value)
+        if more is not None and name in more:
+            return more[name]
+    if name not in model.unsaid:
+        kind: Any = type(value)
+        if class_attribute(kind, name) is not MISSING:
+            return MISSING
+        model.unsaid.add(name)
+    return None
+
+
+def _read(read: Callable[[Any], Any] | None, value: Any) -> dict[str, Any] | None:
+    if read is None:
+        return None
+    try:
+        found = read(value)
+    except AttributeError:  # made past its own constructor
+        return None
+    return found if type(found) is dict else None
 
 
 def fields(value: Any) -> Mapping[Any, Any]:
@@ -37,17 +96,18 @@ def fields(value: Any) -> Mapping[Any, Any]:
         return given
     if value is None or kind is str or kind is list:
         return {}
-    of_pydantic = is_model(kind)
-    if not of_pydantic and isinstance(value, Mapping):
+    model = _model(kind)
+    if model is not None:
+        own = model.held(value)
+        extra = _read(model.extra, value)
+        return {**own, **extra} if extra else own
+    if isinstance(value, Mapping):
         return value
     try:
         held = object.__getattribute__(value, "__dict__")
-        extra = object.__getattribute__(value, "__pydantic_extra__") if of_pydantic else None
     except AttributeError:
         return {}
-    if type(held) is not dict:
-        return {}
-    return {**held, **extra} if type(extra) is dict and extra else held
+    return held if type(held) is dict else {}
 
 
 def entries_of(value: Any) -> Mapping[Any, Any] | None:

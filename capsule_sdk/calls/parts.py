@@ -81,7 +81,11 @@ class Parts:
         is_chat: bool,
     ) -> None:
         self.hashing, self.is_chat = hashing, is_chat
-        self.prompt_name = next((name for name in PROMPTS if given.get(name) is not None), None)
+        self.prompt_name: str | None = None
+        for name in PROMPTS:
+            if given.get(name) is not None:
+                self.prompt_name = name
+                break
         self.prompt: Any = None if self.prompt_name is None else given[self.prompt_name]
         self.messages: list[Any] = [] if self.prompt is None else [self.prompt]
         if isinstance(self.prompt, list):
@@ -94,9 +98,10 @@ class Parts:
         asked = {
             name: value
             for name, value in given.items()
-            if name not in (self.prompt_name, "model")
-            and not names_secret(name)
+            if value is not None
             and not beside(name)
+            and name not in ("model", self.prompt_name)
+            and not names_secret(name)
         }
         self._sort(asked, self.parameters)
 

@@ -54,11 +54,11 @@ def last_user_text(prompt: Any) -> str:
     """Return the last message of the user as text; a prompt that has no messages is all the user's."""
     if isinstance(prompt, str):
         return prompt
-    if (file := _file(prompt)) is not None:
+    if type(prompt) is not list and (file := _file(prompt)) is not None:
         return f"[{file}]"
     if not isinstance(prompt, list | tuple):
         return "" if prompt is None else label(prompt)
-    if all(isinstance(item, str) for item in prompt):
+    if not prompt or (isinstance(prompt[0], str) and all(isinstance(item, str) for item in prompt)):
         return "\n".join(prompt)
     for message in reversed(prompt):
         if get(message, "role") == "user":

@@ -15,7 +15,7 @@ from typing import Any
 from ..content import JSON, ContentPolicy, label
 from ..logs import guarded
 from .conversation import sealed_messages, taken_apart
-from .hashing import prompt_hash, request_hash
+from .hashing import prompt_hash, request_hash, tools_digest
 from .memory import Remembering, prefixes_of
 from .objects import get
 from .parts import PROMPTS, TOOLS, Parts
@@ -110,7 +110,7 @@ def _arguments(parts: Parts, policy: ContentPolicy) -> dict[str, JSON]:
     if parts.tools:
         tools: dict[str, JSON] = {"names": _names(parts.tools)}
         if parts.hashing:
-            tools["digest"] = prompt_hash(parts.tools)
+            tools["digest"] = tools_digest(parts.tools)
         arguments["tools"] = tools
     return arguments
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from functools import lru_cache
 from typing import Any, get_args, get_origin
 
 from ..content import JSON, label
+from ..content.inert import class_attribute, per_class
 
 __all__ = ["shape_of"]
 
@@ -20,25 +20,30 @@ __all__ = ["shape_of"]
 MOST = 64
 
 
-@lru_cache(maxsize=256)
+@per_class
 def shape_of(cls: type) -> dict[str, JSON] | None:
     """Return the fields of a model and of the models in it; ``None`` for any other class."""
     if _fields(cls) is None:
         return None
-    waiting, told, docs = [cls], dict[type, dict[str, JSON]](), dict[str, JSON]()
+    # By the number of each class: its metaclass may define what its hash is.
+    waiting, told, docs = [cls], dict[int, tuple[str, dict[str, JSON]]](), dict[str, JSON]()
     while waiting and len(told) < MOST:
         found = waiting.pop()
-        if found in told:
+        if id(found) in told:
             continue
         if (fields := _fields(found)) is not None:
-            told[found] = {label(name): _field(field, waiting) for name, field in fields.items()}
+            told[id(found)] = (
+                _name(found),
+                {label(name): _field(field, waiting) for name, field in fields.items()},
+            )
             if type(doc := vars(found).get("__doc__")) is str:
                 docs[_name(found)] = doc
         elif issubclass(found, Enum):
-            told[found] = {"values": _values(found)}
-    shape: dict[str, JSON] = {"class": _name(cls), "fields": told.pop(cls)}
+            told[id(found)] = _name(found), {"values": _values(found)}
+    name, own = told.pop(id(cls))
+    shape: dict[str, JSON] = {"class": name, "fields": own}
     if told:
-        shape["classes"] = {_name(below): fields for below, fields in told.items()}
+        shape["classes"] = dict(told.values())
     if docs:
         shape["descriptions"] = docs
     return shape
@@ -46,7 +51,7 @@ def shape_of(cls: type) -> dict[str, JSON] | None:
 
 def _fields(cls: type) -> dict[str, Any] | None:
     """Return what pydantic knows of the fields of a model, by their names."""
-    fields = next((vars(base)[_FIELDS] for base in cls.__mro__ if _FIELDS in vars(base)), None)
+    fields = class_attribute(cls, "__pydantic_fields__")
     return fields if type(fields) is dict else None
 
 
@@ -83,9 +88,6 @@ def _values(cls: type[Enum]) -> list[JSON]:
     members = vars(cls).get("_value2member_map_")
     values = members if isinstance(members, Mapping) else ()
     return [value if type(value) in _PLAIN else label(type(value).__name__) for value in values]
-
-
-_FIELDS = "__pydantic_fields__"
 
 
 def _written(annotation: Any, classes: list[type]) -> str:

@@ -59,6 +59,9 @@ def digest(text: str | bytes) -> str:
 
 def weigh(text: str) -> tuple[int, str]:
     """Return the UTF-8 length and the SHA3-256 of a text of any size, in bounded memory."""
+    if len(text) <= _SLICE:
+        raw = _utf8(text)
+        return len(raw), hashlib.sha3_256(raw).hexdigest()
     size, sha3 = 0, hashlib.sha3_256()
     for part in _slices(text):
         size += len(part)

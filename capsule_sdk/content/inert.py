@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from weakref import ReferenceType, ref
 
 from .canonical_json import fit
 
@@ -30,12 +31,15 @@ __all__ = [
     "is_builtin",
     "module_of",
     "namespace",
+    "per_class",
     "slot",
     "true_bases",
     "type_name",
 ]
 
 MISSING: Final[Any] = object()
+
+T = TypeVar("T")
 
 _NAME_LIMIT: Final = 512  # bytes; a class may be called anything
 
@@ -111,6 +115,23 @@ def held(value: object, name: str) -> Any:
             return read(value)
     mine = held_by(cls)(value)
     return dict.get(mine, name, MISSING) if instance(mine, dict) else MISSING
+
+
+def per_class(ask: Callable[[type], T]) -> Callable[[type], T]:
+    """Return ``ask`` with its answers kept, each as long as its class lives. An answer must not hold the class.
+
+    Not `functools.lru_cache`: it hashes a class, which may run code of its metaclass, and keeps it alive.
+    """
+    known: dict[int, tuple[ReferenceType[type], T]] = {}
+
+    def kept(cls: type) -> T:
+        number = id(cls)
+        found = known.get(number)
+        if found is None:
+            found = known[number] = (ref(cls, lambda _: known.pop(number, None)), ask(cls))
+        return found[1]
+
+    return kept
 
 
 def type_name(cls: type) -> str:

@@ -26,6 +26,7 @@ from .canonical_json import (
     SAFE_INTEGER,
     canonical,
     fit,
+    real,
     weigh,
 )
 from .faults import Told
@@ -43,6 +44,8 @@ _CYCLE: Final = "[cycle]"
 _MORE: Final = "…"  # the key under which a cut object says that it is cut
 _DEEPEST: Final = 100  # an Enum whose value is itself ends here, long before Python's own limit
 _NAMES: Final = ("name", "key", "header")  # beside `value`, in the lists that stand for objects
+_SHORT: Final = 64  # characters of a key below which what it becomes is kept
+_FEW: Final = 32  # entries of an object that may be read the short way
 _LONG: Final = 1024  # characters from which a text counts as more than one entry
 
 
@@ -123,7 +126,51 @@ class ContentPolicy:
         ):
             plain: JSON = value
             return plain
+        if (
+            kind is dict
+            and len(value) <= _FEW
+            and self.mode == "full"
+            and self.redact is None
+            and self.find_secrets
+        ):
+            flat = self._flat(value)
+            if flat is not None:
+                return flat
         return _Walk(self).node(value, 0)
+
+    def _flat(self, value: dict[Any, Any]) -> JSON:
+        """Return a small object of plain values as walking through it does; ``None`` for every other one."""
+        limits, result = self.limits, dict[str, JSON]()
+        longest = min(limits.text, _LONG - 1)
+        if len(value) > min(limits.items, limits.total):
+            return None
+        try:
+            for name, entry in value.items():
+                if type(name) is not str or len(name) >= _SHORT:
+                    return None
+                key, secret = _short_key(name)
+                kind = type(entry)
+                if (
+                    secret or key in result or key == "value"
+                ):  # which a name beside it may make a secret
+                    return None
+                if kind is float:
+                    result[key] = real(entry)
+                elif kind is str:
+                    if len(entry) > longest or not entry.isascii():
+                        return None
+                    result[key] = without_secrets(entry)
+                elif (
+                    entry is None
+                    or kind is bool
+                    or (kind is int and -SAFE_INTEGER <= entry <= SAFE_INTEGER)
+                ):
+                    result[key] = entry
+                else:
+                    return None
+        except RuntimeError:  # another thread has changed it
+            return None
+        return result
 
     def _sealed(self, value: str, limit: int) -> str:
         if self.mode == "omit":
@@ -263,7 +310,9 @@ class _Walk:
         result: dict[str, JSON] = {}
         plain = self.plain
         for name, value in entries:
-            key, secret = _short_key(name) if type(name) is str and len(name) < 64 else _key(name)
+            key, secret = (
+                _short_key(name) if type(name) is str and len(name) < _SHORT else _key(name)
+            )
             if key in result:
                 key = _distinct(key, result)
             if secret:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from capsule_sdk.calls.hashing import prompt_hash
+from capsule_sdk.calls.hashing import prompt_hash, set_in
 from capsule_sdk.calls.parts import PROMPTS, Parts
 from capsule_sdk.calls.prompts import roles_of
 from capsule_sdk.calls.question import hashes_of
@@ -88,7 +88,24 @@ def read_question(text: str) -> list[_Reading]:
         readings.append(_Reading(value, whole, "the request" if whole else "the prompt", note))
     elif isinstance(value, str):
         readings += _of_text(value)
-    return [*readings, *_of_text(text)]
+    as_sent = [_as_sent(one) for one in readings]
+    return [*readings, *(one for one in as_sent if one is not None), *_of_text(text)]
+
+
+def _as_sent(reading: _Reading) -> _Reading | None:
+    """Return a reading without what nobody has set of messages; ``None`` where that is the same.
+
+    A message that is an object of a client library is kept with nulls, which it is not sent, nor hashed, with.
+    """
+    name = next((name for name in PROMPTS if isinstance(reading.request.get(name), list)), None)
+    if name is None:
+        return None
+    kept = reading.request[name]
+    sent = [set_in(message) for message in kept]
+    if sent == kept:
+        return None
+    note = "it fits without what is null in its messages"
+    return replace(reading, request={**reading.request, name: sent}, note=reading.note or note)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "LLMCall", "Request"]
 
 
-@dataclass(frozen=True, slots=True)
+# Neither is frozen: to make one would take four times as long, and every call makes both.
+@dataclass(slots=True)
 class Request:
-    """What was asked.
+    """What was asked. Not changed once its call is made.
 
     Attributes:
         call_type: the entry point, such as ``completion`` or ``aembedding``.
@@ -45,9 +46,9 @@ class Request:
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """What came back. ``None`` is unknown; it is never taken for zero.
+    """What came back. ``None`` is unknown; it is never taken for zero. Not changed once it is made.
 
     Attributes:
         result: the answer as it is sealed (CPS 1.6): a text, or an object of its parts, or a list of these.

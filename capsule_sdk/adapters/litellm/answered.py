@@ -66,7 +66,7 @@ def answer_of(
 
     """
     hidden = get(response, "_hidden_params")
-    hidden = hidden if isinstance(hidden, Mapping) else {}
+    hidden = hidden if type(hidden) is dict or isinstance(hidden, Mapping) else {}
     cached = hidden.get("cache_hit") is True
     tokens = tokens_of(response)
     model = get(response, "model") or hidden.get("litellm_model_name")
@@ -123,7 +123,9 @@ def sealable(
 
 def facts(**told: Any) -> dict[str, Any]:
     """Return those facts that are told, as labels."""
-    return {name: label(value) for name, value in told.items() if value not in (None, "")}
+    return {
+        name: text for name, value in told.items() if value is not None and (text := label(value))
+    }
 
 
 @functools.lru_cache(maxsize=256)
@@ -176,20 +178,24 @@ def headers_of(answer: Any, hidden: Any, logging_obj: Any) -> Iterator[Any]:
 def request_id(places: Iterable[Any]) -> str | None:
     """Return the provider's own id of the request, from headers or from what LiteLLM keeps of them."""
     for place in places:
-        if not place or not isinstance(place, Mapping):
+        if not place or not (type(place) is dict or isinstance(place, Mapping)):
             continue
-        found = {
-            name: place[header] for header in place if (name := _request_id_name(header)) in _RANKS
-        }
-        for name in sorted(found, key=_RANKS.__getitem__):
-            if isinstance(found[name], str) and found[name]:
-                return str(found[name])
+        for header in _naming(tuple(place)):
+            found = place[header]
+            if isinstance(found, str) and found:
+                return str(found)
     return None
 
 
 _RANKS = {name: rank for rank, name in enumerate(REQUEST_IDS)}
 
 
-@functools.lru_cache(maxsize=1024)
-def _request_id_name(header: Any) -> str:
-    return str(header).lower().removeprefix("llm_provider-")
+@functools.lru_cache(maxsize=256)
+def _naming(headers: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the headers that name a request, as they are believed; a provider sends the same every time."""
+    found = {
+        name: header
+        for header in headers
+        if (name := str(header).lower().removeprefix("llm_provider-")) in _RANKS
+    }
+    return tuple(found[name] for name in sorted(found, key=_RANKS.__getitem__))

@@ -55,7 +55,7 @@ class Pieces:
 
     def feed(self, chunk: Any) -> None:
         """Take over what one chunk brings. An error in here must not reach the chunk's reader."""
-        hidden = getattr(chunk, "_hidden_params", None)
+        hidden = get(chunk, "_hidden_params")
         if hidden is not None:
             self._last_hidden = hidden
         self._stream.feed(chunk)

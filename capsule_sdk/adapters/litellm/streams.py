@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import wrapt
 
+from ...content.inert import per_class
 from ...scopes.confirming import Confirmation
 from ...scopes.driving import drive
 
@@ -65,7 +66,7 @@ def is_stream(value: Any) -> bool:
     return _has_steps(kind)
 
 
-@functools.lru_cache(maxsize=1024)
+@per_class
 def _has_steps(kind: type) -> bool:
     return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
 

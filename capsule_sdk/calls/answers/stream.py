@@ -16,7 +16,7 @@ from .growing import Room, Text, copied, grow, plain
 from .reading import fields, get, is_void, snake, word
 from .usage import tokens_of, usage_in
 from .verdict import Verdict, error_of
-from .whole import Whole, read
+from .whole import Whole, read_in_full
 
 __all__ = ["Stream"]
 
@@ -230,7 +230,7 @@ class Stream:
         return self._read
 
     def _whole(self) -> Whole:
-        choices, _, verdict = read(self._as_it_would_be())
+        choices, _, verdict, _ = read_in_full(self._as_it_would_be())
         for kind, held in self._unknown.items():
             choices[0].unknown(kind, plain(held) or kind)
         if self._responses is not None:

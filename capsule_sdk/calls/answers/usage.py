@@ -61,13 +61,16 @@ def tokens_of(value: Any) -> Tokens:
 def usage_in(value: Any) -> Any:
     """Return the report of tokens in a response or an event, under any of its names."""
     held = fields(value)
-    return next((found for name in _REPORTS if (found := held.get(name)) is not None), None)
+    for name in _REPORTS:
+        if (found := held.get(name)) is not None:
+            return found
+    return None
 
 
 def _first(held: Mapping[Any, Any], names: tuple[str, ...]) -> int | None:
     for name in names:
         found = held.get(name)
-        if isinstance(found, int) and not isinstance(found, bool) and found >= 0:
+        if found is not None and isinstance(found, int) and type(found) is not bool and found >= 0:
             return int(found)
     return None
 

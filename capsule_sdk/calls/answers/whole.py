@@ -14,7 +14,7 @@ from .reading import Taken, fields, get, is_void, word
 from .verdict import SUCCESS, Verdict, error_of, of_status
 from .verdict import of_choices as verdict_of
 
-__all__ = ["Whole", "read"]
+__all__ = ["Whole", "read", "read_in_full"]
 
 
 class Whole(NamedTuple):
@@ -24,22 +24,28 @@ class Whole(NamedTuple):
         choices: its choices; of what is no conversation, none.
         other: what it says where it is no conversation, yet to pass the policy.
         verdict: how it says that it ended.
+        plain: text and reason to stop of an answer that is nothing more; its choice is not taken apart then.
 
     """
 
     choices: list[Choice]
     other: Any
     verdict: Verdict
+    plain: tuple[str, str] | None = None
 
     @property
     def finish(self) -> str:
         """The reason to stop: the first that is not the usual one, else the first."""
+        if self.plain is not None:
+            return self.plain[1]
         reasons = [choice.finish for choice in self.choices if choice.finish]
         unusual = (reason for reason in reasons if reason.lower() not in NORMAL)
         return next(unusual, reasons[0] if reasons else "")
 
     def result(self, policy: ContentPolicy) -> JSON:
         """Return what is sealed as the result."""
+        if self.plain is not None:
+            return policy.text(self.plain[0])
         if self.choices:
             return of_choices(self.choices, policy)
         return policy.text(self.other) if isinstance(self.other, str) else policy.value(self.other)
@@ -47,11 +53,12 @@ class Whole(NamedTuple):
 
 def read(response: Any) -> Whole:
     """Return what a response of any kind says; a kind that is not known is kept as it is."""
-    if (plain := plain_text(response)) is not None:
-        choice = Choice()
-        choice.say("text", plain[0])
-        choice.ends(plain[1])
-        return Whole([choice], None, SUCCESS)
+    plain = plain_text(response)
+    return read_in_full(response) if plain is None else Whole([], None, SUCCESS, plain)
+
+
+def read_in_full(response: Any) -> Whole:
+    """Do as `read`, and take its choices apart in any case."""
     entry = Taken(response)
     found = _conversation(response, entry)
     error = error_of(entry.take("error")) or error_of(_failure(response))

@@ -19,7 +19,9 @@ from typing import Any
 
 import orjson
 
-__all__ = ["Repeated", "content_hash", "decode", "decode_repeated", "spells_as_json_does"]
+from ...content.quick_json import spells_as_json_does
+
+__all__ = ["Repeated", "content_hash", "decode", "decode_repeated"]
 
 
 class Repeated(Exception):  # noqa: N818 - caught where it is raised
@@ -59,17 +61,8 @@ decode = _decoder(object_pairs_hook=_unique).decode
 decode_repeated = _decoder().decode
 
 
-def spells_as_json_does() -> bool:
-    """Tell whether orjson writes whatever is escaped, or might be, as `json` does, wherever it stands."""
-    # It looks at up to 64 bytes at a time.
-    texts = [f"{'x' * place}{chr(code)}001b" for place in range(66) for code in _ESCAPED]
-    return orjson.dumps(texts) == _encode(texts).encode()
-
-
 #: How deep a capsule may be nested: orjson writes that, qp-capsule compares some 300 levels (CPS has no rule).
 DEEPEST = 254
-#: What JSON escapes, or some JSON library does.
-_ESCAPED = (*range(0x20), *b"\"/\\<>&'", 0x7F, 0x85, 0x2028, 0x2029, 0xFEFF, 0xFFFF, 0x1F600)
 _orjson_can = spells_as_json_does()
 
 
