@@ -66,6 +66,15 @@ def test_the_messages_and_the_request_that_were_sent_are_the_same(check: Check) 
         assert check(MESSAGES, code=0, wanted=wanted)["same"]
 
 
+def test_messages_that_were_kept_with_the_nulls_of_a_client_librarys_objects(check: Check) -> None:
+    kept = [{**message, "tool_calls": None, "refusal": None} for message in MESSAGES]
+    told = check(kept, code=0)
+    assert told["notes"] == ["it fits without what is null in its messages"]
+    assert check(changed(messages=kept), code=0)["compared"] == "the request"
+    kept[0]["refusal"] = "no"
+    assert check(kept, code=1)["same"] is False
+
+
 @pytest.mark.parametrize(
     "edit",
     [
