@@ -172,7 +172,7 @@ def test_what_the_model_asks_of_tools(chain: Chain, ask: Ask) -> None:
 
 
 def test_the_result_of_a_tool_and_the_message_that_asked_for_it(chain: Chain, llm: LLM) -> None:
-    """A message object that the model returned has the hash of the message as it is sent, and stays as it is."""
+    """A message object that the model returned has the hash of the dict that is equal, and stays as it is."""
     message = llm.ask("calltool", tools=[WEATHER]).choices[0].message
     before = message.model_dump()
     answer = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sunny"}

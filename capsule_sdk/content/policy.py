@@ -142,24 +142,17 @@ class ContentPolicy:
         """Return a small object of plain values as walking through it does; ``None`` for every other one."""
         limits, result = self.limits, dict[str, JSON]()
         longest = min(limits.text, _LONG - 1)
-        if len(value) > min(limits.items, limits.total):
-            return None
+        room = min(limits.items, limits.total)
         try:
             for name, entry in value.items():
                 if type(name) is not str or len(name) >= _SHORT:
                     return None
                 key, secret = _short_key(name)
                 kind = type(entry)
-                if (
-                    secret or key in result or key == "value"
-                ):  # which a name beside it may make a secret
-                    return None
-                if kind is float:
-                    result[key] = real(entry)
-                elif kind is str:
-                    if len(entry) > longest or not entry.isascii():
-                        return None
+                if kind is str and len(entry) <= longest and entry.isascii():
                     result[key] = without_secrets(entry)
+                elif kind is float:
+                    result[key] = real(entry)
                 elif (
                     entry is None
                     or kind is bool
@@ -168,9 +161,11 @@ class ContentPolicy:
                     result[key] = entry
                 else:
                     return None
+                if secret or key == "value":  # which a name beside it may make a secret
+                    return None
         except RuntimeError:  # another thread has changed it
             return None
-        return result
+        return result if len(result) == len(value) <= room else None
 
     def _sealed(self, value: str, limit: int) -> str:
         if self.mode == "omit":
