@@ -210,6 +210,20 @@ RESPONSES: dict[str, tuple[list[Json], Json]] = {
         ],
         {"status": "failed", "error": {"code": "server_error", "message": f"broken {CANARY}"}},
     ),
+    "failed_late": (
+        [
+            {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": f"half {CANARY}", "annotations": []}],
+            }
+        ],
+        {
+            "status": "failed",
+            "metadata": {"streams": "nothing"},
+            "error": {"code": "server_error", "message": f"broken {CANARY}"},
+        },
+    ),
     "incomplete": (
         [
             {
@@ -518,7 +532,8 @@ def _response_events(answer: Json) -> Iterator[Json]:
         "incomplete_details": None,
     }
     yield event("created", response=opened)
-    for index, item in enumerate(answer["output"]):
+    told = [] if answer["metadata"] else answer["output"]  # else all comes with the last event
+    for index, item in enumerate(told):
         at: Json = {"output_index": index, "item_id": item["id"]}
         yield event(
             "output_item.added",
