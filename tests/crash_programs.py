@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import random
+import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -234,8 +237,7 @@ def in_trouble(job: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def filling(job: dict[str, Any]) -> None:
-    """Do a bit of everything on a disk that somebody else fills meanwhile, and report each record begun."""
+def _report_begins() -> None:
     from capsule_sdk.recording.recorder import Recorder
 
     begin = Recorder.begin
@@ -246,7 +248,12 @@ def filling(job: dict[str, Any]) -> None:
         reporter.say("begun", record.id)
 
     Recorder.begin = reported  # type: ignore[method-assign]
-    capsule_sdk.configure(url=job["database"], exit_timeout=0.5)
+
+
+def filling(job: dict[str, Any]) -> None:
+    """Do a bit of everything on a disk that somebody else fills meanwhile, and report each record begun."""
+    _report_begins()
+    capsule_sdk.configure(url=job["database"], exit_timeout=job.get("exit_timeout", 0.5))
     until = time.monotonic() + job["seconds"]
     works: list[Callable[[], object]] = [
         lambda: step("-", 1),
@@ -254,16 +261,49 @@ def filling(job: dict[str, Any]) -> None:
         lambda: in_threads("-", lambda above: blocks(above, 3), 3),
         lambda: in_threads("-", lambda above: step(above, 0) and None, 2),
     ]
+
+    def child() -> None:
+        while time.monotonic() < until:
+            luck.choice(works)()
+
     with capsule_scope("outermost"):
         me = _started("-")
+        context = multiprocessing.get_context("fork")
+        children = [context.Process(target=child) for _ in range(job.get("children", 0))]
+        for one in children:
+            one.start()
         while time.monotonic() < until:
             luck.choice(works)()
             time.sleep(luck.random() * job["pause"])
+        for one in children:
+            one.join()
         _note(me, 1)
     if job["end"] == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if job["end"] == "TERM":
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def removing(job: dict[str, Any]) -> None:
+    """Have the journal removed in the middle, and again at the end; the store may be locked meanwhile."""
+    _report_begins()
+    capsule_sdk.configure(url=job["database"], exit_timeout=0.5)
+    journal = Path(job["directory"], "journal")
+    blocks("-", 3)
+    assert capsule_sdk.flush(30) == 0
+    with sqlite3.connect(job["database"], isolation_level=None) as other:
+        if job["away"]:
+            other.execute("BEGIN IMMEDIATE")
+        with capsule_scope("outermost"):
+            blocks(_started("-"), 3)
+            shutil.rmtree(journal)
+            until = time.monotonic() + 20
+            while not list(journal.glob("*/*/records-*")) and time.monotonic() < until:
+                time.sleep(0.01)
+            blocks("-", 3)
+        shutil.rmtree(journal)
+        capsule_sdk.recording.recorder._at_exit()
+    os._exit(0)
 
 
 def held(job: dict[str, Any]) -> None:
@@ -357,7 +397,7 @@ def successor(job: dict[str, Any]) -> None:
 PROGRAMS: dict[str, Callable[[dict[str, Any]], None]] = {
     work.__name__: work
     for work in (
-        busy, brief, orderly, cut_off, in_trouble, filling, held, waiting, reopened, unlucky, crowd,
+        busy, brief, orderly, cut_off, in_trouble, filling, removing, held, waiting, reopened, unlucky, crowd,
         recover, successor,
     )
 }  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import time
@@ -14,8 +13,8 @@ import pytest
 from crash_support import Server, Site
 from disks import fill, free, full_after, grow, small_disk
 from recording import make_task
+from tallying import assert_all_is_counted, said
 
-from capsule_sdk.cli import main
 from capsule_sdk.journal.files import Home
 from capsule_sdk.journal.frames import Kind, encode
 from capsule_sdk.journal.unwritten import PLACE, PLACES, Unwritten
@@ -31,26 +30,16 @@ DISKS = int(os.environ.get("CRASH_DISKS", "6"))
 SEED = int(os.environ.get("CRASH_SEED", "10"))
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    print(f"CRASH_SEED={SEED}")  # pytest shows it with a failure
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     server = Server()
     yield server
     server.stop()
-
-
-def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
-    """Run a command with ``--json``, and return its exit code and what it says."""
-    capsys.readouterr()
-    code = main([*arguments, "--json"])
-    return code, json.loads(capsys.readouterr().out)
-
-
-def losses_in(capsules: list[dict[str, Any]]) -> int:
-    return sum(
-        one["outcome"]["metrics"].get("records_lost", 0)
-        for one in capsules
-        if one["type"] == "system"
-    )
 
 
 # -- a disk that is full for a moment ----------------------------------------------------------------
@@ -194,26 +183,5 @@ def test_a_disk_that_fills_at_a_random_moment(
             assert site.run("recover") in {0, 1}, site.log()
         else:
             assert site.run("successor") == 0, site.log()
-        begins = {one for (one,) in site.reported("begins")}
-        begun = {one for (one,) in site.reported("begun")}
-        assert begins == begun, "a record was begun, and its begin has not returned"
-        capsules = {one["id"]: one for one in site.capsules()}
-        recorded = {key for key in begun & capsules.keys() if capsules[key]["type"] != "system"}
-        by_successor = {key for key, _ in site.reported("started")} - begun
-        code, verdict = said(capsys, "verify", str(site.database))
-        assert (code, verdict["verdict"]) == (0, "whole"), verdict
-        code, status = said(capsys, "status", "--db", str(site.database))
-        assert (code, status["trouble"], status["journals"]) == (0, [], []), (status, site.log())
-        assert status["capsules"] == verdict["records"] == len(capsules)
-        assert len(recorded) + status["lost"] == len(begun), (
-            f"{len(recorded)} recorded, {status['lost']} lost, {len(begun)} begun\n{site.log()}"
-        )
-        assert bool(status["lost"]) == bool(verdict["counts"].get("records_lost"))
-        others = capsules.keys() - begun - by_successor
-        assert losses_in([capsules[one] for one in others]) == status["lost"] - len(
-            begun & capsules.keys() - recorded
-        )
-        (tmp_path / "figures").write_text(
-            f"{number} {end} begun {len(begun)} recorded {len(recorded)} lost {status['lost']}"
-            f" of these by number {len(others)} ends lost {status['ends_lost']} status before {before}"
-        )
+        tally = assert_all_is_counted(site, capsys)
+        (tmp_path / "figures").write_text(f"{number} {end} {tally} status before {before}")

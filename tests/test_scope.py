@@ -321,11 +321,14 @@ def test_a_scope_yields_its_task_which_is_current_inside_and_closed_outside(chai
 
 
 def test_outside_every_task_the_current_one_takes_everything_and_records_nothing(
-    chain: Chain,
+    chain: Chain, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """And the log says so, once for each way to write to it."""
+    monkeypatch.setattr("capsule_sdk.scopes.scope._told", set())
     task = current_task()
     assert task.recording is False
     task.reason("a", options=["b"], selected="b", confidence=1)
+    task.reason("again")
     task.tool("t", {"a": 1}, result=1)
     task.side_effect("s")
     task.metric("m", 1)
@@ -336,6 +339,9 @@ def test_outside_every_task_the_current_one_takes_everything_and_records_nothing
     assert not task.blocked
     assert current_scope().nearest_task() is None
     assert chain.capsules() == []
+    said = [one.getMessage() for one in caplog.records]
+    assert len(said) == 6
+    assert all("recorded nowhere" in one for one in said)
 
 
 def test_a_scope_that_does_not_record_yields_the_task_around(chain: Chain) -> None:

@@ -20,6 +20,7 @@ from qp_capsule import Capsule, Seal
 
 from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
+from capsule_sdk.logs import errors, tell
 
 from .sealing import Draft, SealGuard, draft, unseal
 from .store import ChainStore, ChainTransaction, HeadMoved, UnstorableRow
@@ -29,6 +30,8 @@ __all__ = ["ChainWriter"]
 
 #: Seconds of conflicts with programs that take no lock before the caller is told.
 CONFLICT_PATIENCE: Final = 10.0
+#: Of how many chains the end is kept.
+_ENDS: Final = 1024
 
 
 class ChainWriter:
@@ -37,6 +40,8 @@ class ChainWriter:
     def __init__(self, store: ChainStore, seal: Seal) -> None:
         self._store = store
         self._seal = SealGuard(seal)
+        #: Where each chain ended when this process had last added to it.
+        self._ends: dict[str | None, tuple[int, str]] = {}
 
     @property
     def identity(self) -> str:
@@ -65,11 +70,13 @@ class ChainWriter:
             drafts = [draft(capsule) for capsule in capsules]
             tenants = {self._store.tenant_of(capsule) for capsule in capsules}
             with self._store.transaction(tenants) as transaction:
-                return self._add(transaction, drafts)
+                added = self._add(transaction, drafts)
         except BaseException:
             for capsule in capsules:
                 unseal(capsule)
             raise
+        self._remember(capsules)
+        return added
 
     def tenant_of(self, capsule: Capsule) -> str | None:
         """Tell in which of its chains the store keeps this capsule."""
@@ -117,6 +124,30 @@ class ChainWriter:
             else:
                 return len(rows)
 
+    def _remember(self, capsules: Sequence[Capsule]) -> None:
+        if len(self._ends) > _ENDS:
+            self._ends.clear()
+        for capsule in capsules:
+            if capsule.hash:  # else it was there already
+                self._ends[self._store.tenant_of(capsule)] = capsule.sequence, capsule.hash
+
+    def _compare(self, tenant: str | None, sequence: int, head: str | None) -> None:
+        """Say it where a chain ends before the place up to which this process has written it."""
+        known = self._ends.get(tenant)
+        if known is None or sequence > known[0] or (sequence, head) == known:
+            return
+        del self._ends[tenant]
+        errors["chain.cut"] += 1
+        tell(
+            "error",
+            "the chain ends before what this process has committed to it: the store was emptied, cut, or"
+            " replaced by another; what is missing is not recorded anew: keep the old store, if there is one",
+            store=self.identity,
+            **({} if tenant is None else {"tenant": tenant}),
+            committed=known[0] + 1,
+            found=sequence + 1,
+        )
+
     def _link(self, transaction: ChainTransaction, drafts: Sequence[Draft]) -> list[dict[str, Any]]:
         """Link and seal those that are not there yet, each in the chain of its tenant."""
         held = transaction.present(str(draft.capsule.id) for draft in drafts)
@@ -130,6 +161,7 @@ class ChainWriter:
             tenant = self._store.tenant_of(capsule)
             if tenant not in heads:
                 heads[tenant] = transaction.head(tenant) or (-1, None)
+                self._compare(tenant, *heads[tenant])
             sequence, previous_hash = heads[tenant]
             capsule.sequence, capsule.previous_hash = sequence + 1, previous_hash
             self._seal.seal(capsule)

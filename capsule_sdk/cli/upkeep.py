@@ -89,11 +89,13 @@ def waiting_for(database: Path) -> str:
         found = status_of(database, store, journals)
     except (CapsuleSDKError, OSError):
         return ""
-    if not any(
-        one.alive is False and (one.open or one.waiting or one.lost) for one in found.journals
-    ):
+    dead = [one for one in found.journals if one.alive is False]
+    waits = any(one.open or one.waiting for one in dead)
+    if not waits and not any(one.lost for one in dead):
         return ""
     command = f"capsuled recover --db {shlex.quote(str(database))}"
+    if not waits:
+        return f". Records are lost, as the journals at {journals} say: `{command}` seals how many"
     return f". What was recorded waits in the journals at {journals}: `{command}` brings it into the chain"
 
 

@@ -144,7 +144,11 @@ def status_of(
             " program records to with --db, or set CAPSULE_SDK_URL or QUANTUMPIPES_DATA_DIR as it has them"
         )
     if missing:
-        trouble.append(f"there is no database at {place}: what was recorded waits in the journals")
+        waits = any(one.open or one.waiting for one in found)
+        what = (
+            "what was recorded waits in the journals" if waits else "the journals say what is lost"
+        )
+        trouble.append(f"there is no database at {place}: {what}")
     damaged = tuple(str(path) for path in set_aside_in(journals))
     trouble += _troubles(found, damaged)
     return Status(
@@ -215,6 +219,10 @@ def _left_elsewhere(
 ) -> Iterator[JournalStatus]:
     """Yield what is left, outside of the journals, by processes that are no more and could write none."""
     for file in left_in(directories, root):
+        if isinstance(file, OSError):
+            place = str(file.filename or root)
+            yield JournalStatus(place, None, trouble=f"{type(file).__name__}: {file}")
+            continue
         with suppress(OSError):
             if lost := _lost_of(list(entries_in(file.path)), glance):
                 yield JournalStatus(str(file.path), alive=False, lost=lost)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -107,6 +108,21 @@ class Backlog:
             if first.done == first.given and (count or not len(self)):
                 self._files.popleft().remove()
 
+    def gone(self) -> int:
+        """Tell how many wait in files that somebody has removed: nobody finds them after this process."""
+        return sum(file.given - file.done for file in self._files if not file.is_there())
+
+    def move(self, home: Home) -> None:
+        """Write anew, in ``home``, the files that somebody has removed.
+
+        Raises:
+            OSError: that cannot be done; what could not be moved stays as it was.
+
+        """
+        for file in self._files:
+            if not file.is_there():
+                file.move(home.new_backlog())
+
     def close(self) -> None:
         """Close the files; they stay."""
         for file in self._files:
@@ -153,6 +169,33 @@ class _File:
             line = line.rstrip(b"\n")
         self.read += 1
         return line
+
+    def is_there(self) -> bool:
+        return os.fstat(self._end).st_nlink > 0
+
+    def move(self, path: Path) -> None:
+        place = self._start.tell()
+        end = create(path)
+        try:
+            start = path.open("rb")
+            try:
+                self._start.seek(0)
+                with os.fdopen(os.dup(end), "wb") as copy:
+                    shutil.copyfileobj(self._start, copy)
+                os.fsync(end)
+            except BaseException:
+                start.close()
+                raise
+            finally:
+                self._start.seek(place)
+        except BaseException:
+            os.close(end)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        self.close()
+        self._path, self._end, self._start = path, end, start
+        start.seek(place)
 
     def close(self) -> None:
         os.close(self._end)

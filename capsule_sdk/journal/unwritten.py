@@ -175,13 +175,19 @@ def entries_in(path: Path) -> Iterator[dict[str, Any]]:
                 yield frame.document
 
 
-def left_in(directories: Iterable[Path], root: Path) -> Iterator[Unwritten]:
-    """Yield the files for the journals of ``root`` whose processes are no more; each is held until the next."""
+def left_in(directories: Iterable[Path], root: Path) -> Iterator[Unwritten | OSError]:
+    """Yield the files for the journals of ``root`` whose processes are no more; each is held until the next.
+
+    In place of one that this user may not open, and that is to be believed, comes the reason.
+    """
     for directory in directories:
         for path in sorted(directory.glob(f"{_prefix(root)}*")):
             try:
                 file = Unwritten.take_over(path)
-            except OSError:
+            except OSError as error:
+                with contextlib.suppress(OSError):
+                    if _is_to_be_believed(path.lstat(), directory):
+                        yield error
                 continue
             if file is not None:
                 try:
@@ -197,7 +203,10 @@ def _prefix(root: Path) -> str:
 
 def _is_trusted(descriptor: int, directory: Path) -> bool:
     """Tell whether the file is this user's, or lies where only those put files who may write the store."""
-    found = os.fstat(descriptor)
+    return _is_to_be_believed(os.fstat(descriptor), directory)
+
+
+def _is_to_be_believed(found: os.stat_result, directory: Path) -> bool:
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         return False
     shared = directory.stat().st_mode & (stat.S_IWOTH | stat.S_IWGRP)

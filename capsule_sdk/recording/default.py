@@ -345,4 +345,10 @@ def _with_checkpoints(settings: Settings, capsules: Capsules | None) -> Settings
                 " its chain by itself: leave it out (and CAPSULE_SDK_CHECKPOINT unset), or record to a"
                 " SQLite file or PostgreSQL"
             )
-    return replace(settings, checkpoint=_directory(settings.checkpoint))
+    directory = _directory(settings.checkpoint)
+    if directory is not None and not Path(directory).is_dir():
+        say_once(
+            f"checkpoint: there is no directory {directory}: make or mount it; until then no checkpoint is"
+            " written"
+        )
+    return replace(settings, checkpoint=directory)

@@ -23,6 +23,7 @@ class Kept(NamedTuple):
         ends: of how many others it holds only that they began.
         lost: how many are on no disk at all.
         noted: where these two are noted for whoever comes next; ``None`` where nothing can be written.
+        doubt: why it is not certain that what is in the journal is on the disk; ``None`` where it is.
 
     """
 
@@ -30,11 +31,20 @@ class Kept(NamedTuple):
     ends: int = 0
     lost: int = 0
     noted: Path | None = None
+    doubt: str | None = None
 
 
 def say(kept: Kept) -> None:
     """Say the last word: what the next process finds, and what nobody will."""
-    if kept.safe:
+    if kept.safe and kept.doubt is not None:
+        tell(
+            "error",
+            "records are not in the chain at the end of the process; they are written to the journal, and"
+            " the disk could not confirm it: the next process, or `capsuled recover`, brings in what is there",
+            records=kept.safe,
+            error=kept.doubt,
+        )
+    elif kept.safe:
         tell(
             "error",
             "records are not in the chain at the end of the process; they are in the journal, and the next"

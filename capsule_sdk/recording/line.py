@@ -178,6 +178,13 @@ class Line:
                 self.backlog.skip()
                 self._count_damage()
 
+    def tend_backlog(self) -> None:
+        """Write anew what waits on disk where somebody has removed it. Cheap where nothing waits."""
+        home = self._safekeeping.home
+        if self.backlog and home is not None:
+            with suppress(OSError):  # it can still be read by this process, and is tried again
+                self.backlog.move(home)
+
     def settle(self) -> tuple[int, float | None]:
         """Note that what is under way is durable; return how many, and the seconds the last one took."""
         now, lag = monotonic(), None

@@ -258,7 +258,7 @@ class Recorder:
             journal_size=rounds.safekeeping.size(),
             journal_trouble=rounds.safekeeping.trouble,
             checkpoint_trouble=rounds.checkpoint_trouble,
-            gaps=tuple(f"{what}: {costs}" for what, costs in gaps.items()),
+            gaps=tuple(f"{what}: {costs}" for what, costs in [*gaps.items()]),
         )
 
     def _wait(self, done: Callable[[], bool], timeout: float) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from math import inf
 from pathlib import Path
@@ -102,21 +102,30 @@ def recover(root: Path, deliver: Deliver) -> Found:
     total = Found()
     try:
         places = elsewhere_of(root)
-        noted = [one for file in left_in(places, root) for one in entries_in(file.path)]
+        noted = [
+            one
+            for file in left_in(places, root)
+            if isinstance(file, Unwritten)
+            for one in entries_in(file.path)
+        ]
         for leftover in leftovers(root):
             if isinstance(leftover, OSError):
-                errors["recovery"] += 1
-                tell("error", "a journal cannot be opened", error=str(leftover))
-                total += Found(left=1)
+                total += _unread(leftover)
             else:
                 total += _recover(leftover, noted, deliver)
         if not total.left:  # or it stands in a journal of which more is known
             for file in left_in(places, root):
-                total += _count(file, deliver)
+                total += _unread(file) if isinstance(file, OSError) else _count(file, deliver)
     except OSError as error:
         report("recovery", error)
         total += Found(left=1)
     return total
+
+
+def _unread(error: OSError) -> Found:
+    errors["recovery"] += 1
+    tell("error", "a journal cannot be opened", error=str(error))
+    return Found(left=1)
 
 
 def _count(file: Unwritten, deliver: Deliver) -> Found:
@@ -158,11 +167,18 @@ def _recover(leftover: Leftover, noted: Sequence[Mapping[str, Any]], deliver: De
             damaged=len(leftover.damages) + restoration.damaged,
             torn=leftover.torn,
         )
-        _tell(leftover, found)
-        if found.damaged:
-            leftover.home.set_aside()
-        else:
-            leftover.home.remove()
+        name = leftover.home.path.name
+        try:
+            if found.damaged:
+                leftover.home.set_aside()
+            else:
+                leftover.home.remove()
+        except OSError as error:
+            errors["recovery"] += 1
+            event = "a journal is in the chain, and cannot be removed: it will be looked at again"
+            tell("error", event, journal=name, error=f"{type(error).__name__}: {error}")
+            return replace(found, left=1)
+        _tell(name, leftover, found)
     except Exception as error:  # noqa: BLE001 - one journal must not keep the others from being recovered
         report("recovery", error, journal=leftover.home.path.name)
         return Found(left=1)
@@ -178,17 +194,17 @@ def _concerning(keys: set[str], noted: Iterable[Mapping[str, Any]]) -> Iterator[
         rest = [one for one in rest if one not in found]
 
 
-def _tell(leftover: Leftover, found: Found) -> None:
+def _tell(name: str, leftover: Leftover, found: Found) -> None:
     for path, damage in leftover.damages:
         event = "a journal is damaged; the rest of it was read, and it is kept"
         place = {"file": path.name, "offset": damage.offset, "reason": damage.reason}
-        tell("error", event, journal=leftover.home.path.name, **place)
+        tell("error", event, journal=name, **place)
     if found.capsules:
         figures = {"capsules": found.capsules, "unfinished": found.unfinished}
-        tell("warning", "recovered", journal=leftover.home.path.name, **figures)
+        tell("warning", "recovered", journal=name, **figures)
     if found.lost or found.ends_lost:
         figures = {"lost": found.lost, "only_begun": found.ends_lost}
-        tell("error", _SAID, journal=leftover.home.path.name, **figures)
+        tell("error", _SAID, journal=name, **figures)
 
 
 def _deliver(capsules: Iterable[Capsule], deliver: Deliver) -> int | None:

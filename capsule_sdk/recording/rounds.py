@@ -306,13 +306,14 @@ class Rounds:
     def account(self, patience: float) -> Kept:
         """Bring to disk what can be brought there, and tell what is there of all that is not in the chain."""
         with suppress(NotHad), held(self.line.lock, patience):
-            return self.safekeeping.account(len(self.line.backlog))
-        return self.safekeeping.account(len(self.line.backlog))
+            return self.safekeeping.account(self.line.backlog)
+        return self.safekeeping.account(self.line.backlog)
 
     def _take_in(self) -> None:
         self.line.take_in()
         with self.line.lock:
             self.safekeeping.tend()
+            self.line.tend_backlog()
         self._progress.ring()  # what was written out, or came twice, is pending no more
 
     def _need_not_hurry(self) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..clocks import monotonic
+from ..journal.backlog import Backlog
 from ..journal.files import Home, unwritten_in
 from ..journal.frames import Kind
 from ..journal.journal import Journal
@@ -55,10 +57,12 @@ class Safekeeping:
         #: What is durable itself, and still missed for the sake of the task above, by that one's id.
         self._below: dict[str, list[str]] = {}
         self._unwritten: Unwritten | None = None
+        #: Whether that file has not taken all that is missed.
+        self._untold = False
         self._next_look = 0.0
         self._trouble_since: float | None = None
         self._next_reminder = 0.0
-        self._gaps_told: tuple[Home | None, int] = (None, 0)
+        self._gaps_told: tuple[Home | None, tuple[str, ...]] = (None, ())
 
     # -- the callers' side ------------------------------------------------------------------------
 
@@ -127,8 +131,8 @@ class Safekeeping:
 
     def _miss(self, key: str, document: dict[str, Any]) -> None:
         self._missed[key] = document
-        if self._unwritten is not None:
-            self._unwritten.put(key, document)
+        if self._unwritten is not None and not self._unwritten.put(key, document):
+            self._untold = True
 
     # -- one thread at a time ---------------------------------------------------------------------
 
@@ -232,33 +236,36 @@ class Safekeeping:
         if self._journal is not None:
             self._journal.forget()
         self._journal = self._unwritten = None  # its descriptor went with the fork
+        self._untold = False
         self._missed, self._below = {}, {}
         self._next_look = 0.0
         self._trouble_since = None
 
-    def account(self, backlog: int) -> Kept:
+    def account(self, backlog: Backlog) -> Kept:
         """Bring to disk what can be brought there, and look what is there indeed.
 
         Args:
-            backlog: how many capsules wait in the backlog, each of them written and synced.
+            backlog: what waits there for the store, each of it written and synced.
 
         """
         journal, living = self._journal, list(self._living())
         known: dict[str, Any] = {}
+        doubt = None
         with suppress(Exception):  # what cannot be read is not called safe
             if journal is not None:
-                with suppress(OSError):
-                    self._rotate(journal)
-                journal.sync()
+                doubt = self._brought_to_disk(journal, backlog)
                 if journal.home is not None and journal.is_there():
                     known = Contents(journal.home.path).records()
-                else:
-                    backlog = 0
-        safe, ends, lost = backlog, 0, 0
+        gone = backlog.gone()
+        if gone:
+            self.hold(uuid4().hex, gone)
+        safe, ends, lost = len(backlog) - gone, 0, 0
         for record in living:
             found = known.get(record.id.hex)
             if found is not None and (found.ended is not None or "status" in found.begun):
                 safe += 1
+                if doubt is not None:  # its id is not counted where it is there after all
+                    self._miss(record.id.hex, missing(record))
                 continue
             if found is not None and found.begun:
                 ends += 1
@@ -266,16 +273,29 @@ class Safekeeping:
                 lost += 1
             self._miss(record.id.hex, missing(record))
         lost += sum(one["count"] for one in self._missed.values() if "count" in one)
-        return Kept(safe, ends, lost, self._noted() if ends or lost else None)
+        noted = self._noted() if ends or lost or doubt is not None else None
+        return Kept(safe, ends, lost, noted if ends or lost else None, doubt if safe else None)
+
+    def _brought_to_disk(self, journal: Journal, backlog: Backlog) -> str | None:
+        """Say all again, where it is to be found; return why the disk does not confirm it."""
+        with suppress(OSError):
+            if journal.is_open and not journal.is_there():
+                journal.let_go()  # somebody has taken it away
+            self._rotate(journal)
+            if journal.home is not None:
+                backlog.move(journal.home)
+        try:
+            journal.sync()
+        except OSError as error:
+            return f"{type(error).__name__}: {error}"
+        return None
 
     def _noted(self) -> Path | None:
         """Return where all that is missed stands, on disk, for whoever comes next."""
         self._take_room()
         unwritten = self._unwritten
         try:
-            if unwritten is None or not all(
-                unwritten.put(key, document) for key, document in self._missed.items()
-            ):
+            if unwritten is None or not self._told_to(unwritten):
                 return None
             unwritten.sync()
         except OSError:
@@ -288,22 +308,32 @@ class Safekeeping:
         if before is not None and not before.is_there():
             before.release()
             before = None
-        if before is not None and (home is None or before.path.parent == home.path):
+        if before is not None and self._untold:
+            self._untold = not self._told_to(before)
+        if (
+            before is not None
+            and not self._untold
+            and (home is None or before.path.parent == home.path)
+        ):
             return
         unwritten = None
         with suppress(OSError):
             unwritten = None if home is None else Unwritten.make(unwritten_in(home.path))
-        if unwritten is None and before is None:
+        if unwritten is None and (before is None or self._untold):
             with suppress(Exception):  # where nothing has a name, nothing can be left
                 root = self._root()
                 unwritten = Unwritten.make_elsewhere(self._elsewhere(root), root)
         self._unwritten = unwritten or before
         if unwritten is None:
             return
-        for key, document in list(self._missed.items()):
-            unwritten.put(key, document)
+        self._untold = not self._told_to(unwritten)
         if before is not None:
             before.remove()
+
+    def _told_to(self, unwritten: Unwritten) -> bool:
+        """Write all that is missed to a file; false where it did not take all of it."""
+        missed = list(self._missed.items())
+        return not [key for key, document in missed if not unwritten.put(key, document)]
 
     def _leave_no_room(self) -> None:
         unwritten, self._unwritten = self._unwritten, None
@@ -345,11 +375,12 @@ class Safekeeping:
 
     def _tell_gaps(self) -> None:
         """Leave in the journal what this process cannot record as it should, for ``capsuled status``."""
-        told = (self.home, len(gaps))
-        if told[0] is not None and gaps and told != self._gaps_told:
-            self._gaps_told = told
+        home, lines = self.home, tuple(f"{what}: {costs}" for what, costs in [*gaps.items()])
+        before = self._gaps_told[1] if self._gaps_told[0] is home else ()
+        if home is not None and lines != before:
+            self._gaps_told = home, lines
             with suppress(OSError):  # the log has it
-                told[0].say_gaps(f"{what}: {costs}" for what, costs in gaps.items())
+                home.say_gaps(lines)
 
     def _is_well(self) -> None:
         self._tell_gaps()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 from ..content import ContentPolicy, label
 from ..errors import ConfigurationError, RecordingError
-from ..logs import guarded, report
+from ..logs import guarded, report, tell
 from ..recording.default import get_recorder
 from ..recording.recorder import Recorder
 from ..records.attribution import NOBODY, Attribution
@@ -42,6 +42,22 @@ __all__ = [
 _NOWHERE = Scope(None, NOBODY)
 
 
+#: What has been written outside of every task, and said in the log.
+_told: set[str] = set()
+
+
+def _recorded_nowhere(what: str) -> None:
+    """Say, once in a process for each way to write to a task, that there was none."""
+    if what not in _told and not is_disabled():
+        _told.add(what)
+        tell(
+            "warning",
+            "written outside of every task, and recorded nowhere: write to a task inside a decorated call or"
+            " a capsule_scope",
+            what=what,
+        )
+
+
 class _Detached(Task):
     """The task outside every task: it takes whatever it is given and records nothing."""
 
@@ -57,10 +73,25 @@ class _Detached(Task):
             policy=ContentPolicy(mode="omit"),
         )
 
-    def _nothing(self, *_: Any, **__: Any) -> None:
+    def reason(self, *_: Any, **__: Any) -> None:
         """Record nothing."""
+        _recorded_nowhere("reason")
 
-    reason = tool = side_effect = metric = block = _nothing
+    def tool(self, *_: Any, **__: Any) -> None:
+        """Record nothing."""
+        _recorded_nowhere("tool")
+
+    def side_effect(self, *_: Any, **__: Any) -> None:
+        """Record nothing."""
+        _recorded_nowhere("side_effect")
+
+    def metric(self, *_: Any, **__: Any) -> None:
+        """Record nothing."""
+        _recorded_nowhere("metric")
+
+    def block(self, *_: Any, **__: Any) -> None:
+        """Record nothing."""
+        _recorded_nowhere("block")
 
     @property
     def summary(self) -> str:
@@ -70,6 +101,7 @@ class _Detached(Task):
     @summary.setter
     def summary(self, text: str) -> None:
         """Record nothing."""
+        _recorded_nowhere("summary")
 
 
 _DETACHED = _Detached()
@@ -89,7 +121,7 @@ def current_task() -> Task:
 
     Outside every task (and while the SDK is disabled) it is a detached one, with ``recording``
     false, which takes whatever it is given and records nothing: code that annotates its task works
-    on its own as well.
+    on its own as well. The log says so once for each way to write to it.
     """
     return parent_of(innermost())[0] or _DETACHED
 

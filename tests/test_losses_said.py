@@ -1,0 +1,173 @@
+"""What is said only where it is so: recovered, well, committed, noted. Nothing is called safe that is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from recording import make_task
+from tallying import said
+
+import capsule_sdk
+from capsule_sdk.journal.backlog import Backlog
+from capsule_sdk.journal.files import Home
+from capsule_sdk.journal.frames import Kind, encode
+from capsule_sdk.journal.leftovers import Contents
+from capsule_sdk.journal.unwritten import Unwritten, entries_in
+from capsule_sdk.recording.default import recover
+from capsule_sdk.recording.recovery import Found
+from capsule_sdk.recording.safekeeping import Safekeeping
+from capsule_sdk.records.state import beginning, ending
+
+
+def test_a_journal_that_cannot_be_removed_is_not_called_recovered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its capsules are in the chain, and counted; it is looked at again."""
+    database = tmp_path / "capsules.db"
+    left_behind(database)
+    monkeypatch.setattr(Home, "remove", refuse)
+    found = recover(database)
+    assert (found.capsules, found.left) == (1, 1)
+    assert "cannot be removed" in caplog.text
+    assert "'recovered'" not in caplog.text
+    monkeypatch.undo()
+    found = recover(database)
+    assert (found.capsules, found.left) == (0, 0)
+    assert recover(database) == Found()
+
+
+def test_what_is_noted_elsewhere_and_cannot_be_opened_is_trouble(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither `status` nor `recover` says that all is well where it cannot know."""
+    database = tmp_path / "capsules.db"
+    with_one_record(database)
+    root = tmp_path / "journal" / "capsules.db.records"
+    noted = Unwritten.make_elsewhere([tmp_path], root)
+    assert noted is not None
+    noted.put("ab" * 16, {"id": "ab" * 16})
+    noted.release()
+    monkeypatch.setattr(Unwritten, "take_over", refuse)
+    code, status = said(capsys, "status", "--db", str(database))
+    assert code == 1
+    assert any("cannot be read" in trouble for trouble in status["trouble"]), status
+    assert said(capsys, "recover", "--db", str(database))[0] == 1
+    monkeypatch.undo()
+    assert said(capsys, "recover", "--db", str(database))[1]["lost"] == 1
+
+
+@pytest.mark.parametrize("how", ["removed", "emptied", "replaced by an older copy"])
+def test_a_chain_that_was_cut_under_a_running_process_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    database = tmp_path / "capsules.db"
+    capsule_sdk.configure(database)
+    write(3)
+    older = tmp_path / "older.db"
+    shutil.copy(database, older)
+    write(3)
+    if how == "emptied":
+        with sqlite3.connect(database) as connection:
+            connection.execute("DELETE FROM capsules")
+        connection.close()
+    else:
+        for path in tmp_path.glob("capsules.db*"):
+            path.unlink()
+        if how == "replaced by an older copy":
+            older.rename(database)
+    assert "the chain ends before" not in caplog.text
+    write(1)
+    write(1)
+    (said_so,) = [one for one in caplog.messages if "the chain ends before" in one]
+    found = 3 if "older" in how else 0
+    assert f"committed=6 found={found}" in said_so
+
+
+def test_a_directory_for_checkpoints_that_is_not_there_is_said_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    capsule_sdk.configure(tmp_path / "capsules.db", checkpoint=tmp_path / "nope")
+    (problem,) = caplog.messages
+    assert f"there is no directory {tmp_path / 'nope'}" in problem
+    caplog.clear()
+    (tmp_path / "there").mkdir()
+    capsule_sdk.configure(tmp_path / "capsules.db", checkpoint=tmp_path / "there")
+    assert not caplog.messages
+
+
+def test_what_a_note_did_not_take_is_noted_again(tmp_path: Path) -> None:
+    """Where its own file takes nothing any more, in another place."""
+    data = tmp_path / "data"
+    root = data / "journal" / "capsules.db.records"
+    living = [make_task("task")]
+    keeping = Safekeeping(lambda: root, lambda _: [data], lambda: list(living), lambda: None)
+    keeping.open()
+    first = keeping._unwritten
+    assert first is not None
+    assert keeping._journal is not None
+    keeping._journal._fd = os.open("/dev/full", os.O_WRONLY)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, first._fd)  # writing fails from here on
+    keeping.begun(living[0])
+    assert not first.put("x", {"id": "x"})
+    keeping._take_room()
+    second = keeping._unwritten
+    assert second is not None
+    assert second is not first
+    assert [one["id"] for one in entries_in(second.path)] == [living[0].id.hex]
+    os.close(null)
+    keeping.forget()
+    first.release()
+    second.remove()
+
+
+def test_capsules_that_wait_in_a_directory_that_was_removed_are_written_anew(
+    tmp_path: Path,
+) -> None:
+    first, second = Home.make(tmp_path / "one"), Home.make(tmp_path / "other")
+    backlog = Backlog()
+    backlog.add(first, ({"id": number} for number in range(5)))
+    assert backlog.take(2, 9999) == [{"id": 0}, {"id": 1}]
+    backlog.settle(1)
+    shutil.rmtree(first.path)
+    assert backlog.gone() == 4
+    backlog.move(second)
+    assert backlog.gone() == 0
+    assert [one["id"] for one in Contents(second.path).capsules()] == [0, 1, 2, 3, 4]
+    assert backlog.take(9, 9999) == [{"id": 2}, {"id": 3}, {"id": 4}]
+    backlog.settle(4)
+    assert not second.backlog()
+    for home in (first, second):
+        home.release()
+
+
+def with_one_record(database: Path) -> None:
+    capsule_sdk.configure(database)
+    write(1)
+    assert capsule_sdk.shutdown() == 0
+
+
+def write(count: int) -> None:
+    for _ in range(count):
+        with capsule_sdk.capsule_scope("task"):
+            pass
+    assert capsule_sdk.flush() == 0
+
+
+def left_behind(database: Path) -> None:
+    """Leave the journal of a process that is no more, with one record in it."""
+    home = Home.make(database.parent / "journal" / f"{database.name}.records")
+    task = make_task("task")
+    task.settle("success")
+    home.new_records().write_bytes(
+        encode(Kind.BEGUN, beginning(task)) + encode(Kind.ENDED, ending(task))
+    )
+    home.release()
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError(13, "Permission denied")
