@@ -130,7 +130,7 @@ def test_capsules_that_wait_in_a_directory_that_was_removed_are_written_anew(
 ) -> None:
     first, second = Home.make(tmp_path / "one"), Home.make(tmp_path / "other")
     backlog = Backlog()
-    backlog.add(first, ({"id": number} for number in range(5)))
+    backlog.add(first, ({"id": number} for number in range(5)), lambda document, _: document)
     assert backlog.take(2, 9999) == [{"id": 0}, {"id": 1}]
     backlog.settle(1)
     shutil.rmtree(first.path)

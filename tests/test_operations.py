@@ -183,7 +183,7 @@ def test_a_backup_is_restored_as_the_page_says(
     """Each numbered step is done; what was sealed after the backup is missing, but for what a journal has."""
     quoted(OPERATIONS, "Move the old database aside together with its `-wal` and `-shm`")
     quoted(OPERATIONS, "Leave `journal/` where it is.")
-    quoted(OPERATIONS, "A checkpoint that was written after it then says `checkpoint_truncated`")
+    quoted(OPERATIONS, "`checkpoint_truncated`")
     kept, backup = tmp_path / "checkpoints", tmp_path / "backup.db"
     kept.mkdir()
     assert run(home, "write(3, 'before')")[0] == 0
