@@ -1,7 +1,8 @@
 """How a question is hashed, so that anybody who kept it can show that it was this one. docs/hashes.md says it.
 
-Nothing is bounded or redacted here, as a hash of a part proves nothing of the whole; no hash is taken where
-texts are omitted. No code of the values' classes is run.
+Nothing is bounded here, as a hash of a part proves nothing of the whole; no hash is taken where texts are
+omitted. Where the user has a `redact`, what it leaves is hashed (`as_redacted`): a hash of the texts as they
+were sent would confirm a guess at what was taken out of them. No code of the values' classes is run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..content.quick_json import is_spelled_alike, quick_canonical
 from .objects import entries_of
 
 __all__ = [
+    "as_redacted",
     "canonical_of",
     "content_digest",
     "prompt_hash",
@@ -62,6 +64,28 @@ def canonical_bytes_of(value: Any) -> bytes | str:
     return canonical_of(value) if quick is None else quick
 
 
+def as_redacted(value: Any, policy: ContentPolicy) -> Any:
+    """Return content as it is to be hashed: with ``redact`` called on each text of it, else as it is.
+
+    What is no JSON is taken as the JSON that it would be hashed as. Keys stay, and so do ``data:`` URLs.
+    """
+    if policy.redact is None:
+        return value
+    if isinstance(value, str):
+        return _redacted(value, policy)
+    return _redacted(json.loads(canonical_of(value)), policy)
+
+
+def _redacted(value: Any, policy: ContentPolicy) -> Any:
+    if isinstance(value, str):
+        return value if value[:5] == "data:" else policy.redacted(value)
+    if isinstance(value, list):
+        return [_redacted(entry, policy) for entry in value]
+    if isinstance(value, dict):
+        return {name: _redacted(entry, policy) for name, entry in value.items()}
+    return value
+
+
 def prompt_hash(prompt: Any) -> str:
     """Return SHA3-256 over the canonical JSON (CPS 2) of all messages, in hexadecimal (CPS 1.3)."""
     return digest(canonical_bytes_of(prompt))
@@ -99,16 +123,21 @@ def content_digest(value: Any) -> str:
     return f"sha3-256:{sha3} ({size} bytes)"
 
 
-def request_hash(arguments: Mapping[str, Any]) -> str:
+def request_hash(arguments: Mapping[str, Any], policy: ContentPolicy = _WHOLE) -> str:
     """Return SHA3-256, in hexadecimal, over the canonical JSON of all that determines the answer.
 
     Args:
         arguments: the call's arguments by name, the prompt and the tools as their hashes, other content as
             `content_digest` gives it.
+        policy: has a ``redact`` that is called on each text of the others first.
 
     """
     whole: JSON
-    if all(type(name) is str and name.isascii() for name in arguments):
+    if policy.redact is not None:
+        whole = ContentPolicy(redact=policy.redact, limits=_WHOLE.limits, find_secrets=False).value(
+            dict(arguments)
+        )
+    elif all(type(name) is str and name.isascii() for name in arguments):
         whole = {name: _plain(value) for name, value in arguments.items()}
     else:
         whole = _WHOLE.value(dict(arguments))

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..content import ContentPolicy
 from ..content.readers import Marker
 from ..content.secret_names import names_secret
-from .hashing import content_digest
+from .hashing import as_redacted, content_digest
 from .objects import entries_of
 from .schemas import shape_of
 
@@ -44,6 +45,7 @@ SENDING = frozenset(
         "httpOptions",
     }
 )  # fmt: skip
+_AS_IT_IS = ContentPolicy()
 
 
 class Parts:
@@ -54,6 +56,7 @@ class Parts:
         beside: tells whether an argument of this name says nothing of what is asked.
         hashing: whether what holds content may be told by its digest.
         is_chat: whether a bare text among the messages is the user's.
+        policy: whose ``redact`` is called on what is told by its digest.
 
     Attributes:
         prompt_name: the argument that holds the prompt.
@@ -68,7 +71,7 @@ class Parts:
     """
 
     __slots__ = (
-        "content", "hashing", "is_chat", "messages", "parameters", "prompt", "prompt_name", "system",
+        "content", "hashing", "is_chat", "messages", "parameters", "policy", "prompt", "prompt_name", "system",
         "system_digests", "tools",
     )  # fmt: skip
 
@@ -79,7 +82,9 @@ class Parts:
         beside: Callable[[str], bool],
         hashing: bool,
         is_chat: bool,
+        policy: ContentPolicy = _AS_IT_IS,
     ) -> None:
+        self.policy = policy
         self.hashing, self.is_chat = hashing, is_chat
         self.prompt_name: str | None = None
         for name in PROMPTS:
@@ -113,7 +118,7 @@ class Parts:
             if name in TOOLS:
                 self.tools += value if isinstance(value, list | tuple) else [value]
             elif name in CONTENT:
-                kept[name] = Marker(content_digest(value) if self.hashing else "[omitted]")
+                kept[name] = Marker(self._digest(value) if self.hashing else "[omitted]")
                 if name in SYSTEM and self.is_chat:
                     self.system.append(value)
                     self.system_digests.append(kept[name])
@@ -124,3 +129,6 @@ class Parts:
                 self._sort(inner, kept[name], f"{name}.")
             else:
                 kept[name] = value if not isinstance(value, type) else shape_of(value) or value
+
+    def _digest(self, value: Any) -> str:
+        return content_digest(as_redacted(value, self.policy))

@@ -13,18 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..content import JSON, ContentPolicy, label
+from ..content.readers import Marker
 from ..logs import guarded
 from .conversation import sealed_messages, taken_apart
-from .hashing import prompt_hash, request_hash, tools_digest
+from .hashing import as_redacted, prompt_hash, request_hash, tools_digest
 from .memory import Remembering, prefixes_of
 from .objects import get
 from .parts import PROMPTS, TOOLS, Parts
 from .prompts import roles_of
 
-__all__ = ["Question", "hashes_of", "question_of"]
+__all__ = ["REDACTED", "Question", "hashes_of", "question_of"]
 
 #: Names of tools that are listed.
 NAMES = 128
+#: In ``arguments.hashed``: the hashes are of what ``redact`` left. Without it, of what was sent.
+REDACTED = "redacted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class Question:
 
     Attributes:
         prompt: the prompt as it was given.
-        prompt_hash: SHA3-256 over the canonical JSON of all messages; ``None`` where texts are omitted.
+        prompt_hash: SHA3-256 over the canonical JSON of all messages, as ``redact`` leaves them; ``None`` where
+            texts are omitted.
         message_count: how many messages there are.
         arguments: the rest of ``tool_calls[0].arguments``: roles, parameters, tools, request_hash.
 
@@ -66,15 +70,17 @@ def question_of(
 
     """
     hashing = policy.mode != "omit"
-    parts = Parts(given, beside=beside, hashing=hashing, is_chat=is_chat)
+    parts = Parts(given, beside=beside, hashing=hashing, is_chat=is_chat, policy=policy)
     arguments = _arguments(parts, policy)
     hashed = None
     if hashing:
         prefixes: Sequence[str] = ()
         if remembering is not None and parts.messages is parts.prompt:
-            prefixes = prefixes_of(parts.messages)
-        hashed = prefixes[-1] if prefixes else prompt_hash(parts.prompt)
-        arguments["request_hash"] = _request_hash(parts, model, hashed, arguments)
+            prefixes = prefixes_of(as_redacted(parts.messages, policy))
+        hashed = prefixes[-1] if prefixes else prompt_hash(as_redacted(parts.prompt, policy))
+        if policy.redact is not None:
+            arguments["hashed"] = REDACTED
+        arguments["request_hash"] = _request_hash(parts, model, hashed, arguments, policy)
         if remembering is not None:
             with guarded("call.messages"):
                 _add_in_full(arguments, parts, policy, prefixes, remembering)
@@ -82,7 +88,11 @@ def question_of(
 
 
 def hashes_of(
-    request: Mapping[str, Any], *, model: str, parameters: Iterable[str]
+    request: Mapping[str, Any],
+    *,
+    model: str,
+    parameters: Iterable[str],
+    redact: Callable[[str], str] | None = None,
 ) -> tuple[str, str]:
     """Return the prompt_hash and the request_hash that a kept request has, to compare with those of a capsule.
 
@@ -90,11 +100,12 @@ def hashes_of(
         request: the arguments of the call, or the body of the request, as it was kept.
         model: the model as the capsule names it.
         parameters: the names in the capsule's ``parameters``: all others say nothing of what was asked.
+        redact: what ``configure(redact=...)`` had, where the capsule says ``"hashed": "redacted"``.
 
     """
     told = {*parameters, *PROMPTS, *TOOLS}
     question = question_of(
-        request, ContentPolicy(), beside=lambda name: name not in told, model=model
+        request, ContentPolicy(redact=redact), beside=lambda name: name not in told, model=model
     )
     return str(question.prompt_hash), str(question.arguments["request_hash"])
 
@@ -110,18 +121,25 @@ def _arguments(parts: Parts, policy: ContentPolicy) -> dict[str, JSON]:
     if parts.tools:
         tools: dict[str, JSON] = {"names": _names(parts.tools)}
         if parts.hashing:
-            tools["digest"] = tools_digest(parts.tools)
+            tools["digest"] = (
+                tools_digest(parts.tools)
+                if policy.redact is None
+                else prompt_hash(as_redacted(parts.tools, policy))
+            )
         arguments["tools"] = tools
     return arguments
 
 
-def _request_hash(parts: Parts, model: str, hashed: str, arguments: Mapping[str, Any]) -> str:
-    determining = {**parts.parameters, "model": model}
+def _request_hash(
+    parts: Parts, model: str, hashed: str, arguments: Mapping[str, Any], policy: ContentPolicy
+) -> str:
+    ours: Callable[[str], str] = str if policy.redact is None else Marker  # not for `redact` to see
+    determining = {**parts.parameters, "model": ours(model)}
     if parts.prompt_name is not None:
-        determining[parts.prompt_name] = hashed
+        determining[parts.prompt_name] = ours(hashed)
     if parts.tools:
-        determining["tools"] = arguments["tools"]["digest"]
-    return request_hash(determining)
+        determining["tools"] = ours(arguments["tools"]["digest"])
+    return request_hash(determining, policy)
 
 
 def _add_in_full(

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -26,9 +30,21 @@ _EXIT_CODES = {True: 0, False: 1, None: 2}
 @click.argument("file", metavar="FILE")
 @database_option
 @tenant_option
+@click.option(
+    "--redact",
+    metavar="MODULE:FUNCTION",
+    help="What the program had as configure(redact=...), where the capsule says that it hashed what that left:"
+    " it is imported and called with each text.",
+)
 @json_option
 def check_prompt(
-    *, wanted: str, file: str, source: str | None, tenant: str | None, as_json: bool
+    *,
+    wanted: str,
+    file: str,
+    source: str | None,
+    tenant: str | None,
+    redact: str | None,
+    as_json: bool,
 ) -> int:
     """Tell whether a question that you kept is the one that a capsule holds the hash of.
 
@@ -43,7 +59,7 @@ def check_prompt(
     if record is None:
         raise EvidenceError(f"what is stored as {wanted!r} is no capsule: see `capsuled verify`")
     try:
-        answer = compare(record, read_question(_text_of(file)))
+        answer = compare(record, read_question(_text_of(file)), _function(redact))
     except EvidenceError as error:
         raise EvidenceError(f"{wanted}, {file}: {error}") from error
     with while_somebody_reads():
@@ -52,6 +68,22 @@ def check_prompt(
         else:
             _show(answer)
     return _EXIT_CODES[answer.same]
+
+
+def _function(name: str | None) -> Callable[[str], str] | None:
+    if name is None:
+        return None
+    module, _, way = name.partition(":")
+    try:
+        sys.path.insert(0, "")  # as for `python -m`
+        found = functools.reduce(getattr, way.split("."), importlib.import_module(module))
+    except Exception as error:
+        raise EvidenceError(
+            f"{name!r} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+    if not callable(found):
+        raise EvidenceError(f"{name!r} is no function: write --redact MODULE:FUNCTION")
+    return cast("Callable[[str], str]", found)
 
 
 def _text_of(file: str) -> str:

@@ -46,6 +46,7 @@ _DEEPEST: Final = 100  # an Enum whose value is itself ends here, long before Py
 _NAMES: Final = ("name", "key", "header")  # beside `value`, in the lists that stand for objects
 _SHORT: Final = 64  # characters of a key below which what it becomes is kept
 _FEW: Final = 32  # entries of an object that may be read the short way
+_GUESSABLE: Final = 1024  # bytes that may be a text that `redact` would change: no digest is sealed
 _LONG: Final = 1024  # characters from which a text counts as more than one entry
 
 
@@ -167,15 +168,20 @@ class ContentPolicy:
             return None
         return result if len(result) == len(value) <= room else None
 
+    def redacted(self, value: str) -> str:
+        """Return what `redact` leaves of a text, in any mode; a `Marker` where it fails."""
+        if self.redact is None:
+            return value
+        try:
+            return str.__str__(self.redact(value))  # TypeError for what is no string
+        except Exception as error:  # noqa: BLE001  the user's function may raise anything
+            return Marker(f"[redaction failed: {type_name(type(error))}]")
+
     def _sealed(self, value: str, limit: int) -> str:
         if self.mode == "omit":
             return _OMITTED
-        if self.redact is not None:
-            try:
-                redacted = self.redact(value)
-                value = str.__str__(redacted)  # TypeError for what is no string
-            except Exception as error:  # noqa: BLE001  the user's function may raise anything
-                return f"[redaction failed: {type_name(type(error))}]"
+        if self.redact is not None and type(value := self.redacted(value)) is Marker:
+            return str(value)
         if self.mode == "digest":
             size, sha3 = weigh(value)
             return f"sha3-256:{sha3} ({size} bytes)"
@@ -257,7 +263,7 @@ class _Walk:
             return self.error(read(value), type_name(kind), depth)
         if shape is readers.BYTES:
             size, sha3 = self.once(value, read)
-            omit = self.policy.mode == "omit"
+            omit = self.policy.mode == "omit" or (self.policy.redact and size <= _GUESSABLE)
             return {"bytes": size} if omit else {"bytes": size, "sha3_256": sha3}
         plain: JSON = read(value)
         return plain

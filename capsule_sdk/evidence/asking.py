@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from capsule_sdk.calls.hashing import prompt_hash, set_in
+from capsule_sdk.calls.hashing import as_redacted, prompt_hash, set_in
 from capsule_sdk.calls.parts import PROMPTS, Parts
 from capsule_sdk.calls.prompts import roles_of
-from capsule_sdk.calls.question import hashes_of
+from capsule_sdk.calls.question import REDACTED, hashes_of
 from capsule_sdk.content import ContentPolicy
 from capsule_sdk.errors import EvidenceError
 
@@ -31,6 +31,10 @@ _BESIDE: Final = frozenset(
         "stream_options", "timeout", "user",
     }
 )  # fmt: skip
+_NOT_TOLD: Final = (
+    "the capsule has hashes of what configure(redact=...) left: name that function with --redact, or"
+    " give the texts as it left them"
+)
 _MARKED = ("[cut", "[redact", "[secret", "[omitted", "sha3-256:")
 
 
@@ -132,21 +136,37 @@ def _of_text(text: str) -> Iterator[_Reading]:
         )
 
 
-def compare(record: Mapping[str, Any], readings: list[_Reading]) -> Answer:
+def compare(
+    record: Mapping[str, Any],
+    readings: list[_Reading],
+    redact: Callable[[str], str] | None = None,
+) -> Answer:
     """Say whether one of these readings is what a capsule holds the hash of.
+
+    Args:
+        record: the capsule.
+        readings: of what was kept.
+        redact: the function that the program had; called where the capsule says that it hashed what that left.
 
     Raises:
         EvidenceError: the capsule is none of a call to a model.
 
     """
-    sealed = _Sealed(record)
+    sealed = _Sealed(record, redact)
+    answer = _compared(sealed, readings)
+    if answer.same is False and sealed.redacted and redact is None:
+        return Answer(None, answer.compared, notes=(*answer.notes, _NOT_TOLD))
+    return answer
+
+
+def _compared(sealed: _Sealed, readings: list[_Reading]) -> Answer:
     if sealed.prompt_hash is None:
         why = (
             'the capsule holds no hash of its prompt: content="omit" leaves it out, and so does a call that'
             " is not to be logged"
         )
         return Answer(None, readings[0].words, notes=(why,))
-    fitting = [one for one in readings if _prompt_hash_of(one) == sealed.prompt_hash]
+    fitting = [one for one in readings if _prompt_hash_of(one, sealed) == sealed.prompt_hash]
     if not fitting:
         return _different(sealed, readings[0])
     best = fitting[0]
@@ -159,10 +179,14 @@ def compare(record: Mapping[str, Any], readings: list[_Reading]) -> Answer:
 class _Sealed:
     """What a capsule tells of its question."""
 
-    def __init__(self, record: Mapping[str, Any]) -> None:
+    def __init__(
+        self, record: Mapping[str, Any], redact: Callable[[str], str] | None = None
+    ) -> None:
         calls = section(record, "execution").get("tool_calls")
         call = calls[0] if isinstance(calls, list) and calls else {}
         self.arguments = section(call if isinstance(call, Mapping) else {}, "arguments")
+        self.redacted = self.arguments.get("hashed") == REDACTED
+        self.policy = ContentPolicy(redact=redact if self.redacted else None)
         reasoning = section(record, "reasoning")
         self.prompt_hash = _text(reasoning.get("prompt_hash"))
         self.request_hash = _text(self.arguments.get("request_hash"))
@@ -176,13 +200,15 @@ def _text(value: object) -> str | None:
 
 
 def _parts(
-    request: Mapping[str, Any], leaving_out: Callable[[str], bool] = lambda _: False
+    request: Mapping[str, Any],
+    sealed: _Sealed,
+    leaving_out: Callable[[str], bool] = lambda _: False,
 ) -> Parts:
-    return Parts(request, beside=leaving_out, hashing=True, is_chat=True)
+    return Parts(request, beside=leaving_out, hashing=True, is_chat=True, policy=sealed.policy)
 
 
-def _prompt_hash_of(reading: _Reading) -> str:
-    return prompt_hash(_parts(reading.request).prompt)
+def _prompt_hash_of(reading: _Reading, sealed: _Sealed) -> str:
+    return prompt_hash(as_redacted(_parts(reading.request, sealed).prompt, sealed.policy))
 
 
 def _of_request(sealed: _Sealed, reading: _Reading) -> Answer:
@@ -204,23 +230,26 @@ def _of_request(sealed: _Sealed, reading: _Reading) -> Answer:
         return Answer(None, reading.words, notes=tuple(notes))
     model = reading.request["model"]
     compared = {*reading.request} - {*left_out}
-    if _request_hash(reading.request, model, compared) == sealed.request_hash:
+    if _request_hash(reading.request, model, compared, sealed) == sealed.request_hash:
         return Answer(True, reading.words, notes=tuple(notes))
-    parts = _parts(reading.request, left_out.__contains__)
+    parts = _parts(reading.request, sealed, left_out.__contains__)
     told = list(_differences(sealed, parts, reading.request))
     if not told:
         told = ["something beside the messages differs that the capsule does not name"]
-    elif _request_hash(reading.request, model, {*asked}) == sealed.request_hash:
+    elif _request_hash(reading.request, model, {*asked}, sealed) == sealed.request_hash:
         notes.append("all that the capsule names is the same")
     return Answer(False, reading.words, tuple(told), tuple(notes))
 
 
-def _request_hash(request: Mapping[str, Any], model: str, parameters: set[str]) -> str:
-    return hashes_of(request, model=model, parameters=parameters)[1]
+def _request_hash(
+    request: Mapping[str, Any], model: str, parameters: set[str], sealed: _Sealed
+) -> str:
+    redact = sealed.policy.redact
+    return hashes_of(request, model=model, parameters=parameters, redact=redact)[1]
 
 
 def _different(sealed: _Sealed, reading: _Reading) -> Answer:
-    parts = _parts(reading.request, _BESIDE.__contains__)
+    parts = _parts(reading.request, sealed, _BESIDE.__contains__)
     told = list(_in_messages(sealed, parts))
     if reading.whole:
         told += _differences(sealed, parts, reading.request)
@@ -252,7 +281,8 @@ def _in_messages(sealed: _Sealed, parts: Parts) -> Iterator[str]:
     continued = section(sealed.arguments, "continues")
     start = continued.get("message_count")
     if isinstance(start, int) and 0 < start <= kept and isinstance(parts.prompt, list):
-        same = prompt_hash(parts.prompt[:start]) == continued.get("hash")
+        beginning = as_redacted(parts.prompt[:start], sealed.policy)
+        same = prompt_hash(beginning) == continued.get("hash")
         words = "are the same" if same else "differ already"
         yield f"the first {start} messages, which capsule {continued.get('capsule_id')} holds, {words}"
 
@@ -262,14 +292,14 @@ def _differences(sealed: _Sealed, parts: Parts, request: Mapping[str, Any]) -> I
     if request.get("model") != sealed.model:
         yield f"the model is {sealed.model!r} in the capsule, {request.get('model')!r} in the file"
     tools = section(sealed.arguments, "tools")
-    if (digest := prompt_hash(parts.tools) if parts.tools else None) != tools.get("digest"):
+    offered = as_redacted(parts.tools, sealed.policy)
+    if (digest := prompt_hash(offered) if parts.tools else None) != tools.get("digest"):
         yield "the tools offered are others: " + (
             "the file has none" if digest is None
             else "the capsule has none" if not tools
             else "their definitions have another digest"
         )  # fmt: skip
-    policy = ContentPolicy()
-    ours, theirs = section(sealed.arguments, "parameters"), policy.value(parts.parameters)
+    ours, theirs = section(sealed.arguments, "parameters"), sealed.policy.value(parts.parameters)
     assert isinstance(theirs, dict)  # noqa: S101 - of a mapping
     for name in sorted({*ours, *theirs}):
         if name not in theirs:
