@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from capsule_sdk.content import ContentPolicy, Limits, safe
+from capsule_sdk.content import ContentPolicy, Limits, label, safe
 from capsule_sdk.content.secret_shapes import without_secrets
 
 _DICE = random.Random(7)
@@ -124,6 +124,25 @@ ALTER USER ana WITH PASSWORD '«hunter2»'
 CREATE USER 'ana' IDENTIFIED BY '«hunter2»'
 could not log in (password=«hunter2»), try again
 passphrase => «swordf1sh»
+redis://:«a/b'c»@cache:6379/0
+https://«0a1b2c3d4e5f60718293a4b5»:x-oauth-basic@github.com/x/y
+first line\\nDB_PASSWORD=«hunter2»\\nOTHER=b
+{"a": "{\\\\\\"b\\\\\\": {\\\\\\\\\\\\\\"password\\\\\\\\\\\\\\": \\\\\\\\\\\\\\"«x y»\\\\\\\\\\\\\\"}}"}
+**Password:** «hunter2»
+The password: `«hunter2»`
+password = f"«hunter2»"
+password: str = "«hunter2»"
+password = \"\"\"«hunter2»\"\"\"
+os.environ["API_KEY"] = "«abc»"
+[(b'authorization', b'«Bearer abc»')]
+[["x-api-key", "«abc»"], ["host", "x"]]
+{"name": "X-Api-Key", "value": "«abc»", "n": 1}
+- name: DB_PASSWORD value: «hunter2»
+b'X-Api-Key: «abc123»\\r\\nHost: kept'
+b'Cookie: «a=b; c=d»\\r\\nHost: kept'
+Authorization: «SSWS 00abcDEF»
+Authorization: «Custom 00abcDEF»
+export API_KEY_PROD=«abc»
 """.strip().splitlines()
 
 
@@ -143,13 +162,26 @@ def test_a_private_key_goes_as_a_whole_and_what_is_around_it_stays():
         assert without_secrets(text) == f"here:\n{head}[secret]{foot}\nbye"
 
 
-def test_a_private_key_that_is_cut_is_hidden_up_to_the_cut():
-    text = (
-        "-----BEGIN PRIVATE KEY-----\n" + some(LETTERS, 2000) + "\n-----END PRIVATE KEY-----\nbye"
-    )
-    sealed = ContentPolicy(limits=Limits(text=500)).text(text)
-    assert sealed.startswith("-----BEGIN PRIVATE KEY-----[secret]…[cut: ")
-    assert not any(text[start : start + 12] in sealed for start in range(40, 1900, 7))
+@pytest.mark.parametrize("lines", ["\n", "\\n", " "])
+def test_a_private_key_that_has_no_end_is_hidden_as_far_as_its_lines_go(lines: str):
+    body = [some(LETTERS + "+/", 64) for _ in range(300)]
+    text = lines.join(["-----BEGIN PRIVATE KEY-----", *body])
+    for limit in (500, 5_000):
+        sealed = ContentPolicy(limits=Limits(text=limit)).text(text)
+        assert sealed.startswith("-----BEGIN PRIVATE KEY-----[secret]")
+        assert not any(line in sealed for line in body)
+    said = without_secrets(lines.join(["-----BEGIN PRIVATE KEY-----", *body[:9], "and now: bye"]))
+    assert said.endswith("and now: bye")
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_secret_that_the_cut_would_halve_is_hidden(name: str):
+    for before in range(80, 100):
+        text = "x" * (before - 1) + " " + KEYS[name] + " and more" * 20
+        sealed = ContentPolicy(limits=Limits(text=100)).text(text)
+        assert KEYS[name][:12] not in sealed
+    url = "see postgresql://app:" + "Zw8" * 30 + "@db/x " + "word " * 30
+    assert "Zw8" not in ContentPolicy(limits=Limits(text=50)).text(url)
 
 
 ORDINARY = """
@@ -178,6 +210,36 @@ author: ana lee, key: value, sig: yes
 -----BEGIN PUBLIC KEY----- MCowBQYDK2VwAyEA -----END PUBLIC KEY-----
 ana@example.com wrote to bo@example.com: hello
 10:30:00.123456 INFO worker-17 took 20.5 ms
+{"msg": "Enter password:", "next": "kept"}
+name = input('Password: '); more = 'x'
+["Password:", "Username:"]
+if line.startswith("token:"): pass
+Cookie: chocolate chip and oatmeal
+def f(cookies: dict, headers: dict) -> str: ...
+{"cookies": {"a": 1}, "next": 2}
+if b'-----BEGIN PRIVATE KEY-----' in data: return data
+{"properties": {"password": {"type": "string", "description": "of the user"}}, "required": ["password"]}
+fetch(url, {credentials: 'include', token: undefined})
+urn:ietf:params:oauth:grant-type:jwt-bearer
+auth: AuthTypes | None
+{"input_token": "nextToken", "output_token": 512}
+Authorization: Bearer <token>
+Authorization: Bearer {token} or Bearer $TOKEN
+http://h:8080,ana@x and http://h:80;user@x and https://h?to=a:b@c
+docker run -u 1000:1000 image; curl https://x
+--token string  the token to use
+["password", "email-address"]
+bearer responsibilities/and-duties-of-all
+PWD=/home/ana
+password: ""
+`token` and `api_key`: see below
+{"token": "Paris", "logprob": -0.1}
+The token: "hello" is one piece.
+headers={'Authorization': f'Bearer {token}', 'X-Auth-Token': '<your token>'}
+headers={"Authorization": "Bearer " + token}
+docker://image:tag@sha256:abc
+postgresql://app_user_2024_production@db/x
+api_key="YOUR_API_KEY" password='your-password' token=$(cat f)
 """.strip().splitlines()
 
 
@@ -206,6 +268,30 @@ def test_a_header_is_known_as_a_pair_a_list_and_an_object(value: Any):
     sealed: Any = safe([value])
     hidden = sealed[0]["value"] if isinstance(value, dict) else sealed[0][1]
     assert hidden == "[secret]"
+
+
+def test_a_command_hides_what_stands_behind_an_option():
+    assert safe(["mysql", "--user", "ana", "--password", "hunter2"]) == [
+        "mysql", "--user", "ana", "--password", "[secret]",
+    ]  # fmt: skip
+
+
+def test_a_text_that_is_a_key_or_a_label_is_looked_at_too():
+    key = KEYS["openai"]
+    assert safe({key: 3, f"x-{'y' * 80} {key}": 4}) == {"[secret]": 3, f"x-{'y' * 80} [secret]": 4}
+    assert label(f"use {key}") == "use [secret]"
+
+
+def test_no_value_is_shown_as_none():
+    empty = {"password": None, "token": "", "auth": False, "cookies": {}, "secrets": []}
+    assert safe(empty) == empty
+
+
+def test_the_description_of_a_field_is_none_of_its_values():
+    described = {"type": "string", "description": "as it was given", "default": "hunter2"}
+    sealed: Any = safe({"properties": {"password": described}, "required": ["password"]})
+    assert sealed["properties"]["password"] == {**described, "default": "[secret]"}
+    assert safe({"password": {"type": "x", "of": "hunter2"}}) == {"password": "[secret]"}
 
 
 def test_a_list_of_two_names_is_no_header():
@@ -245,7 +331,8 @@ HOSTILE = [
     "password=a,", 'password=\\"', "password: \"", "a.", "x-", "://a:", "a@://:", "://x1.-",
     "-----BEGIN PRIVATE KEY-----",
     "--password ", "bearer ", "curl -u a",
-    "identified by '", "Cookie: ", "123456789:AA", "SG.aaaaaaaaaaaaaaaa.",
+    "identified by '", "Cookie: ", "auth: auth: ", "-eyJ",
+    "redis://a:", "('token', '", "`password: `", "123456789:AA", "SG.aaaaaaaaaaaaaaaa.",
 ]  # fmt: skip
 
 

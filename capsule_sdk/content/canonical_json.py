@@ -69,21 +69,28 @@ def weigh(text: str) -> tuple[int, str]:
     return size, sha3.hexdigest()
 
 
-def fit(text: str, limit: int) -> str:
+def fit(text: str, limit: int, whole: str | None = None) -> str:
     """Return a text without lone surrogates: whole up to `limit` bytes, else head and marker.
+
+    Args:
+        text: the text.
+        limit: bytes kept.
+        whole: what the text is the beginning of, if it is cut already: the marker is that of the whole then.
 
     The marker states the length and SHA3-256 of the whole, so that whoever has the whole can
     still prove that it is the one: `<head>…[cut: <n> bytes, sha3-256 <hex>]`. The head keeps to
     the limit; the marker comes on top of it.
+
     """
-    if text.isascii():
-        if len(text) <= limit:
-            return text
-    elif len(text) <= limit:
-        raw = _utf8(text)
-        if len(raw) <= limit:
-            return raw.decode()
-    size, sha3 = weigh(text)
+    if whole is None:
+        if text.isascii():
+            if len(text) <= limit:
+                return text
+        elif len(text) <= limit:
+            raw = _utf8(text)
+            if len(raw) <= limit:
+                return raw.decode()
+    size, sha3 = weigh(text if whole is None else whole)
     head = _utf8(text[:limit])[:limit].decode("utf-8", "ignore")
     return f"{head}…[cut: {size} bytes, sha3-256 {sha3}]"
 

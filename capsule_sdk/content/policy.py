@@ -32,6 +32,7 @@ from .canonical_json import (
 from .faults import Told
 from .inert import type_name
 from .readers import Marker
+from .secret_entries import EXAMPLES, is_empty, is_pair, is_schema, options_in, values_in
 from .secret_names import names_secret
 from .secret_shapes import SECRET, without_secrets
 
@@ -43,10 +44,10 @@ _OMITTED: Final = "[omitted]"
 _CYCLE: Final = "[cycle]"
 _MORE: Final = "…"  # the key under which a cut object says that it is cut
 _DEEPEST: Final = 100  # an Enum whose value is itself ends here, long before Python's own limit
-_NAMES: Final = ("name", "key", "header")  # beside `value`, in the lists that stand for objects
 _SHORT: Final = 64  # characters of a key below which what it becomes is kept
 _FEW: Final = 32  # entries of an object that may be read the short way
 _GUESSABLE: Final = 1024  # bytes that may be a text that `redact` would change: no digest is sealed
+_BEYOND: Final = 8_192  # characters behind the last one kept that a secret may end in
 _LONG: Final = 1024  # characters from which a text counts as more than one entry
 
 
@@ -162,7 +163,7 @@ class ContentPolicy:
                     result[key] = entry
                 else:
                     return None
-                if secret or key == "value":  # which a name beside it may make a secret
+                if secret or key in ("value", "Value"):  # which a name beside it may make a secret
                     return None
         except RuntimeError:  # another thread has changed it
             return None
@@ -185,8 +186,7 @@ class ContentPolicy:
         if self.mode == "digest":
             size, sha3 = weigh(value)
             return f"sha3-256:{sha3} ({size} bytes)"
-        kept = fit(value, limit)
-        return without_secrets(kept) if self.find_secrets else kept
+        return _clean(value, limit) if self.find_secrets else fit(value, limit)
 
 
 _FULL = ContentPolicy()
@@ -212,13 +212,22 @@ def label(value: Any, limit: int = 512) -> str:
 
     """
     if type(value) is str:
-        return fit(value, limit)
+        return _clean(value, limit)
     if value is None:
         return ""
     if type(value) is bytes:
-        return fit(value.decode("utf-8", "replace"), limit)
+        return _clean(value.decode("utf-8", "replace"), limit)
     result = safe(value, Limits(text=limit, depth=4, items=50, total=200))
     return fit(result if isinstance(result, str) else canonical(result), limit)
+
+
+def _clean(text: str, limit: int) -> str:
+    """Return a text without the secrets in it, cut after that: what is cut in two is known no more."""
+    head = text if len(text) <= limit + _BEYOND else text[: limit + _BEYOND]
+    clean = without_secrets(head)
+    if clean == head:
+        return fit(text, limit)
+    return fit(clean, limit, None if head is text and len(clean) <= limit else text)
 
 
 class _Walk:
@@ -297,11 +306,7 @@ class _Walk:
         try:
             if shape is readers.OBJECT:
                 return self.object(entries, total, depth + 1)
-            if (
-                len(entries) == 2
-                and _names_secret(entries[0])
-                and _may_be_secret(value, entries[1])
-            ):
+            if is_pair(type(value), entries):
                 entries[1] = Marker(SECRET)  # a header: ("Authorization", "Bearer …")
             return self.array(entries, total, depth + 1, ordered=shape is readers.ARRAY)
         finally:
@@ -316,20 +321,30 @@ class _Walk:
             )
             if key in result:
                 key = _distinct(key, result)
-            if secret:
-                result[key] = SECRET
+            if secret and not is_empty(value):
+                result[key] = self.schema(value, depth) if is_schema(value) else SECRET
             elif type(value) is str and len(value) <= plain and value.isascii():
                 result[key] = without_secrets(value)
             else:
                 result[key] = self.node(value, depth)
-        if "value" in result and _is_named_secret(entries):
-            result["value"] = SECRET
+        if "value" in result or "Value" in result:
+            result.update(dict.fromkeys(values_in(entries), SECRET))
         if total > len(entries):
             result[_distinct(_MORE, result)] = _cut(entries, total)
         return result
 
+    def schema(self, value: dict[str, Any], depth: int) -> JSON:
+        """Return what a JSON schema says of the property that is called like a secret, but for examples."""
+        shown = {name: entry for name, entry in value.items() if name not in EXAMPLES}
+        told = self.node(shown, depth)
+        if isinstance(told, dict):
+            told.update(dict.fromkeys(EXAMPLES & value.keys(), SECRET))
+        return told
+
     def array(self, entries: list[Any], total: int, depth: int, *, ordered: bool) -> JSON:
         result = [self.node(entry, depth) for entry in entries]
+        for place in options_in(entries):
+            result[place] = SECRET
         if not ordered:
             result.sort(key=canonical)
         if total > len(entries):
@@ -371,25 +386,6 @@ def _key(name: Any) -> tuple[str, bool]:
 
 
 _short_key = lru_cache(maxsize=4096)(_key)  # of short keys only, so that the cache stays small
-
-
-def _names_secret(value: Any) -> bool:
-    kind: type = type(value)
-    return (kind is str or kind is bytes) and len(value) < 64 and _short_key(value)[1]
-
-
-def _may_be_secret(pair: Any, second: Any) -> bool:
-    """Tell a pair of name and secret from a list of two names: `["password", "email"]`."""
-    if type(pair) is tuple:
-        return True
-    return type(second) is bytes or (type(second) is str and not second.isidentifier())
-
-
-def _is_named_secret(entries: list[Any]) -> bool:
-    """Tell whether an object says what its `value` is: `{"name": "Authorization", "value": …}`."""
-    return any(
-        type(name) is str and name in _NAMES and _names_secret(value) for name, value in entries
-    )
 
 
 def _distinct(key: str, taken: Mapping[str, Any]) -> str:

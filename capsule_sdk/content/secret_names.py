@@ -11,33 +11,37 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_WORDS = re.compile(r"[A-Z]+(?![a-zñ])|[A-Z]?[a-zñ]+|[0-9]+")
 _LONGEST = 256  # characters of a name that are looked at, from its end
 _SHORT = 64  # characters of a name of which the answer is kept, so that what is kept stays small
 
 # Last words that say it alone, as a word: `auth` does, `author` does not.
 _LAST = re.compile(
-    r"auth|bearer|cookies?|cvc|cvv|jwt|mnemonic|oauth|otp|passcodes?|pin|pwd|sas|totp"
+    r"auth|bearer|cookies?|cvc|cvv|jwt|mnemonic|oauth|otp|passcodes?|pin|pw|pwd|sas|totp"
 )
 
 # Endings of all words written as one, so that `dbpassword` and `authtoken` count too.
 _ENDING = re.compile(
     r"(access|account|admin|aes|anthropic|api|application|app|auth|azure|client|cohere|consumer|deepseek|deploy|des"
-    r"|encryption|gemini|groq|hmac|huggingface|license|master|mistral|openai|openrouter|pinecone|private|root|secret"
+    r"|encryption|gemini|groq|hmac|huggingface|license|master|mistral|fernet|functions|openai|openrouter|pinecone|private|root|secret"
     r"|sendgrid|session|shared|signing|ssh|storage|stripe|subscription|symmetric|tavily|webhook|xai)"
     r"keys?$"
     r"|(access|api|auth|bearer|refresh)tokens?$|(^id|security|session)token$"
     r"|(?<!prior)(?<!pre)authorization$"  # a permit of an insurer is not a header
-    r"|accesskeyid$|connectionstring$|credentials?$|secrets?$"
-    r"|pass(phrase|wd|words?)$|(db|smtp|user)pass$|(recovery|backup|seed)(codes?|phrase)$"
+    r"|accesskeyid$|connectionstring$|credentials?$|secrets?$|secretstring$|servicerolekey$"
+    r"|clientassertion$|codeverifier$|samlresponse$|(azure|github|gitlab)pat$|passwort$|contraseñas?$"
+    r"|pass(phrase|wd|words?)$|(admin|become|db|ftp|mail|my|mysql|postgres|redis|root|smtp|sql|sudo|user|vault)pass$|(recovery|backup|seed)(codes?|phrase)$"
 )
 
 # What stands before `token` where it is a piece of text, a page or a price, and not a key.
-_PIECE = re.compile(r"bos|cls|end|eos|first|last|mask|max|min|next|pad|page|per|sep|start|stop|unk")
+_PIECE = re.compile(
+    r"bos|cached|cls|completion|continuation|end|eos|first|input|last|mask|max|min|new|next|output|pad|page|per|prompt"
+    r"|reasoning|sep|special|start|stop|unk|unknown"
+)
 
 # Words behind the secret's name that still hold the secret: `password_hash`, `authTokenValue`.
 _TRAILER = re.compile(
-    r"confirm|confirmation|encrypted|hash|header|pem|plain|plaintext|value|[0-9]+"
+    r"confirm|confirmation|dev|encrypted|hash|header|old|pem|plain|plaintext|prod|staging|test|v|value|[0-9]+"
 )
 
 

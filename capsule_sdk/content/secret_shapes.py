@@ -1,12 +1,12 @@
-"""Secrets inside texts, found by their shape: keys of providers, private keys, passwords in URLs and settings.
+"""Secrets inside texts, found by their shape or by the name in front: in settings, JSON, URLs, headers.
 
 A text passes through here on the caller's thread, and hardly any holds a secret. So three searches in C say
 first that it cannot: it has no run of twenty letters and digits, as every key of a provider has; no word such
 as ``password`` in front of a ``:`` or ``=``; no ``://`` before an ``@``. Only where one of them finds something
-are the patterns tried. Each is bounded, so that no text takes more than linear time.
+are the patterns tried, each of which takes linear time.
 
 The kinds of secrets are those of detect-secrets and gitleaks. Their engines take too long for a caller who
-waits (decision 21).
+waits (decision 21). What damages an ordinary text is as much of a fault as a secret that stays.
 """
 
 from __future__ import annotations
@@ -14,95 +14,94 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from .secret_keys import SECRET, without_hooks, without_keys, without_private_keys
 from .secret_names import names_secret
 
-__all__ = ["SECRET", "without_secrets"]
+__all__ = ["SECRET", "may_be_header", "without_secrets"]
 
-SECRET: Final = "[secret]"  # noqa: S105  stands where one stood
-
-_SHORTEST: Final = 20  # characters of the shortest key of a provider
-_RUN: Final = b"\0" * _SHORTEST
-#: Characters of keys become ``\0``, others a space.
-_RUNS: Final = bytes(
-    0 if chr(code).isascii() and (chr(code).isalnum() or chr(code) in "_.:-") else 32
-    for code in range(256)
-)
-
+_SHORT: Final = 20  # characters: below there is no key of a provider
 #: In small letters: without one of these there is neither a name of a secret nor a header.
 _WORDS: Final = (
     b"pass", b"key", b"token", b"secret", b"auth", b"pwd", b"cookie", b"bearer", b"credential", b"jwt", b"sig",
     b"identified by",
 )  # fmt: skip
 
-# ── keys of providers, each known by its beginning ────────────────────────────────────────────────
-
-_CANDIDATE = re.compile(r"[A-Za-z0-9_.:-]{20,}")
-_KEY = re.compile(
-    r"(?<![A-Za-z0-9])(?:"
-    # OpenAI, Anthropic, OpenRouter, DeepSeek …: soon 16 letters and digits on end, which no slug has
-    r"sk-(?:ant|proj|svcacct|admin|or)-[\w-]{20,}"
-    r"|sk-(?:[A-Za-z0-9]{1,15}[-_]){0,5}(?=[A-Za-z]{0,15}[0-9])[A-Za-z0-9]{16}[\w-]*"
-    r"|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}(?![A-Za-z0-9])"  # Amazon
-    r"|AIza[\w-]{35}|ya29\.[\w.-]{20,}|GOCSPX-[\w-]{20,}"  # Google
-    r"|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{22,}"
-    r"|gl(?:pat|ptt|rt|dt|cbt|ft|soat|agent|imt|oas)-[\w-]{20,}"  # GitLab
-    r"|xox[a-z](?:\.xox[a-z])?-[\w-]{15,}|xapp-[0-9]-[\w-]{15,}"  # Slack
-    r"|[rs]k_(?:live|test|prod)_[A-Za-z0-9]{12,}|whsec_[A-Za-z0-9]{24,}"  # Stripe
-    r"|SG\.[\w-]{16,}\.[\w-]{16,}"  # SendGrid
-    r"|key-[a-f0-9]{32}|[a-f0-9]{32}-us[0-9]{1,2}(?![A-Za-z0-9])"  # Mailgun, Mailchimp
-    r"|SK[a-f0-9]{32}(?![A-Za-z0-9])"  # Twilio
-    r"|sq0(?:atp|csp)-[\w-]{22,}|EAAA[\w-]{60}"  # Square
-    r"|shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{32}"  # Shopify
-    r"|npm_[A-Za-z0-9]{36}|pypi-[\w-]{40,}|rubygems_[a-f0-9]{48}"
-    r"|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{32,}|xai-[A-Za-z0-9]{32,}|r8_[A-Za-z0-9]{32,}"
-    r"|nvapi-[\w-]{32,}|pplx-[A-Za-z0-9]{32,}|tvly-[\w-]{16,}|lsv2_[a-z]{2}_\w{32,}|pcsk_\w{32,}"
-    r"|dckr_[po]at_[\w-]{20,}|do[opr]_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}|hv[brs]\.[\w-]{24,}"
-    r"|glsa_[A-Za-z0-9]{32}_[a-f0-9]{8}|sbp_[a-f0-9]{40}|pul-[a-f0-9]{40}|PMAK-[a-f0-9]{24}-[a-f0-9]{34}"
-    r"|NRAK-[A-Z0-9]{27}|lin_api_[A-Za-z0-9]{32,}|ntn_[A-Za-z0-9]{40,}|figd_[\w-]{36,}|ATATT3[\w-]{60,}"
-    r"|AGE-SECRET-KEY-1[A-Z0-9]{50,}"
-    r"|eyJ[\w-]{10,2000}+(?:\.[\w-]*+){2,4}"  # a JSON web token
-    r"|[0-9]{8,10}:AA[\w-]{33}"  # Telegram
-    r")"
-)
-_PRIVATE_KEY = re.compile(
-    r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----)"
-    r"(?:(?!-----END|…\[cut: )[\s\S])*+"  # one that is cut has no end
-)
-
 # ── URLs ──────────────────────────────────────────────────────────────────────────────────────────
 
-_USER = re.compile(r"""(://[^\s/:@"'<>]{0,256}+:)[^\s/"'<>]{1,1024}(?=@)""")
-_USER_ALONE = re.compile(r"(://)(?=[A-Za-z_.-]{0,19}[0-9])[\w.-]{20,512}+(?=@)")
-_HOOK = re.compile(
-    r"(hooks\.slack\.com/(?:services|workflows)/|discord(?:app)?\.com/api/webhooks/[0-9]+/)[\w/-]{20,}"
+# A number behind the colon is a port, unless all up to the @ may be a password.
+_USER = re.compile(
+    r"""(://[^\s/:@"'<>?\#()\[\]|`]{0,256}+:)(?![0-9]{1,5}[,;|)\]}`'])[^\s/"'<>]+(?=@)(?!@sha256:)"""
+)
+#: Of databases and queues, whose passwords are written as they are, slashes included.
+_SERVER = re.compile(
+    r"\b((?:postgres(?:ql)?|mysql|mariadb|mongodb|rediss?|valkey|amqps?|mssql|clickhouse|smtps?|ldaps?)"
+    r"""(?:\+\w{1,20})?://[^\s/:"'<>]{0,256}+:)(?:[^\s"'<>]|'(?![,;)\]}])){1,256}(?=@)""",
+    re.IGNORECASE,
+)
+_USER_ALONE = re.compile(
+    r"(://)(?=[\w.-]{0,40}?(?=[A-Za-z]{0,15}[0-9])[A-Za-z0-9]{16})[\w.-]{20,512}+(?=@|:x-oauth-basic@)"
 )
 _SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
 
 # ── settings, headers, JSON and programs, by the name in front ────────────────────────────────────
 
-_NAMED = re.compile(r"(?<![\w.-])([\w.-]{2,256}+)\\?[\"']?[ \t]{0,8}+[:=]", re.ASCII)
+_NAMED = re.compile(
+    r"(?<![\w.-])(?P<name>[\w.-]{2,256}+)(?P<quote>\\{0,7}[\"'])?\]?\*{0,2}[ \t]{0,32}+(?P<sign>[:=])",
+    re.ASCII,
+)
+_ESCAPED_END = r"(?!\\[nrt])"  # in the repr of a text, or in JSON, a line ends like this
 _VALUE = re.compile(
-    r'\\"(?P<escaped>(?:(?!\\")[^\n]){1,4096})'
-    r'|"(?P<double>(?:[^"\\\n]|\\.){1,4096})'
-    r"|'(?P<single>(?:[^'\\\n]|\\.){1,4096})"
-    r"|(?P<scheme>(?:Basic|Bearer|Digest|Negotiate|ApiKey|Token)[ ]+[^\s\"',;]{1,4096})"
-    r"|(?P<bare>[^\s\"'`,;&<>(){}\[\]|]{1,4096})",
+    r'(?P<slashes>\\{1,7})"(?P<escaped>(?:(?!(?P=slashes)")[^\n])++)'
+    r"""|[bfruN@]{0,2}(?P<three>\"{3}|'{3})(?P<long>(?:(?!(?P=three))[\s\S]){1,4096}+)"""
+    r'|[bfruN@]{0,2}"(?P<double>(?:[^"\\\n]|\\.)++)'
+    r"|[bfruN@]{0,2}'(?P<single>(?:[^'\\\n]|\\.)++)"
+    r"|`(?P<ticks>[^`\n]++)"
+    rf"|(?P<bare>(?:{_ESCAPED_END}[^\s\"'`,;&<>(){{}}\[\]|])++)",
+)
+_HEADER = re.compile(
+    rf"(?P<scheme>[A-Za-z][\w-]{{1,24}})[ ]+(?P<token>(?:{_ESCAPED_END}[^\s\"',;&<>(){{}}\[\]|`])++)"
+)
+_SCHEMES = frozenset(
+    {"apikey", "api-key", "basic", "bearer", "bot", "digest", "geniekey", "key", "negotiate", "oauth", "splunk",
+     "ssws", "token"}
+)  # fmt: skip
+_COOKIES = re.compile(r"[\w!#$%&*+.^|~-]{1,128}=(?:(?!\\[nr])[^\n\"'])*+")
+_CLOSING = re.compile(r"\s*[,)\]}:;+]")
+_ANNOTATION = re.compile(r"[ ]{0,2}(?:str|bytes|string|SecretStr)[ ]{0,2}=[ ]{0,2}(?=[\"'])")
+
+_PAIR = re.compile(
+    r"""[(\[]\s{0,4}b?(["'])(?P<name>[\w.-]{2,128})\1\s{0,4},\s{0,4}b?(["'])(?P<value>[^"'\n]+)\3\s{0,4}[)\]]"""
+)
+_NAMED_VALUE = re.compile(
+    r"""\b(?:name|key|header)["']?\s{0,8}[:=]\s{0,8}["']?(?P<name>[\w.-]{2,128})["']?,?\s{1,64}"""
+    r"""["']?value["']?\s{0,8}[:=]\s{0,8}(?:"(?P<value>[^"\n]+)|'(?P<single>[^'\n]+)|(?P<bare>[^\s"']+))""",
     re.IGNORECASE,
 )
-_LINE = re.compile(r"[^\n\"']{1,4096}")
-_BEARER = re.compile(r"(\bbearer[ ]+)[A-Za-z0-9_.~+/=-]{16,}", re.IGNORECASE)
-_OPTION = re.compile(r"(?<!\S)--([A-Za-z][\w-]{1,63})[ ]+[\"']?([^\s\"'-][^\s\"']{0,1023})")
-_CURL = re.compile(r"((?<!\S)(?:-u|--user)[ =]?[\"']?[^\s:\"']{1,256}:)[^\s\"']{1,1024}")
-_SQL = re.compile(r"(\b(?:password|identified by)\s{1,8}')[^'\n]{1,1024}(?=')", re.IGNORECASE)
+_BEARER = re.compile(
+    r"(\bbearer[ ]+)(?=[^\s0-9]{0,256}[0-9])[A-Za-z0-9_.~+/=-]{16,}", re.IGNORECASE
+)
+_OPTION = re.compile(r"(?<!\S)--([A-Za-z][\w-]{1,63})[ ]{1,32}[\"']?([^\s\"'<\[$-][^\s\"']*)")
+_CURL = re.compile(
+    r"(\bcurl\b[^\n]{0,300}?\s(?:-u|--user)[ =]?[\"']?[^\s:\"']{1,128}:)(?!//)[^\s\"']+"
+)
+_SQL = re.compile(r"""(\b(?:password|identified by)\s{1,8}(["']))[^"'\n]+(?=\2)""", re.IGNORECASE)
 
 _LIKELY: Final = 6  # characters of a secret without quotes
 _TELLING = re.compile(r"[^A-Za-z._-]|[a-z][A-Z]")  # no word is written like that
+_PLACEHOLDER = re.compile(
+    r"(?:(?:Basic|Bearer|Token) )?(?:\$\{?[\w.]*\}?|\$\{\{.*\}\}|\$\([^()]*\)|<[^<>]*>|\{\{?[^{}]*\}\}?"
+    r"|%\(\w+\)s|%s|[*.x•]+|your[-_ ].*|\[secret\].*)",
+    re.IGNORECASE,
+)
+_LINE: Final = 256  # characters of a line that are looked at in front of a name
 
-#: Values that are none: what a program, a type or a placeholder has in the place of one.
+#: Values that are none: what a program, a type or a setting has in the place of one.
 _NOTHING = frozenset(
     {
-        "any", "bool", "bytes", "false", "int", "nil", "none", "null", "object", "optional", "required",
-        "secretstr", "str", "string", "text", "true", "undefined",
+        "any", "auto", "basic", "bearer", "bool", "bytes", "default", "digest", "disabled", "empty",
+        "enabled", "es256", "false", "hs256", "include", "int", "nil", "no", "none", "null", "number", "oauth2",
+        "object", "off", "omit", "on", "optional", "required", "rs256", "same-origin", "secretstr", "str",
+        "string", "text", "true", "undefined", "yes",
     }
 )  # fmt: skip
 
@@ -115,8 +114,7 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("DB_PASSWORD=hunter2 max_tokens=7")
     'DB_PASSWORD=[secret] max_tokens=7'
     """
-    named = ":" in text or "=" in text
-    if not named and len(text) < _SHORTEST:
+    if len(text) < _SHORT and ":" not in text and "=" not in text:
         return text
     raw = text.encode("utf-8", "surrogatepass")
     small = raw.lower()
@@ -128,23 +126,21 @@ def without_secrets(text: str) -> str:
         text = _CURL.sub(rf"\1{SECRET}", text)
     if b"://" in raw:
         if b"@" in raw:
-            text = _USER_ALONE.sub(rf"\1{SECRET}", _USER.sub(rf"\1{SECRET}", text))
-        text = _HOOK.sub(rf"\1{SECRET}", text)
-    if _RUN in raw.translate(_RUNS):
-        text = _CANDIDATE.sub(_without_keys, text)
-    return text
-
-
-def _without_keys(run: re.Match[str]) -> str:
-    return _KEY.sub(SECRET, run[0])
+            for pattern in (_SERVER, _USER_ALONE, _USER):
+                text = pattern.sub(rf"\1{SECRET}", text)
+        text = without_hooks(text)
+    return without_keys(text, raw)
 
 
 def _without_named(text: str, small: bytes) -> str:
     """Replace what a word in front of it calls a secret; ``small`` is the text in small letters."""
     if b"private key" in small:
-        text = _PRIVATE_KEY.sub(rf"\1{SECRET}", text)
+        text = without_private_keys(text)
     if b":" in small or b"=" in small:
+        text = _NAMED_VALUE.sub(_second, text) if b"value" in small else text
         text = _behind_names(text)
+    if b"," in small:
+        text = _PAIR.sub(_second, text)
     if b"bearer" in small:
         text = _BEARER.sub(rf"\1{SECRET}", text)
     if b"--" in small:
@@ -154,8 +150,24 @@ def _without_named(text: str, small: bytes) -> str:
     return text
 
 
+def _second(pair: re.Match[str]) -> str:
+    """Replace the second of a name and its value, where the name names a secret."""
+    value = str(pair.lastgroup)
+    if not names_secret(pair["name"]) or _is_nothing(pair[value]):
+        return pair[0]
+    start, end = (place - pair.start() for place in pair.span(value))
+    if (
+        value == "value"
+        and pair[0].endswith("]")
+        and pair[value].replace("-", "_").isidentifier()
+        and "-" not in pair["name"]
+    ):
+        return pair[0]  # a list of two names: ["password", "email-address"]
+    return f"{pair[0][:start]}{SECRET}{pair[0][end:]}"
+
+
 def _option(found: re.Match[str]) -> str:
-    if not names_secret(found[1]):
+    if not names_secret(found[1]) or _is_nothing(found[2]):
         return found[0]
     return found[0][: found.start(2) - found.start()] + SECRET
 
@@ -165,46 +177,93 @@ def _behind_names(text: str) -> str:
     parts: list[str] = []
     done = 0
     for found in _NAMED.finditer(text):
-        name = found[1]
-        separator = found.end() - 1
-        if not names_secret(name) and not (text[separator] == "=" and name.lower() in _SIGNATURES):
+        name = found["name"]
+        if not names_secret(name) and not (found["sign"] == "=" and name.lower() in _SIGNATURES):
             continue
-        place = _value(text, name, separator) if separator >= done else None
+        place = _value(text, found) if found.end() > done else None
         if place is not None:
             parts += (text[done : place[0]], SECRET)
             done = place[1]
     return "".join([*parts, text[done:]]) if parts else text
 
 
-def _value(text: str, name: str, separator: int) -> tuple[int, int] | None:
+def _value(text: str, named: re.Match[str]) -> tuple[int, int] | None:
     """Return where the secret behind a name and its separator lies; ``None`` if there is none."""
-    start = separator + 1
-    while text[start : start + 1] in (" ", "\t", "=", ">"):
+    name, sign, start = named["name"], named["sign"], named.end()
+    while text[start : start + 1] in (" ", "\t", "=", ">", "*") and start < named.end() + _LINE:
         start += 1
-    if "cookie" in name.lower() and text[separator] == ":" and (line := _LINE.match(text, start)):
-        return line.span()
+    if sign == ":":
+        if text[named.start() - 1 : named.start()] == ":":
+            return None  # urn:ietf:params:oauth:…
+        if typed := _ANNOTATION.match(text, start):
+            start = typed.end()
+        if "cookie" in name.lower() and (cookies := _COOKIES.match(text, start)):
+            return cookies.span()
+        if (header := _HEADER.match(text, start)) and _is_header(name, header):
+            return header.span()
     value = _VALUE.match(text, start)
-    if value is None:
-        return None
-    kind = str(value.lastgroup)
-    if value[kind].startswith((SECRET, "$", "{{", "<")):
-        return None  # a variable, or a placeholder
-    if kind == "bare" and not _is_bare_secret(text, name, separator, value):
-        return None
-    return value.span(kind)
+    return value.span(str(value.lastgroup)) if value and _is_value(text, named, value) else None
 
 
-def _is_bare_secret(text: str, name: str, separator: int, value: re.Match[str]) -> bool:
-    """Tell a secret without quotes from a word, a type, a variable or a call."""
-    said, after = value["bare"], text[value.end() : value.end() + 1]
-    if said.lower() in _NOTHING or after in ("(", "[", "{"):
+def _is_header(name: str, header: re.Match[str]) -> bool:
+    """Tell ``Authorization: Bearer abc`` from two words."""
+    if _is_nothing(header["token"]):
         return False
-    if said.replace(".", "_").isidentifier() and names_secret(said):
+    known = header["scheme"].lower() in _SCHEMES
+    return known or ("auth" in name.lower() and _is_telling(header["token"]))
+
+
+def _is_value(text: str, named: re.Match[str], value: re.Match[str]) -> bool:
+    kind = str(value.lastgroup)
+    said = value[kind]
+    if kind == "bare":
+        return _is_bare_secret(text, named, value)
+    if named["name"].lower() == "token" and not _is_telling(said):
+        return False  # a piece of a text
+    if _is_nothing(said) or (kind == "ticks" and (named["sign"] == "=" or not _is_telling(said))):
+        return False
+    # A quote that closes the text before it: input('Password: '), …
+    return named["quote"] is not None or kind == "long" or not _CLOSING.match(said)
+
+
+def may_be_header(name: str, value: str) -> bool:
+    """Tell a header that stands as a list of two from two names: ``["password", "email"]``."""
+    header = "-" in name or name.lower() in ("authorization", "cookie")
+    return header or not value.replace("-", "_").replace(" ", "_").isidentifier()
+
+
+def _is_nothing(said: str) -> bool:
+    return said.strip().lower() in _NOTHING or _PLACEHOLDER.fullmatch(said) is not None
+
+
+def _is_telling(said: str) -> bool:
+    return len(said) >= _LIKELY and _TELLING.search(said) is not None
+
+
+def _is_bare_secret(text: str, named: re.Match[str], value: re.Match[str]) -> bool:
+    """Tell a secret without quotes from a word, a type, a variable or a call."""
+    said, after = value[0], text[value.end() : value.end() + 1]
+    sign, separator = named["sign"], named.end() - 1
+    if _is_nothing(said) or said.startswith("$") or after in ("(", "[", "{"):
+        return False
+    path = said.rstrip(":").replace(".", "_")
+    if (
+        path.isidentifier()
+        and ("." in said or not said.isupper())
+        and names_secret(said.rstrip(":"))
+    ):
         return False  # api_key=settings.api_key
-    if text[separator] == "=" and value.start() == separator + 1 and after not in (")", ","):
+    if named["name"] in ("PWD", "OLDPWD") and said.startswith("/"):
+        return False
+    if sign == "=" and value.start() == separator + 1 and after not in (")", ",", "`"):
         return True  # a setting, a connection string, the query of a URL
-    if len(said) >= _LIKELY and _TELLING.search(said):
-        return True
-    line = text.rfind("\n", 0, separator) + 1
-    alone = text[line:separator].strip(" \t-\"'") == name and after in ("", "\n", "\r")
-    return alone and text[separator] == ":"  # a line of YAML, or a header
+    if _is_telling(said):
+        return "|" not in text[value.end() : value.end() + 2]  # a type: AuthTypes | None
+    line = max(text.rfind("\n", max(0, separator - _LINE), separator) + 1, separator - _LINE, 0)
+    alone = text[line:separator].strip(" \t-\"'") == named["name"] and after in (
+        "",
+        "\n",
+        "\r",
+        "\\",
+    )
+    return alone and sign == ":"  # a line of YAML, or a header
