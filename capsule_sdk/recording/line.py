@@ -83,6 +83,7 @@ class Line:
         """Hand over a record that has ended. Takes no lock: a finalizer may do it inside any line."""
         self.pending.setdefault(record, monotonic())
         self._inbox.put(record)
+        record.handed_over = True
 
     def wake(self) -> None:
         """Have `wait` return now."""
@@ -219,16 +220,17 @@ class Line:
                 self._safekeeping.ended(record)  # where a finalizer had no time for it
                 if self.begun.pop(record, self) is None:
                     self._holding.add(record, self.pending[record])
-                elif (
-                    record not in self._holding
-                ):  # a second time, after it was placed and committed
-                    self.pending.pop(record, None)
+                elif record not in self._holding and not self._is_under_way(record):
+                    self.pending.pop(record, None)  # a second time, after it was committed
             try:
                 record_or_call = self._inbox.get_nowait()
             except queue.Empty:
                 return
             if record_or_call is not None:
                 self._arrived.append(record_or_call)
+
+    def _is_under_way(self, record: Record) -> bool:
+        return any(parcel.record is record for parcel in self.under_way)
 
     def _bound(self) -> None:
         if len(self._holding.line) > LENGTH or self._holding.weight > SIZE:

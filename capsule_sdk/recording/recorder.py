@@ -128,6 +128,10 @@ class Recorder:
         """Take the right to settle ``record``; true exactly once, and only in the process that began it."""
         return self._open.pop(record, self) is None
 
+    def owes(self, record: Record) -> bool:
+        """Tell whether a record has been begun here, and has not been handed over: an interrupt may be why."""
+        return record in self._rounds.line.begun and not record.handed_over
+
     def finish(self, record: Record, *, finalizing: bool = False) -> None:
         """Hand over a settled record. When this returns, it survives the end of the process.
 

@@ -137,6 +137,7 @@ class Record(ABC):
         "duration_ms",
         "ended",
         "error",
+        "handed_over",
         "id",
         "journaled",
         "lost",
@@ -175,6 +176,8 @@ class Record(ABC):
         self.lost: str | None = None
         #: Whether its end is in the journal, and the bytes that were written of it there.
         self.journaled = False
+        #: Whether it lies where the writer takes it from.
+        self.handed_over = False
         self.weight = 0
         #: Whether its capsule is complete, in line for the chain: sums and commitment are final.
         self.placed = False

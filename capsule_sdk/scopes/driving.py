@@ -67,6 +67,9 @@ class Run(Protocol):
     def confirmation(self) -> Confirmation | None:
         """Return what the caller waits for, after it has ended well; mostly nothing."""
 
+    def put_right(self, error: BaseException) -> None:
+        """End what ``error``, out of a signal handler, has interrupted in lines of ours."""
+
 
 _STREAMS = (types.GeneratorType, types.AsyncGeneratorType)
 _DRIVEN = (types.CoroutineType, *_STREAMS)
@@ -103,15 +106,19 @@ def run_driven(
             A call that Python refuses, for its arguments, has begun and failed all the same.
 
     """
-    if not lazy:
-        run.start()
-    run.resume()  # a lazy one too: what is made keeps the scope that it is made in
     try:
-        result = fn(*args, **kwargs)
+        if not lazy:
+            run.start()
+        run.resume()  # a lazy one too: what is made keeps the scope that it is made in
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            raised(error, run, lazy=lazy)
+            raise
+        return returned(result, run, lazy=lazy)
     except BaseException as error:
-        raised(error, run, lazy=lazy)
+        run.put_right(error)
         raise
-    return returned(result, run, lazy=lazy)
 
 
 def raised(error: BaseException, run: Run, *, lazy: bool) -> None:
@@ -179,18 +186,22 @@ def is_suspended(inner: Any) -> bool:
 
 
 async def _coroutine(inner: Coroutine[Any, Any, T], run: Run) -> T:
-    run.start()
-    run.resume()
     try:
-        result = await inner
-    except BaseException as error:
+        run.start()
+        run.resume()
+        try:
+            result = await inner
+        except BaseException as error:
+            run.suspend()
+            run.fail(error)
+            raise
         run.suspend()
-        run.fail(error)
+        if (left := _left_to_run(result, run)) is not None:
+            return left  # type: ignore[no-any-return]
+        run.succeed(result)
+    except BaseException as error:
+        run.put_right(error)
         raise
-    run.suspend()
-    if (left := _left_to_run(result, run)) is not None:
-        return left  # type: ignore[no-any-return]
-    run.succeed(result)
     if (waits_for := run.confirmation()) is not None:
         await waits_for.aconfirm()
     return result

@@ -46,7 +46,7 @@ class Recording:
         return _again, (self._fn, dict(self._options))
 
     def _made(self) -> FunctionType:
-        template = _call_of(self._fn, self.begin, self.failed, self.ended)
+        template = _call_of(self._fn, self)
         # The flags let it pass for the kind that it stands for: calling it makes what calling that makes.
         flags = self._fn.__code__.co_flags & (_KIND | inspect.CO_ITERABLE_COROUTINE)
         made = FunctionType(_flagged(flags), self._fn.__globals__, closure=template.__closure__)
@@ -59,23 +59,30 @@ class Recording:
             made.__signature__ = signature  # type: ignore[attr-defined]
         return made
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskRun:
-        """Open the task of a call; of a function whose code runs later, when it does."""
+    def made(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskRun:
+        """Return the run of a call, with nothing begun that an interrupt could leave open."""
         instance = None
         if self._may_be_method and args and _is_method_of(args[0], self.function):
             instance, args = args[0], args[1:]
-        run = TaskRun(self._recipe, instance, args, kwargs)
+        return TaskRun(self._recipe, instance, args, kwargs)
+
+    def begin(self, run: TaskRun) -> None:
+        """Open the task of a call; of a function whose code runs later, when it does."""
         if not self._recipe.lazy:
             run.start()
         elif self.function.__code__.co_flags & inspect.CO_ITERABLE_COROUTINE:
             # It stands above as well, and has marked the function that it saw.
             types.coroutine(self._fn)
         run.resume()
-        return run
 
     def failed(self, run: TaskRun, error: BaseException) -> None:
         """End it with what the call raises."""
         raised(error, run, lazy=self._recipe.lazy)
+
+    @staticmethod
+    def put_right(run: TaskRun, error: BaseException) -> None:
+        """End what an interrupt has left as it was, if there is something."""
+        run.put_right(error)
 
     def ended(self, run: TaskRun, result: Any) -> Any:
         """Return what the call is to return."""
@@ -84,24 +91,28 @@ class Recording:
 
 def _call_of(
     fn: Callable[..., Any],
-    begin: Callable[..., TaskRun],
-    failed: Callable[[TaskRun, BaseException], None],
-    ended: Callable[[TaskRun, Any], Any],
+    recording: Recording,
     # By argument, for the globals of `call` will be those of the decorated function.
     anything: type[BaseException] = BaseException,
 ) -> FunctionType:
     def call(*args: Any, **kwargs: Any) -> Any:
         run = None
         try:
-            run = begin(args, kwargs)
-            result = fn(*args, **kwargs)
-        except anything as error:
-            seen = None  # see `unseen`
+            try:
+                run = recording.made(args, kwargs)
+                recording.begin(run)
+                result = fn(*args, **kwargs)
+            except anything as error:
+                seen = None  # see `unseen`
+                if run is not None:
+                    recording.failed(run, error)
+                raise
+            seen = None  # noqa: F841 - see `unseen`
+            return recording.ended(run, result)
+        except anything as error:  # a signal handler may have raised in any line of ours
             if run is not None:
-                failed(run, error)
+                recording.put_right(run, error)
             raise
-        seen = None  # noqa: F841 - see `unseen`
-        return ended(run, result)
 
     return call  # type: ignore[return-value]  # a function made by `def`
 
@@ -109,7 +120,7 @@ def _call_of(
 @functools.cache
 def _flagged(flags: int) -> CodeType:
     nothing: Any = None
-    code = unseen(_call_of(nothing, nothing, nothing, nothing).__code__)
+    code = unseen(_call_of(nothing, nothing).__code__)
     return code.replace(co_flags=code.co_flags | flags)
 
 

@@ -226,6 +226,8 @@ class Scope:
             _entries.reset(self._entered)
         except ValueError:
             return False
+        except RuntimeError:  # an interrupt came between this and what follows from it
+            return True
         return True
 
 

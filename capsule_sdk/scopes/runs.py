@@ -24,9 +24,10 @@ from .bodies import (
 from .confirming import Confirmation
 from .depth import elsewhere, has_room
 from .driving import is_suspended, is_unawaited, run_driven
+from .leaving import close_task, put_right
 from .node import Scope, innermost
 from .recipe import Recipe, is_lazy
-from .scope import close_task, confirmation, open_task, refuse_if_strict
+from .scope import confirmation, open_task, refuse_if_strict
 
 if TYPE_CHECKING:
     _FunctionWrapper = wrapt.FunctionWrapper[..., Any]
@@ -50,10 +51,10 @@ class ScopeRun:
     def __del__(self) -> None:
         # Whoever drives it was destroyed: never stepped, or in an await that nobody can finish. Or he is about
         # to be, with all that he holds: the garbage collector begins with what was made first.
-        inner, self._inner = self._inner, None
+        inner, self._inner = getattr(self, "_inner", None), None
         if inner is not None and is_unawaited(inner):
             inner.close()  # or Python would warn of it too, beside the one that its user knows
-        node = self._node
+        node = getattr(self, "_node", None)  # an interrupt may have kept it from being made
         if node is None or node.closed or sys.is_finalizing():
             return
         if self._active:
@@ -113,6 +114,15 @@ class ScopeRun:
     def confirmation(self) -> Confirmation | None:
         """Nothing is recorded, so nothing is waited for."""
         return None
+
+    def put_right(self, error: BaseException) -> None:
+        """End what ``error`` has interrupted, if it has not ended."""
+        node = self._node
+        if node is not None and (self._active or not node.closed or node.task is not None):
+            self._active = False
+            put_right(node, error)
+        elif _making.get() is self:
+            self.suspend()
 
 
 class TaskRun(ScopeRun):
@@ -196,16 +206,20 @@ class TaskRun(ScopeRun):
         recipe = self._recipe
         maker = self._maker
         bound = recipe.bind(self._instance, self._args, self._kwargs)
-        self._node = open_task(
+        open_task(
             recipe.name,
             inner=recipe.attribution(bound),
             capsule_type=recipe.capsule_type,
             within=self._within if maker is None or maker._node is None else maker._node,
             describe=lambda policy: recipe.describe(bound, policy),
+            keep=self._keep,
         )
         self._background = background_in(bound.values())
         if self._background is not None:
             self._others = tasks_in(self._background)
+
+    def _keep(self, node: Scope) -> None:
+        self._node = node
 
     def hand_on(self, response: Any, *, followed: bool) -> None:
         """Keep what a response leaves to be run after it."""

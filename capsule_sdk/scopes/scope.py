@@ -23,6 +23,7 @@ from ..settings import is_disabled
 from .abandoned import watch
 from .confirming import Confirmation, is_covered
 from .depth import elsewhere, has_room
+from .leaving import WayOut, close_task, put_right
 from .node import Scope, innermost, parent_of
 from .options import CapsuleTypeName, ScopeOptions, attribution_of, check, given_of
 
@@ -133,11 +134,12 @@ def open_task(
     capsule_type: str,
     within: Scope | None,
     describe: Callable[[ContentPolicy], tuple[str, Any]],
+    keep: Callable[[Scope], None],
 ) -> Scope:
     """Begin a task for code that was called in the scope ``within``; return its scope, not yet current.
 
-    ``describe`` gives the task's request and arguments as the recorder's policy lets them be
-    sealed.
+    ``describe`` gives the task's request and arguments as the recorder's policy lets them be sealed. ``keep``
+    is given the scope before anything is begun that an interrupt could leave open.
     """
     recorder = get_recorder()
     policy = recorder.policy
@@ -159,26 +161,9 @@ def open_task(
         request=request,
         arguments=arguments,
     )
+    keep(node)
     recorder.begin(node.task)
     return node
-
-
-def close_task(node: Scope, error: BaseException | None = None, result: Any = None) -> None:
-    """Close a scope and settle its task, if nobody has yet."""
-    node.close()
-    task, recorder = node.task, node.recorder
-    if task is None or recorder is None or not recorder.claim(task):
-        return
-    try:
-        if error is None:
-            if result is not None:  # of a response, it has been taken already
-                task.result = task.policy.value(result)
-            task.settle("success")
-        else:
-            task.settle_with(error)
-    finally:
-        task.closed = True  # also where it could not be settled: it stays "pending", and says so
-        recorder.finish(task)
 
 
 def with_defaults(attribution: Attribution, recorder: Recorder) -> Attribution:
@@ -267,7 +252,7 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
 
     """
 
-    __slots__ = ("_cramped", "_inner", "_name", "_node", "_options")
+    __slots__ = ("_cramped", "_inner", "_name", "_node", "_options", "way_out")
 
     def __init__(
         self,
@@ -299,6 +284,7 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         self._inner = attribution_of(options)
         self._node: Scope | None = None
         self._cramped = False
+        self.way_out = 0
 
     def __enter__(self) -> Task:
         if self._node is not None:
@@ -310,25 +296,48 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         self._cramped = not has_room()
         try:  # here and below: `guarded` would be a tenth of the price of a scope
             opened = functools.partial(self._open, innermost())
-            self._node = elsewhere(opened) if self._cramped else opened()
-            self._node.enter()
+            node = elsewhere(opened) if self._cramped else opened()
+            node.enter()
+            return current_task() if node.task is None else node.task
         except Exception as error:  # noqa: BLE001
             report("scope.enter", error)
+        except BaseException as error:
+            self._interrupted(self._node, error)
+            raise
         refuse_if_strict(self._node, self._name)
-        task = None if self._node is None else self._node.task
-        return current_task() if task is None else task
+        return current_task()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was entered, and not left."""
+        return self._node is not None
+
+    def abandon(self) -> None:
+        """Leave what an interrupt has kept from being left; see `capsule_sdk.scopes.leaving`."""
+        if self._node is not None:
+            self._interrupted(self._node, KeyboardInterrupt())
+
+    def _keep(self, node: Scope) -> None:
+        self._node = node
+
+    def _interrupted(self, node: Scope | None, error: BaseException) -> None:
+        self._node = None
+        if node is not None:
+            put_right(node, error)
 
     def _open(self, within: Scope | None) -> Scope:
         options = self._options
         if not options.get("record", True):
             watch()
-            return Scope(within, self._inner)
+            node = self._node = Scope(within, self._inner)
+            return node
         return open_task(
             self._name,
             inner=self._inner,
             capsule_type=str(options.get("capsule_type") or "agent"),
             within=within,
             describe=lambda policy: (policy.text(options.get("request") or ""), None),
+            keep=self._keep,
         )
 
     def __exit__(
@@ -355,16 +364,23 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
             await waits_for.aconfirm()
 
     def _leave(self, error: BaseException | None) -> Confirmation | None:
-        node, self._node = self._node, None
+        node = self._node
         if node is None:
             return None
         try:
+            self._node = None
             node.suspend()
             closed = functools.partial(close_task, node, error)
             elsewhere(closed) if self._cramped else closed()
         except Exception as trouble:  # noqa: BLE001
             report("scope.exit", trouble)
+        except BaseException as interrupt:
+            put_right(node, interrupt)
+            raise
         return confirmation(node) if error is None else None
+
+
+capsule_scope.__exit__ = WayOut(capsule_scope.__exit__)  # type: ignore[method-assign,assignment]
 
 
 def add_capsule_ids(

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 else:
     _FunctionWrapper = wrapt.FunctionWrapper
 
+#: Opens a call, or finds the one that is open, and puts it in the list that it is given.
+_Begin = Callable[[list[Flight]], Flight | None]
+
 #: What LiteLLM's entry points look up at each call, and the entry point it works for.
 IMPLEMENTATIONS: dict[str, dict[str, str]] = {
     "litellm.chat_completions.dispatch": {
@@ -172,9 +175,9 @@ def _entry(name: str, original: Any, *, inner: bool = False, inside: bool = Fals
         if inside and _under_way(kwargs):
             return wrapped(*args, **kwargs)
         known = _open_call(kwargs, inner=inner)
-        begin: Callable[[], Flight | None]
+        begin: _Begin
         if known is None:
-            begin = functools.partial(_begin, name, positional, args, kwargs, scope)
+            begin = functools.partial(_begin, name, positional, args, kwargs, scope=scope)
         elif known.early and (inner or name.endswith("_with_retries")):
             begin = functools.partial(_taken_over, known)
         else:
@@ -250,8 +253,9 @@ def _translated() -> bool:
     return str(frame.f_globals.get("__name__")).startswith(TRANSLATORS)
 
 
-def _taken_over(flight: Flight) -> Flight:
+def _taken_over(flight: Flight, made: list[Flight]) -> Flight:
     """Return a call that only events have told of so far, and whose end can be followed from here on."""
+    made.append(flight)
     flight.early = False
     return flight
 
@@ -261,62 +265,80 @@ def _begin(
     positional: tuple[str, ...],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    made: list[Flight],
+    *,
     scope: Scope | None,
 ) -> Flight | None:
+    """Open a call; it is in ``made`` before anything is begun that an interrupt could leave open."""
     flight = None
     with guarded("litellm.begin"):
         loggers = active_loggers(kwargs)
         if loggers:
             given = {**dict(zip(positional, args, strict=False)), **kwargs}
-            flight = Flight(name, {**given, **_nested(kwargs)}, loggers, scope)
+            flight = Flight(name, {**given, **_nested(kwargs)}, loggers, scope, made)
             slot = slot_of(_logging_obj(kwargs))
             if slot is not None:  # made before the call, by a proxy
                 slot.take(flight)
     return flight
 
 
-def _called(
-    wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any], begin: Callable[[], Flight | None]
-) -> Any:
-    flight = begin()
-    if flight is None:
-        return wrapped(*args, **kwargs)
-    outer = current.get()
-    current.set(flight)
+def _called(wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any], begin: _Begin) -> Any:
+    made: list[Flight] = []
     try:
-        result = wrapped(*args, **kwargs)
-    except BaseException as error:
-        flight.fail(error)
+        flight = begin(made)
+        if flight is None:
+            return wrapped(*args, **kwargs)
+        outer = current.get()
+        current.set(flight)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            flight.fail(error)
+            raise
+        finally:
+            current.set(outer)
+        if inspect.iscoroutine(result):  # completion(acompletion=True)
+            return _awaited(lambda: result, (), {}, functools.partial(_again, flight))
+        result = _returned(flight, result)
+    except BaseException as error:  # a signal handler may have raised in any line of ours
+        for one in made:
+            one.put_right(error)
         raise
-    finally:
-        current.set(outer)
-    if inspect.iscoroutine(result):  # completion(acompletion=True)
-        return _awaited(lambda: result, (), {}, lambda: flight)
-    result = _returned(flight, result)
     if (waits_for := flight.confirmation()) is not None:
         waits_for.confirm()
     return result
 
 
 async def _awaited(
-    wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any], begin: Callable[[], Flight | None]
+    wrapped: Any, args: tuple[Any, ...], kwargs: dict[str, Any], begin: _Begin
 ) -> Any:
-    flight = begin()
-    if flight is None:
-        return await wrapped(*args, **kwargs)
-    outer = current.get()
-    current.set(flight)
+    made: list[Flight] = []
     try:
-        result = await wrapped(*args, **kwargs)
-    except BaseException as error:
-        flight.fail(error)
+        flight = begin(made)
+        if flight is None:
+            return await wrapped(*args, **kwargs)
+        outer = current.get()
+        current.set(flight)
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            flight.fail(error)
+            raise
+        finally:
+            current.set(outer)
+        result = _returned(flight, result)
+    except BaseException as error:  # as above
+        for one in made:
+            one.put_right(error)
         raise
-    finally:
-        current.set(outer)
-    result = _returned(flight, result)
     if (waits_for := flight.confirmation()) is not None:
         await waits_for.aconfirm()
     return result
+
+
+def _again(flight: Flight, made: list[Flight]) -> Flight:
+    made.append(flight)
+    return flight
 
 
 def _returned(flight: Flight, result: Any) -> Any:

@@ -76,7 +76,10 @@ class Flight:
         given: Mapping[str, Any],
         loggers: Sequence[CapsuleLogger],
         scope: Scope | None,
+        made: list[Flight] | None = None,
     ) -> None:
+        if made is not None:
+            made.append(self)  # first: an interrupt must not leave it open where nobody knows it
         self._attempts: list[str] = []
         #: Where the request was sent last, as LiteLLM says when it sends it.
         self._address: Any = None
@@ -272,6 +275,16 @@ class Flight:
         with self.guarded("litellm.failed"):
             self.failed(error)
         self._pieces = None  # an end that LiteLLM's stream invents after an error is none
+
+    def put_right(self, error: BaseException) -> None:
+        """Settle and hand over what ``error``, out of a signal handler, has interrupted in lines of ours."""
+        self.fail(error)
+        with self.guarded("litellm.interrupted"):
+            for recorder, call in self._targets:
+                if recorder.owes(call):
+                    if not call.closed:
+                        call.settle_with(error)
+                    recorder.finish(call)
 
     def close(self) -> None:
         """The reader has closed the stream."""

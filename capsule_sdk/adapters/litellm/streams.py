@@ -308,3 +308,6 @@ class _FollowedRun:
 
     def confirmation(self) -> Confirmation | None:
         return self._follower.confirmation()
+
+    def put_right(self, error: BaseException) -> None:
+        self.fail(error)

@@ -1,0 +1,90 @@
+"""Leaving: how a scope and its task end, also where a signal handler has raised in the middle of that.
+
+A ``with`` block that is interrupted on its way out is left all the same. A signal handler may raise at the
+first line of a method in Python, also of ``__exit__``: then nothing of it has run, and nobody calls it again.
+So
+``with`` is given a callable in C that calls the method. Python drops it once the block is left, however that
+went; and as it dies, it has the scope put right that is open still.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ..logs import report
+
+if TYPE_CHECKING:
+    from .node import Scope
+
+__all__ = ["WayOut", "close_task", "put_right"]
+
+
+def close_task(node: Scope, error: BaseException | None = None, result: Any = None) -> None:
+    """Close a scope and settle its task, if nobody has yet."""
+    node.close()
+    task, recorder = node.task, node.recorder
+    if task is None or recorder is None or not recorder.claim(task):
+        return
+    try:
+        if error is None:
+            if result is not None:  # of a response, it has been taken already
+                task.result = task.policy.value(result)
+            task.settle("success")
+        else:
+            task.settle_with(error)
+    finally:
+        task.closed = True  # also where it could not be settled: it stays "pending", and says so
+        recorder.finish(task)
+
+
+def put_right(node: Scope, error: BaseException) -> None:
+    """Leave and end what ``error`` has interrupted in the middle of being entered, left or ended.
+
+    What is done already is not done again. A signal handler may raise between any two lines of ours.
+    """
+    try:
+        node.suspend()
+        close_task(node, error)
+        task, recorder = node.task, node.recorder
+        if task is not None and recorder is not None and recorder.owes(task):
+            if not task.closed:
+                task.settle_with(error)
+            recorder.finish(task)
+    except Exception as trouble:  # noqa: BLE001 - the interrupt itself goes on
+        report("scope.interrupted", trouble)
+
+
+class _Block(Protocol):
+    way_out: int
+
+    def abandon(self) -> None:
+        """End what has not ended."""
+
+
+class _Way(functools.partial[None]):
+    """The way out of one block."""
+
+    def __del__(self) -> None:
+        block: _Block = self.args[0]
+        if block.way_out == id(self):
+            block.way_out = 0
+            block.abandon()
+
+
+class WayOut:
+    """In the place of a class's ``__exit__``: what ``with`` takes before it enters is the block's way out."""
+
+    def __init__(self, leave: Callable[..., None]) -> None:
+        self._leave: Final = leave
+
+    def __get__(self, block: Any, owner: type) -> Any:
+        if block is None:
+            return self._leave
+        if block.way_out or block.is_open:  # asked for once more, by who only looks
+            return MethodType(self._leave, block)
+        way = _Way(self._leave, block)
+        block.way_out = id(way)
+        return way

@@ -1,0 +1,148 @@
+"""Interrupts: a signal handler raises at a moment drawn by chance, in each of the ways in which our code runs.
+
+Afterwards: every call whose body began has exactly one capsule, no scope is current, no lock is held, nothing
+is open, and the writer delivers what comes next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import capsule_sdk
+from capsule_sdk import capsule_scope, capsuled, configure, flush, get_recorder
+from capsule_sdk.evidence.exporting.export import read_chain
+from capsule_sdk.scopes.node import innermost
+
+MODES = ("function", "coroutine", "scope", "call", "flush")
+
+
+class Interrupt(BaseException):
+    """What the signal handler raises: no `Exception`, like `KeyboardInterrupt`."""
+
+
+def run(chances: random.Random, deadline: float, rounds: int = 1_000_000) -> tuple[list[str], str]:
+    """Interrupt until the deadline; return what was broken, and the figures."""
+    logging.getLogger("capsule_sdk").setLevel(logging.CRITICAL + 1)
+    problems: list[str] = []
+    done: Counter[str] = Counter()
+    share = max(1.0, (deadline - time.monotonic()) / len(MODES))
+    for mode in MODES:
+        with tempfile.TemporaryDirectory() as directory:
+            hits, problem = interrupted(mode, chances, Path(directory), share, rounds)
+        done[mode] = hits
+        problems += [f"{mode}: {one}" for one in problem]
+    capsule_sdk.shutdown()
+    logging.getLogger("capsule_sdk").setLevel(logging.NOTSET)
+    return problems, ", ".join(f"{hits} in mode {mode}" for mode, hits in done.items())
+
+
+def interrupted(
+    mode: str, chances: random.Random, directory: Path, seconds: float, rounds: int
+) -> tuple[int, list[str]]:
+    """Interrupt one mode so many times or so long; return how often that hit, and what was broken."""
+    configure(directory / "capsules.db")
+    begun: list[str] = []
+    work = _work(mode, begun)
+    took = _time_of(work)
+    until, hits, problems = time.monotonic() + seconds, 0, []
+
+    def handler(*_: Any) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        number = 0
+        while hits < rounds and time.monotonic() < until and not problems:
+            number += 1
+            hits += _one(work, chances.uniform(1e-6, took * 1.5), str(number))
+            if innermost() is not None:
+                problems.append(f"a scope is current after interrupt {hits}")
+            if number % 50 == 0 and flush(20):
+                problems.append(f"not durable 20 s after interrupt {hits}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    with capsule_scope("last"):
+        pass
+    if flush(30):
+        problems.append(f"not durable in the end: {get_recorder().stats()}")
+    if get_recorder().stats().open:
+        problems.append(f"{get_recorder().stats().open} records are open")
+    sealed = Counter(one["trigger"]["request"] for one in read_chain(directory / "capsules.db"))
+    wrong = {number: sealed[number] for number in begun if sealed[number] != 1}
+    if wrong:
+        problems.append(f"capsules of what had begun: {dict(list(wrong.items())[:5])}")
+    return hits, problems
+
+
+def _one(work: Callable[[str], None], after: float, number: str) -> int:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, after)
+        try:
+            work(number)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except Interrupt:
+        return 1
+    return 0
+
+
+def _time_of(work: Callable[[str], None]) -> float:
+    work("warm")
+    started = time.monotonic()
+    for _ in range(20):
+        work("warm")
+    return (time.monotonic() - started) / 20
+
+
+def _work(mode: str, begun: list[str]) -> Callable[[str], None]:
+    def note(number: str) -> None:
+        if number != "warm":
+            begun.append(number)
+
+    @capsuled(request_from="number")
+    def function(number: str) -> None:
+        note(number)
+
+    @capsuled(request_from="number")
+    async def coroutine(number: str) -> None:
+        note(number)
+        await asyncio.sleep(0)
+
+    def scope(number: str) -> None:
+        with capsule_scope("scope", request=number):
+            note(number)
+
+    def flushing(number: str) -> None:
+        with capsule_scope("flushed", request=number):
+            pass
+        flush(5)
+
+    def step(number: str) -> None:  # by hand: an event loop has windows of its own
+        driven = coroutine(number)
+        try:
+            while True:
+                driven.send(None)
+        except StopIteration:
+            pass
+
+    if mode == "call":
+        import litellm
+
+        litellm.callbacks = [capsule_sdk.CapsuleLogger()]
+
+        def call(number: str) -> None:
+            litellm.completion("gpt-4o", [{"role": "user", "content": number}], mock_response="hi")
+            note(number)  # what returned has to be there
+
+        return call
+    return {"function": function, "coroutine": step, "scope": scope, "flush": flushing}[mode]
