@@ -178,6 +178,9 @@ class TaskRun(ScopeRun):
             else:
                 self._open()
         except Exception as error:  # noqa: BLE001
+            node, self._node = self._node, None
+            if node is not None:
+                put_right(node, error)
             report("decorator.start", error)
         self._args, self._kwargs, self._instance = (), {}, None
         self._within = self._maker = None

@@ -300,6 +300,7 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
             node.enter()
             return current_task() if node.task is None else node.task
         except Exception as error:  # noqa: BLE001
+            self._interrupted(self._node, error)
             report("scope.enter", error)
         except BaseException as error:
             self._interrupted(self._node, error)
