@@ -104,3 +104,27 @@ def test_a_fork_waits_for_a_beginning_and_its_child_finds_it_free() -> None:
     assert os.waitpid(pid, 0)[1] == 0
     thread.join()
     assert not forks.under_way
+
+
+def test_the_end_of_a_process_is_bounded_however_many_recorders_it_has(tmp_path: Any) -> None:
+    from recording import FaultyChain, begin_task, end
+
+    from capsule_sdk.errors import ChainUnavailable
+    from capsule_sdk.recording.exiting import close_all
+
+    def away(_: object) -> None:
+        raise ChainUnavailable("away")
+
+    recorders, chains = [], []
+    for number in range(4):
+        faulty = FaultyChain(str(tmp_path / f"{number}" / "c.db"))
+        faulty.fault = away
+        chains.append(faulty)
+        recorders.append(faulty.recorder(exit_timeout=1.0))
+        end(recorders[-1], begin_task(recorders[-1]))
+    started = time.monotonic()
+    close_all(recorders)
+    assert time.monotonic() - started < 1.0 + 3.5
+    for faulty, recorder in zip(chains, recorders, strict=True):
+        faulty.fault = None
+        assert recorder.shutdown(10.0) == 0
