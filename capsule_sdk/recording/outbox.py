@@ -44,7 +44,7 @@ FOLD_QUIET, FOLD_LATEST = 0.25, 5.0
 class Parcel:
     """A capsule on its way, and where it comes from: a record in memory, the backlog, or neither."""
 
-    __slots__ = ("capsule", "dropped", "from_backlog", "lost", "record", "replaced")
+    __slots__ = ("bare", "capsule", "dropped", "from_backlog", "lost", "record", "replaced")
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Parcel:
         #: How many records this capsule says are lost.
         self.lost = lost
         #: Whether it is a stand-in by now, and whether not even that can be stored.
-        self.replaced = self.dropped = False
+        self.replaced = self.bare = self.dropped = False
 
 
 class Outbox:
@@ -225,7 +225,9 @@ class Outbox:
             tell(
                 "error", "capsule rejected", capsule_id=rejected.capsule_id, reason=rejected.reason
             )
-            if parcel.replaced:
+            if parcel.replaced and not parcel.bare:  # what its stand-in took from it is at fault
+                parcel.capsule, parcel.bare = loss(1, rejected.reason, parcel.capsule.id), True
+            elif parcel.replaced:
                 tell("error", "a record is lost: not even a stand-in for it can be stored")
                 parcel.dropped = True
             else:
