@@ -19,8 +19,9 @@ from .recording.default import aflush, configure, flush, get_recorder, shutdown
 from .records.authority import Authority
 from .records.task import Task
 from .scopes.decorator import bind_scope, capsuled
+from .scopes.log_lines import add_capsule_ids
 from .scopes.options import from_arg
-from .scopes.scope import add_capsule_ids, capsule_scope, current_scope, current_task
+from .scopes.scope import capsule_scope, current_scope, current_task
 
 if TYPE_CHECKING:
     from .adapters.litellm import CapsuleLogger

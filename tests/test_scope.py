@@ -36,8 +36,9 @@ from capsule_sdk.errors import ConfigurationError, RecordingError, TaskClosedErr
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.records.attribution import NOBODY, Attribution
 from capsule_sdk.records.authority import Authority
+from capsule_sdk.scopes.log_lines import add_capsule_ids
 from capsule_sdk.scopes.node import Scope, innermost, parent_of
-from capsule_sdk.scopes.scope import add_capsule_ids, with_defaults
+from capsule_sdk.scopes.scope import with_defaults
 
 # -- nesting, against a model ----------------------------------------------------------------------
 

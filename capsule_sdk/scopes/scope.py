@@ -6,12 +6,12 @@ How a task is opened and closed stands here once, for the ``with`` block and for
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never
 
-from ..content import ContentPolicy, label
+from ..content import ContentPolicy
 from ..errors import ConfigurationError, RecordingError
 from ..logs import guarded, report, tell
 from ..recording.default import get_recorder
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Scope",
-    "add_capsule_ids",
     "capsule_scope",
     "current_scope",
     "current_task",
@@ -382,28 +381,3 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
 
 
 capsule_scope.__exit__ = WayOut(capsule_scope.__exit__)  # type: ignore[method-assign,assignment]
-
-
-def add_capsule_ids(
-    logger: Any, method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Put ``capsule_id``, ``agent_id`` and ``session_id`` on a log line.
-
-    A structlog processor: ``structlog.configure(processors=[add_capsule_ids, ...])``. The id is that
-    of the current task, the others are what a record made here would say. What the line already says
-    is left as it is, and what is not known is not added.
-    """
-    del logger, method
-    scope = innermost()
-    if scope is None:
-        return event
-    task = scope.nearest_task()
-    inherited = NOBODY if task is None else task.attribution  # with what `configure` says
-    for key, value in (
-        ("capsule_id", None if task is None else str(task.id)),
-        ("agent_id", scope.agent_id or inherited.agent_id),
-        ("session_id", scope.session_id or inherited.session_id),
-    ):
-        if value is not None:
-            event.setdefault(key, label(value))
-    return event
