@@ -171,6 +171,16 @@ def test_what_the_model_asks_of_tools(chain: Chain, ask: Ask) -> None:
     }
 
 
+def without_nulls(value: Any) -> Any:
+    """A message as it is sent; the content of one that only calls tools is null there."""
+    if isinstance(value, list):
+        return [without_nulls(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    kept = {k: without_nulls(v) for k, v in value.items() if v is not None}
+    return {**kept, "content": None} if "content" in value and value["content"] is None else kept
+
+
 def test_the_result_of_a_tool_and_the_message_that_asked_for_it(chain: Chain, llm: LLM) -> None:
     """A message object that the model returned has the hash of the dict that is equal, and stays as it is."""
     message = llm.ask("calltool", tools=[WEATHER]).choices[0].message
@@ -180,7 +190,7 @@ def test_the_result_of_a_tool_and_the_message_that_asked_for_it(chain: Chain, ll
     llm.ask(messages=messages, tools=[WEATHER])
     call = expect(chain, [(None, "success")] * 2)[1]
     assert call["outcome"]["result"] == "hello world!"
-    sent = {"role": "assistant", "content": None, "tool_calls": before["tool_calls"]}
+    sent = without_nulls(before)
     assert call["reasoning"]["prompt_hash"] == reference_hash([*user("calltool"), sent, answer])
     assert call["execution"]["tool_calls"][0]["arguments"]["message_count"] == 3
     assert messages[1] is message
