@@ -302,7 +302,7 @@ def removing(job: dict[str, Any]) -> None:
                 time.sleep(0.01)
             blocks("-", 3)
         shutil.rmtree(journal)
-        capsule_sdk.recording.recorder._at_exit()
+        capsule_sdk.recording.exiting._at_exit()
     os._exit(0)
 
 

@@ -20,7 +20,7 @@ from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
 from capsule_sdk import capsule_scope, capsuled, current_scope, current_task
-from capsule_sdk.scopes import abandoned, node
+from capsule_sdk.scopes import abandoned, collecting
 
 
 @capsuled(name="cleaned up")
@@ -268,7 +268,7 @@ def test_collections_in_every_step_of_a_hundred_tasks_never_mix_their_scopes(cha
         asyncio.run(main())
     finally:
         gc.set_threshold(*before)
-    assert node.interrupted is None
+    assert not collecting.is_collecting()
     cleaned = chain.named("cleaned up")
     assert len(cleaned) == 2 * 20 * 20
     assert {told(capsule)[0] for capsule in cleaned} == {str(number) for number in range(20)}

@@ -75,7 +75,7 @@ import capsule_sdk
 from capsule_sdk import capsule_scope
 capsule_sdk.configure(url=sys.argv[1], exit_timeout=60)
 number = 0
-while not select.select([sys.stdin], [], [], 0.005)[0]:
+while not select.select([sys.stdin], [], [], 0.02)[0]:
     with capsule_scope(f"task-{number}"):
         number += 1
 print(number)

@@ -25,7 +25,11 @@ from capsule_sdk.journal.leftovers import leftovers
 from capsule_sdk.journal.location import journal_root
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -35,6 +39,10 @@ DOCUMENTS = st.dictionaries(st.text(), JSON, max_size=4)
 def frames_of(path: Path) -> list[Frame | Damage]:
     with path.open("rb") as file:
         return list(read(file))
+
+
+def stand_in(document: dict[str, Any], error: Exception) -> dict[str, Any]:
+    raise AssertionError(f"{document} is JSON: {error}")
 
 
 # -- frames ---------------------------------------------------------------------------------------
@@ -399,7 +407,7 @@ def test_first_in_first_out_over_many_files(
     home, backlog = Home.make(tmp_path), Backlog()
     out: list[int] = []
     for start in range(0, 200, 10):
-        backlog.add(home, ({"n": n} for n in range(start, start + 10)))
+        backlog.add(home, ({"n": n} for n in range(start, start + 10)), stand_in)
         if start % 30 == 0:
             got = backlog.take(7, 1 << 20)
             out += numbers(got)
@@ -416,7 +424,7 @@ def test_first_in_first_out_over_many_files(
 
 def test_a_group_is_bounded_by_bytes_but_has_one_at_least(tmp_path: Path) -> None:
     home, backlog = Home.make(tmp_path), Backlog()
-    backlog.add(home, ({"n": n, "x": "y" * 1000} for n in range(5)))
+    backlog.add(home, ({"n": n, "x": "y" * 1000} for n in range(5)), stand_in)
     assert numbers(backlog.take(10, 1)) == [0]
     assert numbers(backlog.take(10, 2100)) == [1, 2, 3]
     backlog.settle(4)
@@ -434,9 +442,9 @@ def test_a_disk_that_fills_up_keeps_what_it_took(tmp_path: Path) -> None:
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        backlog.add(home, capsules())
+        backlog.add(home, capsules(), stand_in)
     assert backlog.added == 2
-    backlog.add(home, [{"n": 2}])
+    backlog.add(home, [{"n": 2}], stand_in)
     assert numbers(backlog.take(10, 1 << 20)) == [0, 1, 2]
     backlog.settle(3)
     home.remove()
@@ -444,7 +452,7 @@ def test_a_disk_that_fills_up_keeps_what_it_took(tmp_path: Path) -> None:
 
 def test_one_that_rotted_on_disk_is_counted_and_the_others_are_read(tmp_path: Path) -> None:
     home, backlog = Home.make(tmp_path), Backlog()
-    backlog.add(home, ({"n": n} for n in range(3)))
+    backlog.add(home, ({"n": n} for n in range(3)), stand_in)
     (path,) = home.backlog()
     path.write_bytes(
         path.read_bytes().replace(json.dumps({"n": 1}).replace(" ", "").encode(), b'{"n":7}')

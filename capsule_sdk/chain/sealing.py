@@ -164,7 +164,7 @@ def _misfit(capsule: Capsule) -> str | None:
         ("id", capsule.id, UUID),
         ("parent_id", capsule.parent_id, UUID | None),
         ("type", capsule.type, CapsuleType),
-        ("domain", capsule.domain, str),
+        ("domain", capsule.domain, str | None),
         ("session_id", getattr(capsule.context, "session_id", None), str | None),
     )
     for name, value, expected in fields:

@@ -89,7 +89,7 @@ _AS_JSON_DOES = (
 
 
 def encode(kind: bytes, document: dict[str, Any]) -> bytes:
-    """Return the frame of a document.
+    """Return the frame of a document, whose numbers are finite.
 
     Raises:
         TypeError, ValueError, RecursionError: it cannot be written as JSON.

@@ -305,10 +305,7 @@ class _Restoration:
             self.lost.append(loss(1, reason, _key_of(document)))
 
     def _children_first(self, records: Sequence[Record]) -> list[Record]:
-        """Return records that had their place in the order of their ends, none before one under it.
-
-        A task that has ended waits for what is open under it; its journal does not say that it did.
-        """
+        """Order by their ends, none before one under it: the journal says nothing of what a task waited for."""
         last: dict[Record | None, int] = {}
         for record in sorted(records, key=_depth, reverse=True):
             last[record] = max(last.get(record, 0), self._known[record.id.hex].ended_at)

@@ -13,15 +13,14 @@ middle of a `ContextVar.set`, which then goes on with a mapping that is freed.
 
 from __future__ import annotations
 
-import gc
 import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable
 from contextvars import copy_context
-from threading import get_ident
 from typing import Any, Final
 
 from . import node
+from .collecting import anew, is_collecting
 from .node import Scope, innermost
 
 __all__ = ["run_in", "watch"]
@@ -35,15 +34,13 @@ LEAST: Final = 64
 def run_in(scope: Scope | None, work: Callable[..., Any], *args: Any) -> None:
     """Do something in this scope, and in a context of its own: the garbage collector may be at work."""
     context = copy_context()
+    interrupted = node._current.get()
     context.run(node._current.set, scope)
-    if node.collecting_in != get_ident():
+    if not is_collecting():
         context.run(work, *args)
         return
-    interrupted, node.interrupted = node.interrupted, None
-    try:
+    with anew(interrupted):
         context.run(work, *args)
-    finally:
-        node.interrupted = interrupted
 
 
 def watch() -> None:
@@ -73,7 +70,7 @@ class _Watch:
         if scope is None:
             self._began.pop(id(generator), None)
         else:
-            if len(self._began) >= self._limit and node.collecting_in is None:
+            if len(self._began) >= self._limit and not is_collecting():
                 self._began = {key: held for key, held in self._began.items() if held[0]()}
                 self._limit = max(LEAST, 2 * len(self._began))
             self._began[id(generator)] = weakref.ref(generator), scope
@@ -84,13 +81,3 @@ class _Watch:
         """Have it closed in that scope."""
         _, scope = self._began.pop(id(generator), (None, None))
         run_in(scope, self._last, generator)
-
-
-def _tell(phase: str, _: dict[str, int]) -> None:
-    if phase == "start":
-        node.collecting_in, node.interrupted = get_ident(), node._current.get()
-    else:
-        node.collecting_in = node.interrupted = None
-
-
-gc.callbacks.append(_tell)

@@ -2,14 +2,14 @@
 
 A ``with`` block that is interrupted on its way out is left all the same. A signal handler may raise at the
 first line of a method in Python, also of ``__exit__``: then nothing of it has run, and nobody calls it again.
-So
-``with`` is given a callable in C that calls the method. Python drops it once the block is left, however that
-went; and as it dies, it has the scope put right that is open still.
+So ``with`` is given a callable in C that calls the method. Python drops it once the block is left, however that
+went; and if the method has not run, the scope that is open still is put right as it dies.
 """
 
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -58,24 +58,18 @@ def put_right(node: Scope, error: BaseException) -> None:
 
 
 class _Block(Protocol):
-    way_out: int
+    way_out: weakref.ref[Any] | None
 
-    def abandon(self) -> None:
-        """End what has not ended."""
-
-
-class _Way(functools.partial[None]):
-    """The way out of one block."""
-
-    def __del__(self) -> None:
-        block: _Block = self.args[0]
-        if block.way_out == id(self):
-            block.way_out = 0
-            block.abandon()
+    def abandon(self, way: Any) -> None:
+        """End what has not ended; the way out is gone."""
 
 
 class WayOut:
-    """In the place of a class's ``__exit__``: what ``with`` takes before it enters is the block's way out."""
+    """In the place of a class's ``__exit__``: what ``with`` takes before it enters is the block's way out.
+
+    The block lets go of ``way_out`` when it is left. So as a rule no line of Python runs as the way dies: there
+    an exception of a signal handler would be swallowed, a Ctrl-C lost.
+    """
 
     def __init__(self, leave: Callable[..., None]) -> None:
         self._leave: Final = leave
@@ -83,8 +77,8 @@ class WayOut:
     def __get__(self, block: Any, owner: type) -> Any:
         if block is None:
             return self._leave
-        if block.way_out or block.is_open:  # asked for once more, by who only looks
+        if block.way_out is not None or block.is_open:  # asked for once more, by who only looks
             return MethodType(self._leave, block)
-        way = _Way(self._leave, block)
-        block.way_out = id(way)
+        way = functools.partial(self._leave, block)
+        block.way_out = weakref.ref(way, block.abandon)
         return way

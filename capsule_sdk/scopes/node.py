@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from dataclasses import replace
 from itertools import islice
-from threading import get_ident
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from ..records.attribution import NOBODY, Attribution
 from ..records.authority import Authority
+from .collecting import came_upon
 
 if TYPE_CHECKING:
     from ..recording.recorder import Recorder
@@ -176,6 +176,7 @@ class Scope:
 
         """
         self._outside = outside = _current.get()
+        came_upon(outside)
         _current.set(self._inside or self)
         return outside
 
@@ -236,18 +237,13 @@ _current: ContextVar[Scope | None] = ContextVar("capsule_sdk_scope", default=Non
 _entries: ContextVar[None] = ContextVar("capsule_sdk_entries", default=None)
 
 
-#: The thread in which the garbage collector runs, while it does, and the scope that it interrupts there.
-collecting_in: int | None = None
-interrupted: Scope | None = None
-
-
 def innermost() -> Scope | None:
     """Return the innermost scope that this context holds.
 
     It may be closed: what it stood for has ended, and this is code that was started in it.
     """
     node = _current.get()
-    if node is not None and node is interrupted and get_ident() == collecting_in:
+    if came_upon(node):
         return _garbage
     while node is not None and node.closed and node.put_back():
         node = _current.get()

@@ -6,6 +6,7 @@ How a task is opened and closed stands here once, for the ``with`` block and for
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -283,7 +284,7 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         self._inner = attribution_of(options)
         self._node: Scope | None = None
         self._cramped = False
-        self.way_out = 0
+        self.way_out: weakref.ref[Any] | None = None
 
     def __enter__(self) -> Task:
         if self._node is not None:
@@ -312,8 +313,9 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         """Whether it was entered, and not left."""
         return self._node is not None
 
-    def abandon(self) -> None:
+    def abandon(self, _: object = None) -> None:
         """Leave what an interrupt has kept from being left; see `capsule_sdk.scopes.leaving`."""
+        self.way_out = None
         if self._node is not None:
             self._interrupted(self._node, KeyboardInterrupt())
 
@@ -366,9 +368,10 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
     def _leave(self, error: BaseException | None) -> Confirmation | None:
         node = self._node
         if node is None:
+            self.way_out = None
             return None
         try:
-            self._node = None
+            self._node = self.way_out = None
             node.suspend()
             closed = functools.partial(close_task, node, error)
             elsewhere(closed) if self._cramped else closed()
