@@ -119,7 +119,7 @@ def test_a_process_killed_while_its_journal_is_begun_anew_loses_nothing(
     anew = 0
     for number in range(20):
         site = Site(server, tmp_path / str(number))
-        site.kill_after({site.start("held", count=10_000, pause=0.01): luck.uniform(0.1, 0.5)})
+        site.kill_after({site.start("held", count=10_000, pause=0.01): luck.uniform(0.1, 0.8)})
         anew += any(path.name > "records-00000002" for path in site.journals.glob("*/records-*"))
         site.look()
         site.recover()

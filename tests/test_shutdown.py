@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["litellm_support", "litellm_programs"]
 
-EXIT_TIMEOUT, GRACE = 1.0, 2.0
+EXIT_TIMEOUT, GRACE = 1.0, 4.0
 #: By the signal, or 1 where a thread has run something in the moment in between: Python has one flag for all.
 INTERRUPTED = {-2, 1}
 

@@ -2,8 +2,8 @@
 
 Leaf: standard library only. A signal that comes during a collection is handled by the first line of Python
 after it. Were that a line of a callback of the collector's, Python would swallow what the handler raises: a
-Ctrl-C would be lost. So the callbacks are C: `getattr`, of properties whose getters are methods of a list, and methods
-that set an entry and an attribute.
+Ctrl-C would be lost. So the callbacks are C: `getattr`, of properties whose getters are methods of a list, and
+methods that set an entry and an attribute.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def came_upon(current: object) -> bool:
     """Tell whether what is current is what the collector has interrupted, and nothing entered since.
 
     Args:
-        current: what is. The first in a collection is what was interrupted: whoever enters something asks first.
+        current: what is. What a collection is first asked about is what it interrupted: whoever enters
+            something asks before.
 
     """
     if not is_collecting():
