@@ -74,7 +74,7 @@ def crowd(programs: Programs, url: str, count: int = 4, batches: int = 125) -> l
     """So many processes, of which each begins to make that many batches of four capsules, in some seconds."""
     started = [programs(url) for _ in range(count)]
     for number, program in enumerate(started):
-        program.tell("crowd", str(number), batches, 0.05)
+        program.tell("crowd", str(number), batches, 0.1)
     return started
 
 
