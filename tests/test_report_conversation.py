@@ -26,7 +26,12 @@ def opened(show: Show, folder: Path, *made: Any) -> tuple[Any, list[dict[str, An
 
 
 def pick(page: Any, number: int) -> None:
-    page.locator(".rows .row").nth(number).click()
+    row = page.locator(f"#row-{number}")
+    row.scroll_into_view_if_needed()
+    page.evaluate(
+        "() => new Promise(requestAnimationFrame)"
+    )  # the rows are drawn anew after scrolling
+    row.click()
     page.wait_for_selector(f"#detail .kicker:has-text('number {number}')")
 
 
