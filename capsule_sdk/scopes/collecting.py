@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import functools
 import gc
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["anew", "came_upon", "is_collecting"]
+
+
+def _local_of_threads() -> Any:
+    """Return Python's own `threading.local`: gevent puts another in its place, which breaks at the end."""
+    monkey = sys.modules.get("gevent.monkey")
+    return threading.local if monkey is None else monkey.get_original("threading", "local")
 
 
 _running: list[Any] = []
@@ -30,7 +37,7 @@ class _Phases:
 
 #: What the collector said when it last began, in whatever thread, and in this one: another dict each time.
 _last: dict[str, Any] = {}
-_here = threading.local()
+_here = _local_of_threads()()
 gc.callbacks += [_last.__setitem__, _here.__setattr__, functools.partial(getattr, _Phases())]
 
 #: The collection that was asked about last, and what was current when it was.
