@@ -12,7 +12,7 @@ import functools
 import weakref
 from collections.abc import Callable
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from ..logs import report
 
@@ -55,13 +55,6 @@ def put_right(node: Scope, error: BaseException) -> None:
             recorder.finish(task)
     except Exception as trouble:  # noqa: BLE001 - the interrupt itself goes on
         report("scope.interrupted", trouble)
-
-
-class _Block(Protocol):
-    way_out: weakref.ref[Any] | None
-
-    def abandon(self, way: Any) -> None:
-        """End what has not ended; the way out is gone."""
 
 
 class WayOut:
