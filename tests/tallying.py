@@ -6,16 +6,34 @@ Programs (`crash_programs`) report each record that they begin: ``begins ID`` be
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from crash_support import Site
+from crash_support import Server, Site
 
 from capsule_sdk.cli import main
 from capsule_sdk.evidence.exporting.export import read_chain
 
-__all__ = ["Tally", "assert_all_is_counted", "said"]
+__all__ = ["SEED", "Tally", "assert_all_is_counted", "said", "seed", "server"]
+
+SEED = int(os.environ.get("CRASH_SEED", "10"))
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Have pytest show the seed with a failure."""
+    print(f"CRASH_SEED={SEED}")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """Give what starts programs quickly."""
+    server = Server()
+    yield server
+    server.stop()
 
 
 class Tally(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from crash_support import Server, Site
 from disks import fill, free, full_after, grow, small_disk
 from recording import make_task
-from tallying import assert_all_is_counted, said
+from tallying import SEED, assert_all_is_counted, said, seed, server  # noqa: F401 - fixtures
 
 from capsule_sdk.journal.files import Home
 from capsule_sdk.journal.frames import Kind, encode
@@ -27,19 +26,6 @@ from capsule_sdk.records.task import Task
 
 #: How many disks fill; `CRASH_DISKS=50` for the whole campaign.
 DISKS = int(os.environ.get("CRASH_DISKS", "6"))
-SEED = int(os.environ.get("CRASH_SEED", "10"))
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    print(f"CRASH_SEED={SEED}")  # pytest shows it with a failure
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
 
 
 # -- a disk that is full for a moment ----------------------------------------------------------------

@@ -20,24 +20,11 @@ from disks import fill, grow, small_disk
 from faulty_io import build
 from postgres_support import postgres  # noqa: F401 - a fixture
 from postgres_support import server as postgresql
-from tallying import assert_all_is_counted, said
+from tallying import SEED, assert_all_is_counted, said, seed, server  # noqa: F401 - fixtures
 
-SEED = int(os.environ.get("CRASH_SEED", "10"))
 SAFE = "they are in the journal"
 LOST = "records are lost at the end of the process"
 NOWHERE = "it stands here only"
-
-
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    print(f"CRASH_SEED={SEED}")  # pytest shows it with a failure
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    server = Server()
-    yield server
-    server.stop()
 
 
 def until_begun(site: Site, count: int) -> None:
