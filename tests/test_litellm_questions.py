@@ -192,11 +192,11 @@ def test_a_private_call_wins_over_full(chain: Chain, llm: LLM) -> None:
 
 def test_the_whole_conversation(chain: Chain, llm: LLM) -> None:
     """System prompt, a tool call and its result, an image: each turn holds what is new."""
-    chain.configure(messages="full", redact=lambda text: text.replace("4111", "####"))
+    chain.configure(messages="full", redact=lambda text: text.replace("PRIVATE", "####"))
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     messages: list[Any] = [
-        {"role": "system", "content": "card 4111"},
-        {"role": "user", "content": [{"type": "text", "text": "look 4111"}, image]},
+        {"role": "system", "content": "card PRIVATE"},
+        {"role": "user", "content": [{"type": "text", "text": "look PRIVATE"}, image]},
     ]
     with capsule_scope("chat", session_id="s"):
         answer = llm.ask(messages=messages, tools=TOOLS)
@@ -225,7 +225,7 @@ def test_the_whole_conversation(chain: Chain, llm: LLM) -> None:
     assert third["continues"]["capsule_id"] == ids[1]
     assert third["messages"] == messages[-2:]
     assert (third["message_count"], third["roles"][-1]) == (6, "tool")
-    assert b"4111" not in raw(chain)
+    assert b"PRIVATE" not in raw(chain)
     chain.verify()
 
 
