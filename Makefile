@@ -1,11 +1,13 @@
 # On a fresh machine with Python 3.11 or newer, make, and a way to PyPI:
 #
-#   make demo    an agent with a real, local language model; its chain, shown and verified
-#   make test    the tests, with the newest LiteLLM
-#   make oldest  the tests of LiteLLM, with the oldest that capture is promised for
-#   make check   format, lint, types, import direction
+#   make demo       an agent with a real, local language model; its chain, shown and verified
+#   make test       the tests, with the newest LiteLLM
+#   make oldest     the tests of LiteLLM, with the oldest that capture is promised for
+#   make campaigns  attacks drawn by chance: forks, interrupts, poisoned journals, forged files
+#   make check      format, lint, types, import direction
 #
-# Settings: PYTHON=python3.12  VENV=/somewhere/else  ARGS="--data DIR" (demo)  ARGS="-k name" (test)
+# Settings: PYTHON=python3.12  VENV=/somewhere/else
+#           ARGS="--data DIR" (demo)  ARGS="-k name" (test)  ARGS="--seconds 3600" (campaigns)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +20,7 @@ PINS := pyproject.toml constraints.txt
 OLDEST := litellm==1.105.3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test oldest check constraints
+.PHONY: help demo test oldest campaigns check constraints
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -31,6 +33,9 @@ test: $(VENV)/.dev-installed
 
 oldest: $(VENV)-oldest/.dev-installed
 	$(VENV)-oldest/bin/python -m pytest -n 2 $(ARGS) tests/test_litellm_*.py
+
+campaigns: $(VENV)/.dev-installed
+	PYTHONPATH=tests LITELLM_LOCAL_MODEL_COST_MAP=True $(BIN)/python -m campaigns $(ARGS)
 
 check: $(VENV)/.dev-installed
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Slices of the campaigns: forks, interrupts, poisoned journals; and the locks themselves."""
+"""Slices of the campaigns; and the locks themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from campaigns import forking, interrupting, poison
+from campaigns import companions, forking, fuzzing, interrupting, outputs, poison
 
 from capsule_sdk import forks
 from capsule_sdk.interrupts import NotHad, held, undisturbed
@@ -27,6 +27,13 @@ def test_children_of_the_first_half_second_do_not_hang() -> None:
 @pytest.mark.internal_errors
 def test_one_bad_record_holds_up_nobody_and_leaves_a_stand_in() -> None:
     problems, figures = poison.run(random.Random(SEED), time.monotonic() + 60, rounds=40)
+    assert not problems, figures
+
+
+@pytest.mark.parametrize("campaign", [companions, fuzzing, outputs], ids=lambda one: one.__name__)
+def test_no_forged_file_is_believed_and_nothing_hostile_comes_through(campaign: Any) -> None:
+    rounds = {companions: 60, fuzzing: 60, outputs: 2}[campaign]
+    problems, figures = campaign.run(random.Random(SEED), time.monotonic() + 60, rounds=rounds)
     assert not problems, figures
 
 

@@ -6,51 +6,30 @@ import csv
 import io
 import json
 import logging
-import os
-import pty
 import re
-import sqlite3
-import subprocess
-import sys
 import unicodedata
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
-from chain_support import ROOT, capsule
-from looking import EVIL
-from nacl.signing import SigningKey
-from tampering import (  # noqa: F401 - fixtures
-    Made,
-    Record,
-    at,
-    checkpoint,
-    everything,
-    made_chains,
-    places,
-    put,
-    seal_all_anew,
-    use,
+from hostile import (
+    AS_STORED,
+    COMMANDS,
+    HOSTILE,
+    STYLE,
+    companions,
+    hostile_chain,
+    on_a_terminal,
+    steering,
 )
 
 import capsule_sdk
 from capsule_sdk import errors
-from capsule_sdk.chain import open_chain
 from capsule_sdk.cli import main
 from capsule_sdk.errors import CapsuleSDKError, ChainUnavailable, EvidenceError
 from capsule_sdk.evidence import open_source, read_chain
 from capsule_sdk.logs import report
 from capsule_sdk.outward import cell, escaped_json, message, one_line, without_password
-
-#: Controls, C1, changes of direction, what is not seen, line ends of every kind, half a character, formulas.
-HOSTILE: Final = (
-    EVIL
-    + "\x1b]52;c;aGk=\x07\x1bP+q544e\x1b\\\x08\x7f\x85\u2028\u2029\u200b\u200d\u2066\u061c\ufeff\u3164"
-    "\U000e0041\U000e0100\r\n=1+1\x00"
-)
-#: What a terminal is styled with by ourselves, and how a bar is drawn and taken away.
-_STYLE = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\r?(?:\x1b\[1A)?\x1b\[2K")
 
 
 @pytest.fixture
@@ -60,129 +39,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def hostile(home: Path) -> Path:
-    """A chain in whose every text, name and column stands what could steer something."""
-    chain = open_chain(url=home / "capsules.db")
-    chain.append([capsule(), capsule()])
-    chain.close()
-    full = everything()
-    full.parent_id = None
-    records: list[dict[str, Any]] = []
-    for _ in range(2):
-        content = full.to_dict()
-        for place in places(content):
-            if isinstance(at(content, place), str) and place not in {
-                ("id",),
-                ("type",),
-                ("trigger", "timestamp"),
-            }:
-                put(content, place, HOSTILE)
-        content["context"]["environment"] = {HOSTILE: {HOSTILE: [HOSTILE]}}
-        content["outcome"]["metrics"] = {HOSTILE: HOSTILE, "children": {HOSTILE: 1}}
-        records.append(content)
-    columns = ("signature", "signature_pq", "signed_at", "signed_by", "hash", "type", "session_id")
-    with sqlite3.connect(home / "capsules.db") as connection:
-        for sequence, content in enumerate(records):
-            connection.execute(
-                "UPDATE capsules SET data = ? WHERE sequence = ?", (json.dumps(content), sequence)
-            )
-        sets = ", ".join(f"{name} = ?" for name in columns)
-        connection.execute(
-            f"UPDATE capsules SET {sets} WHERE sequence = 1", [HOSTILE] * len(columns)
-        )
-    return home / "capsules.db"
-
-
-KEY: Final = bytes(SigningKey(b"a key that nobody has ever used!").verify_key).hex()
-#: Every command, and every form of it, that prints something of a chain.
-COMMANDS: Final[Sequence[Sequence[str]]] = (
-    ("tree",), ("tree", "--json"), ("tree", "--no-pager"),
-    ("show", "0", "--no-pager"), ("show", "1"), ("show", "0", "--section", "trigger"),
-    ("show", "0", "--section", "context", "--json"), ("show", "1", "--section", "seal"),
-    ("show", "0", "--json"), ("show", "0000"), ("show", "capsule://chain/0#context/environment"),
-    ("tail",), ("tail", "--json"), ("tail", "-n", "1"),
-    ("stats",), ("stats", "--by", "agent"), ("stats", "--by", "model"), ("stats", "--json"),
-    ("verify",), ("verify", "--json"), ("verify", "--selection"), ("verify", "--pubkey", KEY),
-    ("verify", "chain.json"), ("verify", "bundle.zip"), ("verify", "--all-tenants"),
-    ("verify", "--against", "kept"), ("verify", "lines.jsonl", "--json"),
-    ("status",), ("status", "--json"), ("recover",),
-    ("export", "-", "--format", "json"), ("export", "-", "--format", "jsonl"),
-    ("export", "-", "--format", "csv"), ("export", "o.json"), ("export", "o.zip"), ("report", "o.html"),
-    ("check-prompt", "0", "prompt.txt"), ("checkpoint", "-"), ("backup", "o.db"), ("keys", "export", "-"),
-    ("export", "-", "--session", HOSTILE.replace("\0", "")), ("show", HOSTILE.replace("\0", "")),
-    ("tree", "--task", HOSTILE.replace("\0", "")), ("verify", HOSTILE.replace("\0", "")),
-)  # fmt: skip
-#: What goes out exactly as it is stored where nobody looks at it: JSON, in which no control stands as it is.
-AS_STORED: Final = {
-    ("show", "0", "--json"),
-    *(command for command in COMMANDS if command[:2] == ("export", "-")),
-}
-
-
-@pytest.fixture
-def beside(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What else the commands read: exports, a bundle that says hostile things, a checkpoint."""
-    folder = hostile.parent
-    monkeypatch.chdir(folder)
-    texts = [entry.record_text() for entry in open_source(hostile).entries()]
-    (folder / "chain.json").write_text(f"[{','.join(texts)}]")
-    (folder / "lines.jsonl").write_text("".join(f"{text}\n" for text in texts) + f"{HOSTILE}\n")
-    (folder / "prompt.txt").write_text(HOSTILE)
-    from capsule_sdk.evidence.formats.bundle import write_bundle
-
-    said = dict.fromkeys(("format", "source", "made_at", "made_by"), HOSTILE)
-    says = {
-        **said,
-        "selection": {HOSTILE: HOSTILE},
-        "keys": [{"public_key": HOSTILE}],
-        "checkpoints": [HOSTILE],
-    }
-    with (folder / "bundle.zip").open("wb") as file:
-        write_bundle(texts, says, file)
-    (folder / "kept").mkdir()
-    record = {"hash": "ab" * 32}
-    origin = "name\u202e\x9b31m\u200b"
-    (folder / "kept" / "1.checkpoint").write_text(
-        checkpoint([record], SigningKey.generate(), origin).text
-    )
-    return folder
-
-
-def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "TERM": "xterm-256color",
-        "PAGER": "cat",
-        "COLUMNS": "100",
-    }
-
-
-def on_a_terminal(command: Sequence[str]) -> str:
-    near, far = pty.openpty()
-    run = [sys.executable, "-m", "capsule_sdk.cli", *command]
-    with subprocess.Popen(run, stdin=far, stdout=far, stderr=far, env=environment()):
-        os.close(far)
-        read = b""
-        while True:
-            try:
-                piece = os.read(near, 1 << 16)
-            except OSError:  # the other side is closed
-                break
-            if not piece:
-                break
-            read += piece
-    os.close(near)
-    return read.decode()  # nor may there be half a character
-
-
-def steering(text: str, allowed: str = "\n") -> set[str]:
-    """The characters that could steer something, or hide."""
-    return {
-        f"U+{ord(char):04X} {unicodedata.category(char)}"
-        for char in text
-        if char not in allowed and (not char.isprintable() or char in "\u3164\U000e0100")
-    }
+def beside(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a chain in whose every text stands what could steer something, and files made of it."""
+    monkeypatch.chdir(home)
+    companions(hostile_chain(home, lambda: HOSTILE), lambda: HOSTILE)
+    return home
 
 
 def test_no_command_lets_a_chain_steer_a_terminal(beside: Path) -> None:
@@ -190,7 +51,7 @@ def test_no_command_lets_a_chain_steer_a_terminal(beside: Path) -> None:
         shown = on_a_terminal(command)
         assert shown, command
         assert "Traceback" not in shown, shown
-        assert not steering(_STYLE.sub("", shown).replace("\r\n", "\n")), (command, shown)
+        assert not steering(STYLE.sub("", shown).replace("\r\n", "\n")), (command, shown)
 
 
 def test_no_command_writes_into_a_pipe_what_could_steer_whoever_prints_it(

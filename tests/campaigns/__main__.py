@@ -7,9 +7,16 @@ import random
 import sys
 import time
 
-from campaigns import forking, interrupting, poison
+from campaigns import companions, forking, fuzzing, interrupting, outputs, poison
 
-CAMPAIGNS = {"forks": forking.run, "interrupts": interrupting.run, "poison": poison.run}
+CAMPAIGNS = {
+    "forks": forking.run,
+    "interrupts": interrupting.run,
+    "poison": poison.run,
+    "companions": companions.run,
+    "records": fuzzing.run,
+    "outputs": outputs.run,
+}
 
 
 def main() -> int:
