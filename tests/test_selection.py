@@ -236,6 +236,25 @@ def test_a_bundle_says_what_it_is_and_brings_what_checks_it(
     assert "none but 1 checkpoint in the file itself" in capsys.readouterr().out
 
 
+def test_a_bundle_takes_its_own_checkpoints_out_of_a_directory_of_several_chains(
+    records: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of others would contradict it."""
+    Path("kept").mkdir()
+    Path("others").mkdir()
+    assert main(["checkpoint", "kept/own.checkpoint"]) == 0
+    chain = open_chain(url="other.db")
+    chain.append([capsule()])
+    chain.close()
+    for folder in ("kept", "others"):
+        assert main(["checkpoint", f"{folder}/other.checkpoint", "--db", "other.db"]) == 0
+    for command in (["export", "b.zip"], ["report", "b.html"]):
+        assert main([*command, "--checkpoint", "kept"]) == 0
+        assert main(["verify", command[1]]) == 0
+        assert main([*command, "--checkpoint", "others"]) == 2
+        assert "none of 1 checkpoints is of this chain" in capsys.readouterr().err
+
+
 def test_a_bundle_of_a_task_is_shown_to_be_complete(
     records: list[Record], capsys: pytest.CaptureFixture[str]
 ) -> None:

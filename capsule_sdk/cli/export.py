@@ -18,7 +18,7 @@ from capsule_sdk.evidence.formats.report import write_report
 from capsule_sdk.evidence.selection import Selection, select
 from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.sources import Source, open_source
-from capsule_sdk.evidence.verifying.checkpoints import read_checkpoints
+from capsule_sdk.evidence.verifying.checkpoints import of_chain, read_checkpoints
 from capsule_sdk.evidence.verifying.keys import TrustedKey
 
 from .options import (
@@ -34,7 +34,7 @@ __all__ = ["export", "report"]
 
 _checkpoint_option = click.option(
     "--checkpoint", "checkpoints", multiple=True, metavar="FILE", type=click.Path(path_type=Path, exists=True),
-    help="Put this checkpoint of the chain in, or those of a directory; may be given several times.",
+    help="Put this checkpoint of the chain in, or its own of a directory; may be given several times.",
 )  # fmt: skip
 
 
@@ -119,13 +119,17 @@ def _manifest(
     keys: Sequence[TrustedKey],
     checkpoints: Sequence[Path],
 ) -> dict[str, Any]:
+    known = read_checkpoints(checkpoints)
+    if known:
+        first = next(source.entries(), None)
+        known = of_chain(known, ((first and first.record()) or {}).get("hash"))
     return manifest_of(
         kind,
         source=source.name,
         made_at=datetime.now(UTC),
         selection=selection,
         keys=keys,
-        checkpoints=read_checkpoints(checkpoints),
+        checkpoints=known,
     )
 
 

@@ -27,7 +27,7 @@ from .brought import Brought
 from .findings import Finding, Reason
 from .record import Facts
 
-__all__ = ["Checkpoints", "KnownCheckpoint", "placed", "read_checkpoints"]
+__all__ = ["Checkpoints", "KnownCheckpoint", "of_chain", "placed", "read_checkpoints"]
 
 _BY_FIRST_HASH: Final = re.compile(
     re.escape(default_origin("0" * 64).rstrip("0")) + "([0-9a-f]{64})"
@@ -82,6 +82,21 @@ def _read(path: Path) -> KnownCheckpoint:
         raise EvidenceError(f"{path} cannot be read: {error.strerror or error}") from error
     except EvidenceError as error:
         raise EvidenceError(f"{path}: {error}") from error
+
+
+def of_chain(known: Sequence[KnownCheckpoint], first_hash: str | None) -> list[KnownCheckpoint]:
+    """Leave out of directories the checkpoints that name another chain by its first record.
+
+    Raises:
+        EvidenceError: none of them is left.
+
+    """
+    own = [one for one in known if not one.among_others or _first_hash(one) in (None, first_hash)]
+    if known and not own:
+        raise EvidenceError(
+            f"none of {len(known)} checkpoints is of this chain: they name other first records"
+        )
+    return own
 
 
 def placed(
