@@ -8,10 +8,12 @@ import signal
 import threading
 import time
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 import pytest
-from campaigns import companions, forking, fuzzing, interrupting, outputs, poison
+from campaigns import companions, forking, fuzzing, interrupting, outputs, poison, stepping
+from campaigns.modes import EVERY
 
 from capsule_sdk import forks
 from capsule_sdk.interrupts import NotHad, held, undisturbed
@@ -43,6 +45,21 @@ def test_no_forged_file_is_believed_and_nothing_hostile_comes_through(campaign: 
 def test_an_interrupt_leaves_nothing_held_open_or_current(mode: str, tmp_path: Any) -> None:
     hits, problems = interrupting.interrupted(mode, random.Random(SEED), tmp_path, 20, 60)
     assert hits
+    assert not problems
+
+
+@pytest.mark.internal_errors
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.* using the `ReadOnly` qualifier:UserWarning")
+@pytest.mark.parametrize("mode", [mode for mode in EVERY if mode not in ("stream", "async call")])
+def test_ctrl_c_at_any_step_arrives_and_leaves_nothing_held_open_or_current(
+    mode: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if mode == "call":
+        monkeypatch.setattr("litellm.callbacks", [])
+    chances = random.Random(SEED)
+    done, _, problems = copy_context().run(stepping.stepped, mode, chances, tmp_path, 4, 100)
+    assert done
     assert not problems
 
 

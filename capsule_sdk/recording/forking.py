@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["known", "live", "live_recorders"]
 
-#: All recorders, by their `id`.
-known: weakref.WeakValueDictionary[int, Recorder] = weakref.WeakValueDictionary()
+#: All recorders. No `weakref.WeakSet`: a line of Python would run as one dies, and Ctrl-C be lost there.
+known: set[weakref.ref[Recorder]] = set()
 #: Those that have a writer, or something to answer for. Held here: who replaces one may forget it.
 live: set[Recorder] = set()
 
@@ -33,7 +33,7 @@ def _before_fork(stilled: list[Stilled]) -> None:
 
 def _after_fork_in_child(stilled: list[Stilled]) -> None:
     del stilled
-    for recorder in [one for ref in known.valuerefs() if (one := ref()) is not None]:
+    for recorder in [one for ref in list(known) if (one := ref()) is not None]:
         recorder.start_afresh_in_child()
 
 

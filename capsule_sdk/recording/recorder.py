@@ -16,6 +16,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from .forking import known, live
 from .last_word import say
 from .rounds import ROUND_PATIENCE, Rounds
 from .stats import Stats
+from .writing import Writer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,15 +46,6 @@ __all__ = ["Recorder"]
 HANDOVER_PATIENCE = 0.5
 #: Seconds that a flush waits, behind a round under way, for the store to fold its log.
 FOLD_PATIENCE = 1.0
-
-
-class _Stop:
-    """Whether one writer is to end. No `threading.Event`, see `capsule_sdk.interrupts`."""
-
-    __slots__ = ("asked",)
-
-    def __init__(self) -> None:
-        self.asked = False
 
 
 class Recorder:
@@ -79,12 +72,11 @@ class Recorder:
         #: Set when the process ends: there is no writer any more, and until then the store is waited for.
         self._last_call: float | None = None
         self._start_afresh()
-        known[id(self)] = self
+        known.add(weakref.ref(self, known.discard))
 
     def _start_afresh(self) -> None:
         self._open: dict[Record, None] = {}
-        self._thread: threading.Thread | None = None
-        self._stop = _Stop()
+        self._writer: Writer | None = None
 
     # -- the callers' side ------------------------------------------------------------------------
 
@@ -117,7 +109,7 @@ class Recorder:
         """Have journal and writer ready, so that no record's own time has their beginning in it."""
         if under_way and threading.get_ident() in under_way:
             end_of_fork()  # which was interrupted: no fork is under way where a record begins
-        if self._thread is None or not self._rounds.safekeeping.is_open:
+        if self._writer is None or not self._rounds.safekeeping.is_open:
             self.start()
 
     def note(self, task: Task, field: str) -> None:
@@ -145,7 +137,7 @@ class Recorder:
             # Once the modules are being taken down, what cannot be had now cannot be had at all.
             late = sys.is_finalizing()
             self._rounds.work(0.0 if late else self._last_call - monotonic())
-        elif self._thread is None and not finalizing:
+        elif self._writer is None and not finalizing:
             self.start()
 
     def flush(self, timeout: float = 30.0) -> int:
@@ -168,7 +160,8 @@ class Recorder:
             return line.backlog.done >= place and not any(map(line.holds, reversed(waiting)))
 
         deadline = monotonic() + timeout
-        if threading.current_thread() is not self._thread:
+        writer = self._writer
+        if writer is None or not writer.is_here():
             if not is_done():
                 self._wait(is_done, timeout)
             self._rounds.fold(min(deadline - monotonic(), FOLD_PATIENCE))
@@ -218,7 +211,7 @@ class Recorder:
         if line and not left:  # it ended while the writer did
             self.start()
         with beginning:
-            if self._thread is None and not line.begun and not line:
+            if self._writer is None and not line.begun and not line:
                 live.discard(self)
         return left
 
@@ -273,36 +266,31 @@ class Recorder:
 
     # -- the writer -------------------------------------------------------------------------------
 
-    def start(self) -> threading.Thread | None:
+    def start(self) -> Writer | None:
         """See to it that the writer runs; ``None`` where no thread can be started any more."""
-        if self._thread is not None and self._rounds.safekeeping.is_open:
-            return self._thread
+        if self._writer is not None and self._rounds.safekeeping.is_open:
+            return self._writer
         with beginning:
             live.add(self)
             self._open_outbox()
             if not self._rounds.safekeeping.is_open:
                 self._rounds.open_journal()
-            if self._thread is None and self._last_call is None:
+            if self._writer is None and self._last_call is None:
                 self._start_writer()
-            return self._thread
+            return self._writer
 
     def _start_writer(self) -> None:
-        stop = self._stop = _Stop()
+        close_at_exit_of_worker()
         # Named before it runs: a signal handler that records something may run inside its start.
-        thread = self._thread = threading.Thread(
-            target=self._run, args=(stop,), name="capsule-writer", daemon=True
-        )
+        writer = self._writer = Writer(self._run)
         try:
-            thread.start()
-        except BaseException as error:
-            if (
-                not thread.is_alive()
-            ):  # none can be had, or a signal handler has raised before it ran
-                self._thread, stop.asked = None, True
-            if not isinstance(error, RuntimeError):
-                raise
-        else:
-            close_at_exit_of_worker()
+            if not writer.begin():
+                self._writer = None
+        except (
+            BaseException
+        ):  # whether it runs is not known: then it ends, and the next record has another
+            self._writer, writer.stopping = None, True
+            raise
 
     def _open_outbox(self) -> None:
         if self._rounds.outbox is None:
@@ -314,12 +302,12 @@ class Recorder:
             outbox.open()
             self._rounds.open(outbox)
 
-    def _run(self, stop: _Stop) -> None:
-        while not stop.asked:
+    def _run(self, writer: Writer) -> None:
+        while not writer.stopping:
             try:
-                self._rounds.recover_in_time(lambda: stop.asked)
+                self._rounds.recover_in_time(lambda: writer.stopping)
                 self._rounds.gather()
-                self._rounds.make(stopping=lambda: stop.asked)
+                self._rounds.make(stopping=lambda: writer.stopping)
             except BaseException as error:  # noqa: BLE001 - the writer must outlive every error
                 report("recorder.writer", error)
                 time.sleep(0.05)
@@ -330,11 +318,12 @@ class Recorder:
         Without ``patience`` a round under way goes on by itself, and the store stays open.
         """
         with beginning:
-            self._stop.asked = True
-            thread, self._thread = self._thread, None
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.stopping = True
             self._rounds.wake()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(patience)
+        if writer is not None:
+            writer.join(patience)
         if patience:
             self._rounds.work(0.0)
         self._rounds.close(patience)

@@ -210,41 +210,47 @@ async def _coroutine(inner: Coroutine[Any, Any, T], run: Run) -> T:
 def _generator(inner: Generator[Any, Any, T], run: Run) -> Generator[Any, Any, T]:
     # No `yield from`: it would answer a thrown GeneratorExit by closing, whatever the generator
     # makes of it, and leave the scope current between two steps.
-    run.start()
-    step: Any = inner.send
-    given: Any = None
-    closing: GeneratorExit | None = None
-    while True:
-        run.resume()
-        try:
-            item = step(given)
-        except StopIteration as stop:
-            result: T = stop.value
-            break
-        except BaseException as error:
+    try:
+        run.start()
+        step: Any = inner.send
+        given: Any = None
+        closing: GeneratorExit | None = None
+        while True:
+            run.resume()
+            try:
+                item = step(given)
+            except StopIteration as stop:
+                result: T = stop.value
+                break
+            except BaseException as error:
+                run.suspend()
+                run.fail(error)
+                given = closing = (
+                    None  # or the exception and this frame would keep each other alive
+                )
+                raise
             run.suspend()
-            run.fail(error)
-            given = closing = None  # or the exception and this frame would keep each other alive
-            raise
+            run.pass_on(item)
+            closing = None
+            try:
+                given, step = (yield item), inner.send
+            except GeneratorExit as error:
+                given, step, closing = _untraced(error), inner.throw, error
+            except BaseException as error:  # noqa: BLE001 - whatever is thrown in is thrown on
+                given, step = _untraced(error), inner.throw
         run.suspend()
-        run.pass_on(item)
-        closing = None
-        try:
-            given, step = (yield item), inner.send
-        except GeneratorExit as error:
-            given, step, closing = _untraced(error), inner.throw, error
-        except BaseException as error:  # noqa: BLE001 - whatever is thrown in is thrown on
-            given, step = _untraced(error), inner.throw
-    run.suspend()
-    given = None
-    if closing is not None:
-        run.fail(closing)
-        closing = None
-    else:
-        run.succeed(result)
-        if (waits_for := run.confirmation()) is not None:
-            waits_for.confirm()
-    return result
+        given = None
+        if closing is not None:
+            run.fail(closing)
+            closing = None
+        else:
+            run.succeed(result)
+            if (waits_for := run.confirmation()) is not None:
+                waits_for.confirm()
+        return result  # noqa: TRY300 - every line of ours is inside
+    except BaseException as error:  # a signal handler may have raised in any line of ours
+        run.put_right(error)
+        raise
 
 
 def _untraced(error: BaseException) -> BaseException:
@@ -260,39 +266,43 @@ def _awaitable_generator(inner: Generator[Any, Any, T], run: Run) -> Generator[A
 
 
 async def _async_generator(inner: AsyncGenerator[Any, Any], run: Run) -> AsyncGenerator[Any, Any]:
-    run.start()
-    step: Any = _first_step(inner)
-    given: Any = None
-    closing: GeneratorExit | None = None
-    while True:
-        run.resume()
-        try:
-            item = await step(given)
-        except StopAsyncIteration:
-            break
-        except BaseException as error:
+    try:
+        run.start()
+        step: Any = _first_step(inner)
+        given: Any = None
+        closing: GeneratorExit | None = None
+        while True:
+            run.resume()
+            try:
+                item = await step(given)
+            except StopAsyncIteration:
+                break
+            except BaseException as error:
+                run.suspend()
+                run.fail(error)
+                given = closing = None  # as above
+                raise
             run.suspend()
-            run.fail(error)
-            given = closing = None  # as above
-            raise
+            run.pass_on(item)
+            closing = None
+            try:
+                given, step = (yield item), inner.asend
+            except GeneratorExit as error:
+                given, step, closing = _untraced(error), inner.athrow, error
+            except BaseException as error:  # noqa: BLE001 - whatever is thrown in is thrown on
+                given, step = _untraced(error), inner.athrow
         run.suspend()
-        run.pass_on(item)
-        closing = None
-        try:
-            given, step = (yield item), inner.asend
-        except GeneratorExit as error:
-            given, step, closing = _untraced(error), inner.athrow, error
-        except BaseException as error:  # noqa: BLE001 - whatever is thrown in is thrown on
-            given, step = _untraced(error), inner.athrow
-    run.suspend()
-    given = None
-    if closing is not None:
-        run.fail(closing)
-        closing = None
-    else:
-        run.succeed(None)
-        if (waits_for := run.confirmation()) is not None:
-            await waits_for.aconfirm()
+        given = None
+        if closing is not None:
+            run.fail(closing)
+            closing = None
+        else:
+            run.succeed(None)
+            if (waits_for := run.confirmation()) is not None:
+                await waits_for.aconfirm()
+    except BaseException as error:  # a signal handler may have raised in any line of ours
+        run.put_right(error)
+        raise
 
 
 def _first_step(inner: AsyncGenerator[Any, Any]) -> Callable[[Any], Any]:

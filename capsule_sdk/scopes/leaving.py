@@ -64,7 +64,7 @@ class WayOut:
     an exception of a signal handler would be swallowed, a Ctrl-C lost.
     """
 
-    def __init__(self, leave: Callable[..., None]) -> None:
+    def __init__(self, leave: Callable[..., Any]) -> None:
         self._leave: Final = leave
 
     def __get__(self, block: Any, owner: type) -> Any:

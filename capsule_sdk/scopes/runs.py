@@ -6,7 +6,7 @@ import sys
 from contextvars import ContextVar
 from functools import partial
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import wrapt
 
@@ -48,26 +48,6 @@ class ScopeRun:
         #: The coroutine or generator that is driven.
         self._inner: Any = None
 
-    def __del__(self) -> None:
-        # Whoever drives it was destroyed: never stepped, or in an await that nobody can finish. Or he is about
-        # to be, with all that he holds: the garbage collector begins with what was made first.
-        inner, self._inner = getattr(self, "_inner", None), None
-        if inner is not None and is_unawaited(inner):
-            inner.close()  # or Python would warn of it too, beside the one that its user knows
-        node = getattr(self, "_node", None)  # an interrupt may have kept it from being made
-        if node is None or node.closed or sys.is_finalizing():
-            return
-        if self._active:
-            self.suspend()
-        if inner is None or not is_suspended(inner):
-            self.fail(GeneratorExit())
-            return
-        try:
-            run_in(node, self._close, inner)
-        finally:
-            self.fail(GeneratorExit())
-            self._node = None  # the driver is closed now, and sets nothing here any more
-
     def _close(self, inner: Any) -> None:
         self.resume()
         try:
@@ -76,8 +56,13 @@ class ScopeRun:
             self.suspend()
 
     def hold(self, inner: Any) -> None:
-        """Keep what is driven."""
+        """Keep what is driven: from here to its end, the run ends itself when it dies."""
         self._inner = inner
+        self.__class__ = _HELD.get(type(self), type(self))
+
+    def _let_go(self) -> None:
+        """Have no line of Python run when it dies: Ctrl-C would be lost there."""
+        self.__class__ = _FREE.get(type(self), type(self))
 
     def start(self) -> None:
         """Nothing to begin."""
@@ -103,13 +88,13 @@ class ScopeRun:
 
     def succeed(self, result: Any) -> None:
         """End well."""
-        if self._node is not None:
-            self._node.close()
+        self.fail(None)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException | None) -> None:
         """End with this exception."""
         if self._node is not None:
             self._node.close()
+        self._let_go()
 
     def confirmation(self) -> Confirmation | None:
         """Nothing is recorded, so nothing is waited for."""
@@ -246,27 +231,68 @@ class TaskRun(ScopeRun):
         """End well."""
         self._end(result if self._recipe.capture_result else None, None)
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException | None) -> None:
         """End with this exception."""
         self._end(None, error)
 
     def _end(self, result: Any, error: BaseException | None) -> None:
         node = self._node
-        if node is None:
-            return
         try:
-            self._bind_background(node)
-            if self._cramped:
-                elsewhere(partial(close_task, node, error, result))
-            else:
-                close_task(node, error, result)
+            if node is not None:
+                self._bind_background(node)
+                if self._cramped:
+                    elsewhere(partial(close_task, node, error, result))
+                else:
+                    close_task(node, error, result)
         except Exception as trouble:  # noqa: BLE001
             report("decorator.succeed" if error is None else "decorator.fail", trouble)
+        self._let_go()
 
     def confirmation(self) -> Confirmation | None:
         """Return what strict mode waits for."""
         return confirmation(self._node)
 
+
+def _died(run: ScopeRun) -> None:
+    """End a run that whoever drives it has left.
+
+    He was destroyed: never stepped, or in an await that nobody can finish. Or he is about to be, with all that
+    he holds: the garbage collector begins with what was made first.
+    """
+    inner, run._inner = run._inner, None
+    if inner is not None and is_unawaited(inner):
+        inner.close()  # or Python would warn of it too, beside the one that its user knows
+    node = run._node
+    if node is None or node.closed or sys.is_finalizing():
+        return
+    if run._active:
+        run.suspend()
+    if inner is None or not is_suspended(inner):
+        run.fail(GeneratorExit())
+        return
+    try:
+        run_in(node, run._close, inner)
+    finally:
+        run.fail(GeneratorExit())
+        run._node = None  # the driver is closed now, and sets nothing here any more
+
+
+class _HeldScopeRun(ScopeRun):
+    __slots__ = ()
+    __del__ = _died
+
+
+class _HeldTaskRun(TaskRun):
+    __slots__ = ()
+    __del__ = _died
+
+
+#: What a run is while it is driven, and before and after that.
+_HELD: Final[dict[type[ScopeRun], type[ScopeRun]]] = {
+    ScopeRun: _HeldScopeRun,
+    TaskRun: _HeldTaskRun,
+}
+_FREE: Final = {held: free for free, held in _HELD.items()}
 
 #: The lazy call that makes the object it will drive, at this moment.
 _making: ContextVar[TaskRun | None] = ContextVar("capsule_sdk_making", default=None)

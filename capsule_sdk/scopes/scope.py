@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never
@@ -352,18 +352,19 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
         if waits_for is not None:
             waits_for.confirm()
 
-    async def __aenter__(self) -> Task:
-        return self.__enter__()
+    # Both of these do their work when they are called, not when what they return is awaited: until then nothing
+    # would stand for the way out, see `leaving`.
 
-    async def __aexit__(
+    def __aenter__(self) -> Coroutine[Any, Any, Task]:
+        return _entered(self.__enter__())
+
+    def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
-        waits_for = self._leave(error)
-        if waits_for is not None:
-            await waits_for.aconfirm()
+    ) -> Coroutine[Any, Any, None]:
+        return _confirmed(self._leave(error))
 
     def _leave(self, error: BaseException | None) -> Confirmation | None:
         node = self._node
@@ -384,3 +385,13 @@ class capsule_scope:  # noqa: N801 - used as a statement: with capsule_scope(...
 
 
 capsule_scope.__exit__ = WayOut(capsule_scope.__exit__)  # type: ignore[method-assign,assignment]
+capsule_scope.__aexit__ = WayOut(capsule_scope.__aexit__)  # type: ignore[method-assign,assignment]
+
+
+async def _entered(task: Task) -> Task:
+    return task
+
+
+async def _confirmed(waits_for: Confirmation | None) -> None:
+    if waits_for is not None:
+        await waits_for.aconfirm()

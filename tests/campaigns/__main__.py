@@ -7,11 +7,12 @@ import random
 import sys
 import time
 
-from campaigns import companions, forking, fuzzing, interrupting, outputs, poison
+from campaigns import companions, forking, fuzzing, interrupting, outputs, poison, stepping
 
 CAMPAIGNS = {
     "forks": forking.run,
     "interrupts": interrupting.run,
+    "steps": stepping.run,
     "poison": poison.run,
     "companions": companions.run,
     "records": fuzzing.run,

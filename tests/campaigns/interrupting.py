@@ -6,7 +6,6 @@ is open, and the writer delivers what comes next.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import signal
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import capsule_sdk
-from capsule_sdk import capsule_scope, capsuled, configure, flush, get_recorder
+from campaigns.modes import work_of
+from capsule_sdk import capsule_scope, configure, flush, get_recorder
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.scopes.node import innermost
 
@@ -51,7 +51,12 @@ def interrupted(
     """Interrupt one mode so many times or so long; return how often that hit, and what was broken."""
     configure(directory / "capsules.db")
     begun: list[str] = []
-    work = _work(mode, begun)
+
+    def note(number: str) -> None:
+        if number != "warm":
+            begun.append(number)
+
+    work = work_of(mode, note, directory / "capsules.db")
     took = _time_of(work)
     until, hits, problems = time.monotonic() + seconds, 0, []
 
@@ -102,47 +107,3 @@ def _time_of(work: Callable[[str], None]) -> float:
     for _ in range(20):
         work("warm")
     return (time.monotonic() - started) / 20
-
-
-def _work(mode: str, begun: list[str]) -> Callable[[str], None]:
-    def note(number: str) -> None:
-        if number != "warm":
-            begun.append(number)
-
-    @capsuled(request_from="number")
-    def function(number: str) -> None:
-        note(number)
-
-    @capsuled(request_from="number")
-    async def coroutine(number: str) -> None:
-        note(number)
-        await asyncio.sleep(0)
-
-    def scope(number: str) -> None:
-        with capsule_scope("scope", request=number):
-            note(number)
-
-    def flushing(number: str) -> None:
-        with capsule_scope("flushed", request=number):
-            pass
-        flush(5)
-
-    def step(number: str) -> None:  # by hand: an event loop has windows of its own
-        driven = coroutine(number)
-        try:
-            while True:
-                driven.send(None)
-        except StopIteration:
-            pass
-
-    if mode == "call":
-        import litellm
-
-        litellm.callbacks = [capsule_sdk.CapsuleLogger()]
-
-        def call(number: str) -> None:
-            litellm.completion("gpt-4o", [{"role": "user", "content": number}], mock_response="hi")
-            note(number)  # what returned has to be there
-
-        return call
-    return {"function": function, "coroutine": step, "scope": scope, "flush": flushing}[mode]

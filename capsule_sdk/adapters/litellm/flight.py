@@ -66,8 +66,8 @@ class Flight:
     """One call that is under way, recorded once in each chain that a logger stands for."""
 
     __slots__ = (
-        "__weakref__", "_address", "_attempts", "_details", "_pieces", "_strict", "_targets", "_trouble",
-        "early",
+        "__weakref__", "_address", "_attempts", "_details", "_finalizer", "_pieces", "_strict", "_targets",
+        "_trouble", "early",
     )  # fmt: skip
 
     def __init__(
@@ -85,6 +85,8 @@ class Flight:
         self._address: Any = None
         self._details: weakref.ref[Any] | None = None
         self._pieces: Pieces | None = None
+        #: Calls `vanish`, once nobody can read the stream any more.
+        self._finalizer: weakref.finalize[..., Any] | None = None
         self._targets: list[tuple[Recorder, LLMCall]] = []
         #: Whether LiteLLM's events decide how it ended, since nobody follows what its caller gets.
         self.early = False
@@ -242,6 +244,18 @@ class Flight:
         self._unbind(stream)
         return follow(stream, self)
 
+    def watched(self, finalizer: weakref.finalize[..., Any]) -> None:
+        """Keep what calls `vanish`, so that it is given up when the stream has ended.
+
+        No line of Python is to run as an ended stream dies: Ctrl-C would be lost there.
+        """
+        self._finalizer = finalizer
+
+    def _give_up(self) -> None:
+        finalizer, self._finalizer = self._finalizer, None
+        if finalizer is not None:
+            finalizer.detach()
+
     def chunk(self, chunk: Any) -> None:
         """A piece of the answer is on its way to the reader."""
         try:
@@ -266,6 +280,7 @@ class Flight:
         with self.guarded("litellm.stream.end"):
             for recorder, call in self._claim():
                 self._settle(recorder, call)
+        self._give_up()
 
     def fail(self, error: BaseException, stream: Any = None) -> None:
         """The call, or a step of its stream, has raised; the error is on its way to the caller."""
@@ -275,26 +290,37 @@ class Flight:
         with self.guarded("litellm.failed"):
             self.failed(error)
         self._pieces = None  # an end that LiteLLM's stream invents after an error is none
+        self._give_up()
 
     def put_right(self, error: BaseException) -> None:
         """Settle and hand over what ``error``, out of a signal handler, has interrupted in lines of ours."""
         self.fail(error)
+        self._hand_over(error, finalizing=False)
+
+    def _hand_over(self, error: BaseException, *, finalizing: bool) -> None:
         with self.guarded("litellm.interrupted"):
             for recorder, call in self._targets:
                 if recorder.owes(call):
                     if not call.closed:
                         call.settle_with(error)
-                    recorder.finish(call)
+                    recorder.finish(call, finalizing=finalizing)
 
     def close(self) -> None:
         """The reader has closed the stream."""
         with self.guarded("litellm.stream.close"):
             self._stopped(Ended.CLOSED, finalizing=False)
+        self._give_up()
 
     def vanish(self) -> None:
         """Nobody can read the stream any more; called in a finalizer."""
-        with self.guarded("litellm.stream.vanish"):
-            self._stopped(Ended.ABANDONED, finalizing=True)
+        try:
+            with self.guarded("litellm.stream.vanish"):
+                self._stopped(Ended.ABANDONED, finalizing=True)
+        except BaseException as error:  # out of a signal handler; Python reports it, and drops it
+            with self.guarded("litellm.stream.vanish"):
+                self._stopped(Ended.ABANDONED, finalizing=True)
+            self._hand_over(error, finalizing=True)
+            raise
 
     def _stopped(self, ended: str, *, finalizing: bool) -> None:
         """The reader has stopped: in the middle, or after the model had said that it was done."""

@@ -59,6 +59,12 @@ class Follower(Protocol):
     def vanish(self) -> None:
         """Nobody can read the stream any more. Called in a finalizer: takes no lock."""
 
+    def watched(self, finalizer: weakref.finalize[..., Any]) -> None:
+        """Take what will call `vanish`, to give it up at the end."""
+
+    def put_right(self, error: BaseException) -> None:
+        """End what ``error``, out of a signal handler, has interrupted in lines of ours."""
+
 
 def is_stream(value: Any) -> bool:
     """Tell whether ``value`` is read step by step."""
@@ -75,7 +81,7 @@ def follow(stream: Any, follower: Follower) -> Any:
     """Return ``stream``, followed: the same object wherever Python allows it."""
     if isinstance(stream, types.GeneratorType | types.AsyncGeneratorType):
         driver = drive(stream, _FollowedRun(follower))
-        weakref.finalize(driver, follower.vanish).atexit = False
+        _watch(driver, follower)
         return driver
     try:
         kind: Any = type(stream)
@@ -84,29 +90,44 @@ def follow(stream: Any, follower: Follower) -> Any:
         _watch_parser(stream, follower)
     except (TypeError, AttributeError):  # a class with slots, or one written in C
         return _Proxy(stream, follower)
-    weakref.finalize(stream, follower.vanish).atexit = False
+    _watch(stream, follower)
     return stream
+
+
+def _watch(stream: Any, follower: Follower) -> None:
+    finalizer = weakref.finalize(stream, follower.vanish)
+    finalizer.atexit = False
+    follower.watched(finalizer)
 
 
 def _step(step: Callable[[Any], Any], stream: Any, follower: Follower) -> Any:
     """Take one step of a stream and report how it went."""
     if _stepping.get() is follower:
         return step(stream)
+    told = False  # of how the step has ended
     own = _stepping.set(follower)
     try:
-        chunk = step(stream)
-    except StopIteration:
+        try:
+            chunk = step(stream)
+        except StopIteration:
+            _leave(own)
+            follower.end(stream)
+            told = True
+            if (waits_for := follower.confirmation()) is not None:
+                waits_for.confirm()
+            raise
+        except BaseException as error:
+            _leave(own)
+            follower.fail(error, stream)
+            told = True
+            raise
         _leave(own)
-        follower.end(stream)
-        if (waits_for := follower.confirmation()) is not None:
-            waits_for.confirm()
-        raise
+        follower.chunk(chunk)
     except BaseException as error:
-        _leave(own)
-        follower.fail(error, stream)
+        if not told:  # a signal handler has raised in a line of ours
+            _leave(own)
+            follower.put_right(error)
         raise
-    _leave(own)
-    follower.chunk(chunk)
     return chunk
 
 
@@ -114,29 +135,38 @@ async def _astep(step: Callable[[Any], Any], stream: Any, follower: Follower) ->
     """Do as `_step`, with a step that is awaited."""
     if _stepping.get() is follower:
         return await step(stream)
+    told = False  # of how the step has ended
     own = _stepping.set(follower)
     try:
-        chunk = await step(stream)
-    except StopAsyncIteration:
+        try:
+            chunk = await step(stream)
+        except StopAsyncIteration:
+            _leave(own)
+            follower.end(stream)
+            told = True
+            if (waits_for := follower.confirmation()) is not None:
+                await waits_for.aconfirm()
+            raise
+        except BaseException as error:
+            _leave(own)
+            follower.fail(error, stream)
+            told = True
+            raise
         _leave(own)
-        follower.end(stream)
-        if (waits_for := follower.confirmation()) is not None:
-            await waits_for.aconfirm()
-        raise
+        follower.chunk(chunk)
     except BaseException as error:
-        _leave(own)
-        follower.fail(error, stream)
+        if not told:  # a signal handler has raised in a line of ours
+            _leave(own)
+            follower.put_right(error)
         raise
-    _leave(own)
-    follower.chunk(chunk)
     return chunk
 
 
 def _leave(own: Token[object]) -> None:
     try:  # noqa: SIM105 - at each chunk, and `suppress` costs more than the step
         _stepping.reset(own)
-    except ValueError:  # a step that was left unfinished ends in the context of who collects it
-        pass
+    except (ValueError, RuntimeError):
+        pass  # a step that was left unfinished ends in the context of who collects it; or it was left already
 
 
 def _closed(follower: Follower) -> None:
@@ -255,7 +285,7 @@ class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]  # takes its argument
     def __init__(self, stream: Any, follower: Follower) -> None:
         super().__init__(stream)
         self._self_follower = follower
-        weakref.finalize(self, follower.vanish).atexit = False
+        _watch(self, follower)
 
     def __iter__(self) -> Any:
         return self
@@ -310,4 +340,5 @@ class _FollowedRun:
         return self._follower.confirmation()
 
     def put_right(self, error: BaseException) -> None:
-        self.fail(error)
+        if not isinstance(error, StopIteration | StopAsyncIteration | GeneratorExit):
+            self._follower.put_right(error)
