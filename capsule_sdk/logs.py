@@ -18,7 +18,7 @@ import structlog
 
 from .outward import message
 
-__all__ = ["errors", "gap", "gaps", "guarded", "log", "report", "tell"]
+__all__ = ["errors", "gap", "gaps", "guarded", "log", "report", "tell", "tell_once"]
 
 
 def _discreet(_: object, __: str, facts: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -47,6 +47,8 @@ errors: Counter[str] = Counter()
 #: relies on, and that this version does not have, or does not use.
 gaps: dict[str, str] = {}
 
+_told: set[tuple[str, ...]] = set()
+
 #: Set by the project's own tests: internal errors are collected there as well, and raised where they can be.
 raised: list[BaseException] | None = None
 
@@ -72,6 +74,13 @@ def tell(level: str, event: str, **facts: Any) -> None:
     """Log an event. A log configuration that is broken must not break the user's call, nor the writer."""
     with suppress(Exception):
         getattr(log, level)(event, **facts)
+
+
+def tell_once(level: str, event: str, **facts: Any) -> None:
+    """Log an event that is the same until somebody does something, the first time that it comes up."""
+    if (key := (event, *sorted(map(str, facts.items())))) not in _told:
+        _told.add(key)
+        tell(level, event, **facts)
 
 
 class guarded:  # noqa: N801 - used as a statement: with guarded("scope.exit")

@@ -12,7 +12,16 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from campaigns import companions, forking, fuzzing, interrupting, outputs, poison, stepping
+from campaigns import (
+    companions,
+    forking,
+    fuzzing,
+    interrupting,
+    outputs,
+    planting,
+    poison,
+    stepping,
+)
 from campaigns.modes import EVERY
 
 from capsule_sdk import forks
@@ -36,6 +45,12 @@ def test_one_bad_record_holds_up_nobody_and_leaves_a_stand_in() -> None:
 def test_no_forged_file_is_believed_and_nothing_hostile_comes_through(campaign: Any) -> None:
     rounds = {companions: 60, fuzzing: 60, outputs: 2}[campaign]
     problems, figures = campaign.run(random.Random(SEED), time.monotonic() + 60, rounds=rounds)
+    assert not problems, figures
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+def test_nothing_that_another_user_plants_is_sealed_or_led_to() -> None:
+    problems, figures = planting.run(random.Random(SEED), time.monotonic() + 60, rounds=4)
     assert not problems, figures
 
 

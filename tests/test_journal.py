@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from capsule_sdk.journal import backlog as backlog_module
 from capsule_sdk.journal.backlog import Backlog
-from capsule_sdk.journal.files import Home, homes, is_alive, size_of
+from capsule_sdk.journal.files import Home, homes, is_alive, set_aside_in
 from capsule_sdk.journal.frames import Damage, Frame, Kind, encode, parse, read
 from capsule_sdk.journal.journal import Journal
 from capsule_sdk.journal.leftovers import leftovers
@@ -43,6 +43,14 @@ def frames_of(path: Path) -> list[Frame | Damage]:
 
 def stand_in(document: dict[str, Any], error: Exception) -> dict[str, Any]:
     raise AssertionError(f"{document} is JSON: {error}")
+
+
+def only(root: Path) -> Any:
+    """Return the first of what is left there, which is held as long as it is asked for no other."""
+    found = leftovers(root)
+    leftover: Any = next(found)
+    leftover.held = found
+    return leftover
 
 
 # -- frames ---------------------------------------------------------------------------------------
@@ -184,7 +192,9 @@ def test_what_is_set_aside_is_kept_and_no_longer_found(tmp_path: Path) -> None:
     home.new_records().write_bytes(b"garbage")
     home.set_aside()
     assert list(homes(tmp_path)) == []
-    assert size_of(tmp_path / "damaged" / home.path.name) == 7
+    (aside,) = set_aside_in(tmp_path)
+    assert aside == tmp_path / "damaged" / home.path.name
+    assert (aside / "records-00000001").read_bytes() == b"garbage"
 
 
 def test_the_journals_of_a_file_lie_beside_it_and_all_others_in_the_data_directory() -> None:
@@ -245,7 +255,7 @@ def test_a_rotation_that_fails_half_way_drops_nothing(journal: Journal) -> None:
     assert journal.home is not None
     assert len(journal.home.records()) == 2
     journal.leave()
-    (leftover,) = leftovers(journal.root)
+    leftover = only(journal.root)
     records = leftover.records()
     assert records["1"].begun == {"id": "1"}
     assert records["2"].begun == {"id": "2", "known only here": True}
@@ -273,7 +283,7 @@ def test_threads_that_write_while_it_rotates_lose_no_frame(journal: Journal) -> 
         thread.join()
     journal.close()
     journal.leave()
-    (leftover,) = leftovers(journal.root)
+    leftover = only(journal.root)
     assert set(leftover.records()) == set(alive)
     assert leftover.damages == []
     leftover.home.remove()
@@ -325,7 +335,7 @@ def test_what_a_full_disk_has_cut_is_no_damage_once_its_writer_goes_on(
     assert journal.append(Kind.ENDED, {"id": "1"}) > 0
     assert journal.append(Kind.BEGUN, {"id": "4"}) > 0
     journal.leave()
-    (leftover,) = leftovers(journal.root)
+    leftover = only(journal.root)
     assert set(leftover.records()) == {"1", "4"}
     assert leftover.damages == []
     assert leftover.torn == (more > 1)
@@ -347,7 +357,7 @@ def test_a_rotation_that_the_disk_cuts_leaves_no_damage(journal: Journal) -> Non
         journal.rotate(states)
     journal.append(Kind.BEGUN, {"id": "3"})
     journal.leave()
-    (leftover,) = leftovers(journal.root)
+    leftover = only(journal.root)
     assert set(leftover.records()) == {"1", "3"}
     assert (leftover.damages, leftover.torn) == ([], 1)
     leftover.home.remove()
@@ -365,7 +375,7 @@ def test_a_disk_that_was_full_once_excuses_no_damage_that_comes_later(journal: J
     text = path.read_bytes()
     path.write_bytes(text.replace(b'{"id":"2"}', b'{"id'))
     journal.leave()
-    (leftover,) = leftovers(journal.root)
+    leftover = only(journal.root)
     assert set(leftover.records()) == {"3"}
     assert [damage.short for _, damage in leftover.damages] == [True]
     leftover.home.remove()
@@ -385,7 +395,7 @@ def test_a_process_that_died_between_saying_again_and_dropping_has_said_it_once(
         + encode(Kind.ENDED, {"id": "2"})
     )
     home.release()
-    (leftover,) = leftovers(tmp_path)
+    leftover = only(tmp_path)
     records = leftover.records()
     assert set(records) == {"2", "3"}
     assert records["2"].begun == {"id": "2", "placed": True}

@@ -18,8 +18,8 @@ from capsule_sdk.journal.files import Home
 from capsule_sdk.journal.frames import Kind, encode
 from capsule_sdk.journal.unwritten import PLACE, PLACES, Unwritten
 from capsule_sdk.recording.default import recover
-from capsule_sdk.recording.recovery import elsewhere_of
 from capsule_sdk.recording.safekeeping import Safekeeping
+from capsule_sdk.recording.whereabouts import elsewhere_of
 from capsule_sdk.records.record import Record
 from capsule_sdk.records.state import beginning, ending, missing
 from capsule_sdk.records.task import Task

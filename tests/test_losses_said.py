@@ -16,7 +16,7 @@ from capsule_sdk.journal.backlog import Backlog
 from capsule_sdk.journal.files import Home
 from capsule_sdk.journal.frames import Kind, encode
 from capsule_sdk.journal.leftovers import Contents
-from capsule_sdk.journal.unwritten import Unwritten, entries_in
+from capsule_sdk.journal.unwritten import Unwritten
 from capsule_sdk.recording.default import recover
 from capsule_sdk.recording.recovery import Found
 from capsule_sdk.recording.safekeeping import Safekeeping
@@ -118,26 +118,33 @@ def test_what_a_note_did_not_take_is_noted_again(tmp_path: Path) -> None:
     second = keeping._unwritten
     assert second is not None
     assert second is not first
-    assert [one["id"] for one in entries_in(second.path)] == [living[0].id.hex]
+    assert [one["id"] for one in second.entries()] == [living[0].id.hex]
     os.close(null)
     keeping.forget()
     first.release()
     second.remove()
 
 
-def test_capsules_that_wait_in_a_directory_that_was_removed_are_written_anew(
-    tmp_path: Path,
+@pytest.mark.parametrize("how", ["removed", "moved", "moved with all above it"])
+def test_capsules_that_wait_in_a_directory_that_was_taken_away_are_written_anew(
+    tmp_path: Path, how: str
 ) -> None:
     first, second = Home.make(tmp_path / "one"), Home.make(tmp_path / "other")
     backlog = Backlog()
     backlog.add(first, ({"id": number} for number in range(5)), lambda document, _: document)
     assert backlog.take(2, 9999) == [{"id": 0}, {"id": 1}]
     backlog.settle(1)
-    shutil.rmtree(first.path)
+    if how == "removed":
+        shutil.rmtree(first.path)
+    elif how == "moved":
+        first.path.rename(tmp_path / "away")
+    else:
+        (tmp_path / "one").rename(tmp_path / "away")
     assert backlog.gone() == 4
     backlog.move(second)
+    assert not list(tmp_path.rglob("away/**/backlog-*"))  # nobody brings them in a second time
     assert backlog.gone() == 0
-    assert [one["id"] for one in Contents(second.path).capsules()] == [0, 1, 2, 3, 4]
+    assert [one["id"] for one in Contents(second.directory).capsules()] == [0, 1, 2, 3, 4]
     assert backlog.take(9, 9999) == [{"id": 2}, {"id": 3}, {"id": 4}]
     backlog.settle(4)
     assert not second.backlog()

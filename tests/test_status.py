@@ -90,7 +90,7 @@ def test_what_a_dead_process_left_is_trouble_until_it_is_recovered(
     assert code == 0
     assert json.loads(out) == {
         "journals": 1, "capsules": 3, "unfinished": 1, "lost": 0, "ends_lost": 0, "damaged": 0,
-        "torn": 0, "left": 0,
+        "torn": 0, "left": 0, "refused": 0,
     }  # fmt: skip
     assert run(capsys, "recover", "--db", str(dead)) == (0, "nothing to recover\n")
     code, out = run(capsys, "status", "--db", str(dead), "--json")
@@ -277,7 +277,7 @@ def test_journals_of_another_user_are_not_called_well(dead: Path) -> None:
         assert code in {1, 2}, out
         assert "all is well" not in out
         assert "nothing to recover" not in out
-        assert "PermissionError" in out or "Permission denied" in out or "left: 1" in out, out
+        assert "not believed" in out.lower(), out
 
 
 def as_nobody(output: Path, *arguments: str) -> tuple[int, str]:

@@ -107,8 +107,7 @@ def _write(path: Path, note: str) -> None:
     """
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
-        # Readable as the user's other files are: it holds nothing of what was recorded.
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(note)
             file.flush()

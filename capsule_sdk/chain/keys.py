@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,8 @@ from qp_capsule import Keyring, KeyringError
 
 from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import ConfigurationError
+from capsule_sdk.logs import tell_once
+from capsule_sdk.owners import open_to_others, refuse_planted, resolved
 
 from .placing import make_private_directory, put_new, sync_directory
 
@@ -46,15 +49,20 @@ def ensure_key(path: str | os.PathLike[str]) -> None:
 
     Raises:
         ConfigurationError: the file is no key, or the keyring cannot be read.
-        OSError: the key cannot be read or created.
+        OSError: the key cannot be read or created, or somebody else may have laid it there.
 
     """
     path = Path(path)
     make_private_directory(path.parent)
+    resolved(path)  # over no link of somebody else's
+    refuse_planted(path)
     if not path.exists():
         put_new(path, secrets.token_bytes(KEY_BYTES))
     sync_directory(path.parent)  # also after another process, which may not have come so far
     _register(read_key(path), path)
+    if how := open_to_others(path):
+        problem = f"{path} {how}, who can seal with it: chmod go= {shlex.quote(str(path))}"
+        tell_once("warning", "the signing key is open to others", problem=problem)
 
 
 def read_key(path: str | os.PathLike[str]) -> SigningKey:

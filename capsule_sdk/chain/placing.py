@@ -37,9 +37,11 @@ _told: set[tuple[str, int | None]] = set()
 
 
 def make_private_directory(directory: Path) -> None:
-    """Create the directory for its owner only; one that exists keeps its mode."""
+    """Create the directory, and those above it, for their owner only; one that exists keeps its mode."""
     if not directory.is_dir():
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for one in (*reversed(directory.parents), directory):
+            if not one.is_dir():
+                one.mkdir(mode=0o700, exist_ok=True)
 
 
 def put_new(path: Path, content: bytes) -> None:
@@ -54,7 +56,8 @@ def put_new(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if content:
+                os.fsync(file.fileno())
         try:
             os.link(name, path)
         except FileExistsError:

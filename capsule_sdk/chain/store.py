@@ -26,6 +26,7 @@ from capsule_sdk.errors import ChainUnavailable
 
 from .location import sqlite_identity
 from .placing import make_private_directory
+from .privacy import make_private_file, tell_openness
 from .sqlite import BUSY_TIMEOUT, SQLiteFile, open_for_writing
 from .table import SQLITE_TABLE
 
@@ -159,11 +160,13 @@ class SQLiteStore:
 
 def _open_or_create(path: Path, *, busy_timeout: float) -> sa.Connection:
     make_private_directory(path.parent)
+    make_private_file(path)
     connection = open_for_writing(path, busy_timeout)
     try:
         if not _has_table(connection):
             with connection.begin():
                 SQLITE_TABLE.metadata.create_all(connection)
+        tell_openness(path)
     except BaseException:
         connection.close()
         raise

@@ -13,13 +13,14 @@ A group whose capsules belong to several tenants goes into several chains, in on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from nacl.signing import SigningKey
 from qp_capsule import Capsule, Seal
 
 from capsule_sdk.clocks import monotonic
-from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
+from capsule_sdk.errors import CapsuleRejected, ChainUnavailable, ConfigurationError
 from capsule_sdk.logs import errors, tell
 
 from .sealing import Draft, SealGuard, draft, unseal
@@ -76,6 +77,8 @@ class ChainWriter:
                 unseal(capsule)
             raise
         self._remember(capsules)
+        with suppress(ChainUnavailable, ConfigurationError):  # as the next append would say
+            self._seal.prepare()  # where all was taken away meanwhile: no chain without its key
         return added
 
     def tenant_of(self, capsule: Capsule) -> str | None:

@@ -16,7 +16,8 @@ from capsule_sdk.evidence.status import Status, status_of
 from capsule_sdk.outward import one_line
 from capsule_sdk.recording.default import recover as bring_in
 from capsule_sdk.recording.default import store_and_journals
-from capsule_sdk.recording.recovery import Found, elsewhere_of
+from capsule_sdk.recording.recovery import Found
+from capsule_sdk.recording.whereabouts import elsewhere_of, instead_of
 
 from .options import journal_option, json_option, print_json, store_option, while_somebody_reads
 
@@ -48,12 +49,17 @@ def recover(source: str | None, journal: str | None, as_json: bool) -> int:
                 f"capsules brought into the chain: {found.capsules}; records that had not ended:"
                 f" {found.unfinished}; damaged places: {found.damaged}"
             )
+            if found.refused:
+                click.echo(
+                    f"NOT BELIEVED, and left as they are: {counted(found.refused, 'place')} where somebody else"
+                    " may have laid journals; the log line names each, and what to do"
+                )
             if found.lost or found.ends_lost:
                 click.echo(
                     f"LOST, as the chain says now: {counted(found.lost, 'record')}; of"
                     f" {found.ends_lost} others how they ended"
                 )
-    return 1 if found.left or found.damaged or found.lost or found.ends_lost else 0
+    return 1 if any((found.left, found.refused, found.damaged, found.lost, found.ends_lost)) else 0
 
 
 @click.command()
@@ -69,7 +75,7 @@ def status(source: str | None, journal: str | None, as_json: bool) -> int:
     Whether the chain is whole is its affair, too.
     """
     store, journals = store_and_journals(source, journal=journal)
-    found = status_of(source, store, journals, elsewhere_of(journals))
+    found = status_of(source, store, journals, elsewhere_of(journals), instead_of(journals))
     with while_somebody_reads():
         if as_json:
             print_json({**asdict(found), "chains": [one._asdict() for one in found.chains]})
@@ -120,6 +126,7 @@ def _lines(found: Status, journals: str) -> list[str]:
         + (f"; and of {found.ends_lost} others how they ended" if found.ends_lost else ""),
         f"cut off    {found.cut_off} in the chain (their process ended before they did)",
         *(f"TROUBLE    {one_line(trouble)}" for trouble in found.trouble),
+        *(f"note       {one_line(note)}" for note in found.notes),
         *([] if found.trouble else [_last(found)]),
     ]
 

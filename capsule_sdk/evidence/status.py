@@ -18,11 +18,13 @@ from typing import Any
 from uuid import UUID
 
 from ..chain.location import is_postgresql, sqlite_path
+from ..chain.privacy import openness
 from ..chain.reading import ChainLength, Glance
+from ..directories import UnsafeError, open_directory
 from ..errors import ChainUnavailable, EvidenceError
 from ..journal.files import gaps_in, homes, is_alive, set_aside_in, size_of
 from ..journal.leftovers import Contents, Known
-from ..journal.unwritten import entries_in, left_in
+from ..journal.unwritten import left_in
 from ..vocabulary import CUT_OFF, END_LOST, RECORDS_LOST
 from .showing.wording import counted
 
@@ -44,6 +46,7 @@ class JournalStatus:
         waiting: records that have ended and are not in the chain.
         lag: seconds that the oldest of these waits.
         gaps: what that process cannot record as it should, and what each costs.
+        refused: whether it is not believed, because somebody else may have laid it; ``trouble`` says why.
         lost: records that neither the store nor the disk took, and that no capsule speaks of yet.
         trouble: why it cannot be read; ``None`` where it can.
 
@@ -58,6 +61,7 @@ class JournalStatus:
     lost: int = 0
     trouble: str | None = None
     gaps: tuple[str, ...] = ()
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class Status:
         journals: those of living processes, and those that wait for recovery.
         damaged: journals that could not be read whole, and are kept.
         trouble: what is wrong, in sentences; empty where nothing waits for anybody.
+        notes: who else can read or write the database, and what to type.
 
     """
 
@@ -90,6 +95,7 @@ class Status:
     journals: tuple[JournalStatus, ...]
     damaged: tuple[str, ...]
     trouble: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def status_of(
@@ -97,6 +103,7 @@ def status_of(
     store: str,
     journals: Path,
     elsewhere: Sequence[Path] = (),
+    instead: Sequence[Path] = (),
 ) -> Status:
     """Look at a store and its journals.
 
@@ -105,6 +112,7 @@ def status_of(
         store: what to call it.
         journals: the directory of its journals.
         elsewhere: where else it may have been left what was lost.
+        instead: where journals are that others could change in their directory.
 
     Raises:
         EvidenceError: there is neither a database nor a journal, so it is not the place.
@@ -130,10 +138,8 @@ def status_of(
         trouble.append(f"the store cannot be read: {error}")
         reachable = False
     try:
-        seen = (_journal(path, glance if reachable else None) for path in homes(journals))
-        found += [journal for journal in seen if journal is not None]
-    except OSError as error:
-        trouble.append(f"the journals cannot be looked at: {error}")
+        for root in (journals, *instead):
+            found += _journals(root, glance if reachable else None, trouble)
     finally:
         found += _left_elsewhere(elsewhere, journals, glance if reachable else None)
         if glance is not None:
@@ -149,11 +155,13 @@ def status_of(
             "what was recorded waits in the journals" if waits else "the journals say what is lost"
         )
         trouble.append(f"there is no database at {place}: {what}")
-    damaged = tuple(str(path) for path in set_aside_in(journals))
+    roots = (journals, *instead)
+    damaged = tuple(str(path) for root in roots for path in set_aside_in(root))
+    notes = openness(place) if isinstance(place, Path) else ()
     trouble += _troubles(found, damaged)
     return Status(
         store, reachable, capsules, last_sealed, chains, lost, ends_lost, cut_off,
-        tuple(found), damaged, tuple(trouble),
+        tuple(found), damaged, tuple(trouble), notes,
     )  # fmt: skip
 
 
@@ -161,8 +169,12 @@ def _troubles(journals: Iterable[JournalStatus], damaged: tuple[str, ...]) -> It
     for journal in journals:
         if journal.trouble is not None:
             yield (
-                f"{journal.name} cannot be read, so nobody knows what waits in it: {journal.trouble};"
-                " look as the user whose process it is"
+                journal.trouble
+                if journal.refused
+                else (
+                    f"{journal.name} cannot be read, so nobody knows what waits in it: {journal.trouble};"
+                    " look as the user whose process it is"
+                )
             )
         elif journal.alive is False and journal.lost:
             yield (
@@ -182,36 +194,61 @@ def _troubles(journals: Iterable[JournalStatus], damaged: tuple[str, ...]) -> It
         yield f"a damaged journal is kept: {path}"
 
 
+def _journals(root: Path, glance: Glance | None, trouble: list[str]) -> Iterator[JournalStatus]:
+    """Look at those in one directory; add to ``trouble`` where that is not possible."""
+    try:
+        for path in homes(root):
+            journal = _journal(path, glance)
+            if journal is not None:
+                yield journal
+    except UnsafeError as error:
+        trouble.append(f"the journals in {root} are not believed: {error}")
+    except OSError as error:
+        trouble.append(f"the journals cannot be looked at: {error}")
+
+
 def _journal(path: Path, glance: Glance | None) -> JournalStatus | None:
     """Look at one; ``None`` for what a dead process left with nothing in it that the chain has not."""
     try:
-        alive = is_alive(path)
-        contents, now = Contents(path), time.time()
-        records, opened, ended = contents.records(), [], {}
-        for key, known in records.items():
-            end = _end_of(known)
-            if end is None:
-                opened.append(key)
-            else:
-                ended[str(UUID(hex=key))] = end
-        for capsule in contents.capsules():
-            ended.setdefault(str(capsule.get("id")), now)
-        lost = _lost_of(
-            [one for one in contents.unwritten() if one.get("id") not in records], glance
-        )
+        alive, now = is_alive(path), time.time()
+        directory = open_directory(path)
+        try:
+            contents = Contents(directory)
+            opened, ended, lost = _counted(contents, glance, now)
+            size, gaps = size_of(directory), tuple(gaps_in(directory))
+        finally:
+            directory.close()
     except (OSError, ValueError) as error:
         if not path.exists():  # its process has just removed it
             return JournalStatus(path.name, alive=True)
+        if isinstance(error, UnsafeError):
+            trouble = f"{path.name} is not believed: {error}"
+            return JournalStatus(path.name, alive=None, trouble=trouble, refused=True)
         return JournalStatus(path.name, alive=None, trouble=f"{type(error).__name__}: {error}")
     waiting = set(ended) if glance is None else glance.missing(ended)
     oldest = min((ended[key] for key in waiting), default=now)
     lag = round(max(0.0, now - oldest), 1)
     if alive is False and not (opened or waiting or lost or contents.damages):
         return None
-    return JournalStatus(
-        path.name, alive, size_of(path), len(opened), len(waiting), lag, lost,
-        gaps=tuple(gaps_in(path)),
-    )  # fmt: skip
+    return JournalStatus(path.name, alive, size, opened, len(waiting), lag, lost, gaps=gaps)
+
+
+def _counted(
+    contents: Contents, glance: Glance | None, now: float
+) -> tuple[int, dict[str, float], int]:
+    """Return how many records are open, when each other has ended, and how many are lost."""
+    records, opened = contents.records(), 0
+    ended: dict[str, float] = {}
+    for key, known in records.items():
+        end = _end_of(known)
+        if end is None:
+            opened += 1
+        else:
+            ended[str(UUID(hex=key))] = end
+    for capsule in contents.capsules():
+        ended.setdefault(str(capsule.get("id")), now)
+    lost = _lost_of([one for one in contents.unwritten() if one.get("id") not in records], glance)
+    return opened, ended, lost
 
 
 def _left_elsewhere(
@@ -224,7 +261,7 @@ def _left_elsewhere(
             yield JournalStatus(place, None, trouble=f"{type(file).__name__}: {file}")
             continue
         with suppress(OSError):
-            if lost := _lost_of(list(entries_in(file.path)), glance):
+            if lost := _lost_of(file.entries(), glance):
                 yield JournalStatus(str(file.path), alive=False, lost=lost)
 
 

@@ -12,10 +12,10 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from .files import Home, create
+from ..directories import Held
+from .files import Home, reading
 from .frames import Frame, Kind, encode, parse
 
 __all__ = ["Backlog"]
@@ -50,7 +50,7 @@ class Backlog:
 
         """
         if not self._files or self._files[-1].size >= _FILE_SIZE:
-            self._files.append(_File(home.new_backlog()))
+            self._files.append(_File(home.directory, home.new_backlog().name))
         last = self._files[-1]
         try:
             for capsule in capsules:
@@ -121,7 +121,7 @@ class Backlog:
         """
         for file in self._files:
             if not file.is_there():
-                file.move(home.new_backlog())
+                file.move(home.directory, home.new_backlog().name)
 
     def close(self) -> None:
         """Close the files; they stay."""
@@ -132,22 +132,16 @@ class Backlog:
 class _File:
     """One file of the queue, written at its end and read from its start."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._end = create(path)
-        try:  # now, so that it can be read though somebody removes it
-            self._start = path.open("rb")
-        except BaseException:
-            os.close(self._end)
-            with contextlib.suppress(OSError):
-                path.unlink()
-            raise
+    def __init__(self, directory: Held, name: str) -> None:
+        self._directory, self._name, self._end, self._start = _made(directory, name)
         self.size = self.given = self.read = self.done = 0
 
     def write(self, frame: bytes) -> None:
         try:
             if os.write(self._end, frame) < len(frame):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                raise OSError(
+                    errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._directory.path / self._name)
+                )
         except BaseException:
             try:
                 os.ftruncate(self._end, self.size)
@@ -165,43 +159,76 @@ class _File:
         while not line:
             line = self._start.readline()
             if not line:
-                raise OSError(errno.EIO, "it is shorter than what was written", str(self._path))
+                raise OSError(
+                    errno.EIO,
+                    "it is shorter than what was written",
+                    str(self._directory.path / self._name),
+                )
             line = line.rstrip(b"\n")
         self.read += 1
         return line
 
-    def is_there(self) -> bool:
-        return os.fstat(self._end).st_nlink > 0
+    def _place(self) -> str:
+        return str(self._directory.path / self._name)
 
-    def move(self, path: Path) -> None:
-        place = self._start.tell()
-        end = create(path)
+    def is_there(self) -> bool:
+        """Tell whether its path leads to it still."""
+        held = os.fstat(self._end)
         try:
-            start = path.open("rb")
+            found = (self._directory.path / self._name).lstat()
+        except FileNotFoundError:
+            return False
+        except OSError:  # nobody can tell
+            return held.st_nlink > 0
+        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+
+    def move(self, directory: Held, name: str) -> None:
+        place = self._start.tell()
+        copy, name, end, start = _made(directory, name)
+        try:
             try:
                 self._start.seek(0)
-                with os.fdopen(os.dup(end), "wb") as copy:
-                    shutil.copyfileobj(self._start, copy)
+                with os.fdopen(os.dup(end), "wb") as file:
+                    shutil.copyfileobj(self._start, file)
                 os.fsync(end)
-            except BaseException:
-                start.close()
-                raise
             finally:
                 self._start.seek(place)
         except BaseException:
             os.close(end)
+            start.close()
             with contextlib.suppress(OSError):
-                path.unlink()
+                copy.unlink(name)
+            copy.close()
             raise
-        self.close()
-        self._path, self._end, self._start = path, end, start
+        self.remove()  # where it was moved away, nobody else is to bring it in
+        self._directory, self._name, self._end, self._start = copy, name, end, start
         start.seek(place)
 
     def close(self) -> None:
         os.close(self._end)
         self._start.close()
+        self._directory.close()
 
     def remove(self) -> None:
-        self.close()
         with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            self._directory.unlink(self._name)
+        self.close()
+
+
+def _made(directory: Held, name: str) -> tuple[Held, str, int, BinaryIO]:
+    """Make a file; return it with its directory, which is held for it, for writing, and for reading.
+
+    For reading now, so that it can be read though somebody removes it.
+    """
+    held = directory.again()
+    end = -1
+    try:
+        end = held.create(name)
+        return held, name, end, reading(held, name)
+    except BaseException:
+        if end >= 0:
+            os.close(end)
+            with contextlib.suppress(OSError):
+                held.unlink(name)
+        held.close()
+        raise

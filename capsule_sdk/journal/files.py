@@ -7,6 +7,8 @@
 - The lock MUST end with its owner: it is the kernel's (`flock`), and a forked child lets go of its copy at
   once.
 - Nobody MUST read a directory for recovery, or remove it, without holding its lock.
+- Only what is this user's alone MUST be read or removed, and no link followed: all goes by the descriptors of
+  `capsule_sdk.directories`. Paths are for messages.
 
 A child that C code has forked without Python's hooks keeps the lock of its parent until it ends; the
 journal is then recovered later, never twice.
@@ -18,122 +20,174 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
-from ..forks import Stage, at_fork
+from ..directories import Held, UnsafeError, open_directory, ours
 
 __all__ = [
+    "UNWRITTEN",
     "Home",
     "backlog_in",
-    "create",
     "gaps_in",
     "homes",
     "is_alive",
-    "ours",
+    "reading",
     "records_in",
     "set_aside_in",
     "size_of",
     "sweep",
-    "unwritten_in",
 ]
 
 _LOCK = "owner.lock"
-_RECORDS, _BACKLOG = "records", "backlog"
+_RECORDS, _BACKLOG = "records-", "backlog-"
 _DAMAGED = "damaged"
 _GAPS = "gaps"
-_UNWRITTEN = "unwritten"
+_PROBE_NAME = "probe"
+#: The file of what could not be written.
+UNWRITTEN = "unwritten"
 #: Bytes that have to fit on a disk that was full, before it is used again.
 _PROBE = 65_536
 #: How often a directory is made, in case that others sweep it away before it is locked.
 _TRIES = 3
 
-#: Descriptors that a forked child must not keep: each is, or keeps, a lock of its parent's.
-ours: set[int] = set()
-
 
 class Home:
     """One process's directory, held by its lock."""
 
-    def __init__(self, path: Path, lock: int) -> None:
-        self.path = path
+    def __init__(self, root: Held, directory: Held, lock: int) -> None:
+        self._root = root
+        self.directory = directory
         self._lock = lock
         self._numbers = 0
         ours.add(lock)
+
+    @property
+    def path(self) -> Path:
+        """Where it lay when it was last seen."""
+        return self.directory.path
 
     @classmethod
     def make(cls, root: Path) -> Home:
         """Make a directory for this process, and hold it.
 
         Raises:
+            UnsafeError: others could lay something there.
             OSError: it cannot be made or locked.
 
         """
-        for directory in (root.parent, root):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(_TRIES):
-            name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
-            hidden = root / f".{name}"
-            hidden.mkdir(mode=0o700)
+            held = open_directory(root, make=True)
             try:
-                home = cls._locked(hidden, os.O_CREAT | os.O_EXCL)
-                if home is not None:
-                    home.path = hidden.rename(root / name)
-                    return home
-            except FileNotFoundError:  # it was swept away
+                home = cls._made(held)
+            except FileNotFoundError:  # it was swept away, or all of it removed
                 continue
-            except BaseException:
-                shutil.rmtree(hidden, ignore_errors=True)
-                raise
+            finally:
+                held.close()
+            if home is not None:
+                return home
         raise OSError(f"no directory can be made in {root}: others sweep it away each time")
 
     @classmethod
-    def take_over(cls, path: Path) -> Home | None:
+    def _made(cls, root: Held) -> Home | None:
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
+        hidden = f".{name}"
+        os.mkdir(hidden, 0o700, dir_fd=root.fd)
+        try:
+            directory = root.directory(hidden)
+            home = cls._locked(root, directory, os.O_CREAT | os.O_EXCL)
+            if home is None:
+                return None
+            try:
+                home._rename(name)
+            except BaseException:
+                home.release()
+                raise
+        except FileNotFoundError:
+            raise
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{hidden}/{_LOCK}", dir_fd=root.fd)
+            with contextlib.suppress(OSError):
+                os.rmdir(hidden, dir_fd=root.fd)
+            raise
+        return home
+
+    @classmethod
+    def take_over(cls, path: Path, root: Held | None = None) -> Home | None:
         """Hold the directory of a process that is no more; ``None`` where somebody else holds it.
 
+        Args:
+            path: the directory.
+            root: the directory that it is in, where that is held already.
+
         Raises:
+            UnsafeError: it is not this user's alone, or a link.
             OSError: it cannot be read.
 
         """
+        held = None if root is not None else open_directory(path.parent)
         try:
-            home = cls._locked(path, os.O_CREAT)  # its lock may have been removed by hand
+            home = cls._taken_over(path.name, root or held)
         except FileNotFoundError:
             return None
-        if home is not None and not home.is_there():  # removed by another, just now
+        finally:
+            if held is not None:
+                held.close()
+        if home is not None and not home._is_named():  # removed by another, just now
             home.release()
             return None
         return home
 
     @classmethod
-    def _locked(cls, path: Path, flags: int) -> Home | None:
-        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CLOEXEC | flags, 0o600)
+    def _taken_over(cls, name: str, root: Held | None) -> Home | None:
+        assert root is not None  # noqa: S101 - one of both is there
+        # Its lock may have been removed by hand.
+        return cls._locked(root, root.directory(name), os.O_CREAT)
+
+    @classmethod
+    def _locked(cls, root: Held, directory: Held, flags: int) -> Home | None:
+        """Lock a directory, which is let go of where that fails."""
+        descriptor = -1
         try:
+            descriptor = directory.open(_LOCK, os.O_RDWR | flags)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
+        except BaseException as error:
+            directory.close()
+            if descriptor >= 0:
+                os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                return None
             raise
-        return cls(path, descriptor)
+        return cls(root.again(), directory, descriptor)
+
+    def _rename(self, name: str) -> None:
+        os.rename(self.path.name, name, src_dir_fd=self._root.fd, dst_dir_fd=self._root.fd)
+        self.directory.path = self._root.path / name
+
+    def _is_named(self) -> bool:
+        """Tell whether its name still leads to it, as seen from the directory that it is in."""
+        with contextlib.suppress(OSError):
+            there, lock = self._root.look(self.path.name), self.directory.look(_LOCK)
+            return _same(there, os.fstat(self.directory.fd)) and _same(lock, os.fstat(self._lock))
+        return False
 
     def is_there(self) -> bool:
-        """Tell whether the directory is still the one that is held."""
-        try:
-            found, held = (self.path / _LOCK).stat(), os.fstat(self._lock)
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+        """Tell whether its path leads to it still: all above it may have been moved away."""
+        with contextlib.suppress(OSError):
+            return _same((self.path / _LOCK).lstat(), os.fstat(self._lock))
+        return False
 
     def records(self) -> list[Path]:
         """Return the files of records, oldest first."""
-        return records_in(self.path)
+        return [self.path / name for name in records_in(self.directory)]
 
     def backlog(self) -> list[Path]:
         """Return the files of capsules that wait for the store, oldest first."""
-        return backlog_in(self.path)
+        return [self.path / name for name in backlog_in(self.directory)]
 
     def new_records(self) -> Path:
         """Return the name of a file of records that is not there yet."""
@@ -150,12 +204,12 @@ class Home:
             OSError: they cannot.
 
         """
-        path = self.path / "probe"
+        self.directory.unlink(_PROBE_NAME)
         try:
-            path.write_bytes(bytes(_PROBE))
+            self._write(_PROBE_NAME, bytes(_PROBE))
         finally:
             with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+                self.directory.unlink(_PROBE_NAME)
 
     def say_gaps(self, gaps: Iterable[str]) -> None:
         """Leave, for whoever looks at living processes, what this one cannot record as it should; line by line.
@@ -165,63 +219,83 @@ class Home:
 
         """
         text = "\n".join(" ".join(gap.split()) for gap in gaps)
-        (self.path / _GAPS).write_text(text, encoding="utf-8")
+        self.directory.unlink(_GAPS)
+        self._write(_GAPS, text.encode("utf-8", "replace"))
+
+    def _write(self, name: str, content: bytes) -> None:
+        with os.fdopen(self.directory.create(name), "wb") as file:
+            file.write(content)
 
     def size(self) -> int:
         """Return how many bytes lie here."""
-        return size_of(self.path)
+        return size_of(self.directory)
 
     def remove(self) -> None:
         """Remove all that lies here, and let go of it."""
         with contextlib.suppress(FileNotFoundError):
-            if not self.path.name.startswith("."):
-                self.path = self.path.rename(self.path.with_name(f".{self.path.name}"))
-            for path in sorted(self.path.iterdir()):
-                if path.name != _LOCK:
-                    path.unlink(missing_ok=True)
-            (self.path / _LOCK).unlink(missing_ok=True)
-            self.path.rmdir()
+            if self._is_named():
+                if not self.path.name.startswith("."):
+                    self._rename(f".{self.path.name}")
+                for name in self.directory.names():
+                    if name != _LOCK:
+                        self.directory.unlink(name)
+                self.directory.unlink(_LOCK)
+                os.rmdir(self.path.name, dir_fd=self._root.fd)
         self.release()
 
     def set_aside(self) -> None:
         """Keep what lies here where nobody recovers it again, and let go of it."""
-        aside = self.path.parent / _DAMAGED
-        aside.mkdir(mode=0o700, exist_ok=True)
-        self.path = self.path.rename(aside / self.path.name)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(_DAMAGED, 0o700, dir_fd=self._root.fd)
+        aside, name = self._root.directory(_DAMAGED), self.path.name
+        try:
+            os.rename(name, name, src_dir_fd=self._root.fd, dst_dir_fd=aside.fd)
+        finally:
+            aside.close()
+        self.directory.path = aside.path / name
         self.release()
 
     def release(self) -> None:
         """Let go of the directory and leave it as it is."""
+        self._root.close()
+        self.directory.close()
         if self._lock in ours:
             ours.discard(self._lock)
             os.close(self._lock)
+        self._lock = -1
 
     def _new(self, kind: str) -> Path:
         self._numbers += 1
-        return self.path / f"{kind}-{self._numbers:08}"
+        return self.path / f"{kind}{self._numbers:08}"
 
 
-def gaps_in(path: Path) -> list[str]:
+def _same(one: os.stat_result, other: os.stat_result) -> bool:
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def gaps_in(directory: Held) -> list[str]:
     """Return what the process of a directory said that it cannot record as it should."""
     try:
-        return (path / _GAPS).read_text(encoding="utf-8", errors="replace").splitlines()
+        with os.fdopen(directory.open(_GAPS), encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
     except OSError:
         return []
 
 
-def sweep(root: Path) -> None:
+def sweep(root: Held) -> None:
     """Remove what processes have left that ended while they made or removed a directory."""
     with contextlib.suppress(OSError):
-        for path in root.glob(".*-*-*"):
-            with contextlib.suppress(OSError):
-                _sweep_one(path)
+        for name in root.names("."):
+            if name.count("-") > 1:
+                with contextlib.suppress(OSError):
+                    _sweep_one(root, name)
 
 
-def _sweep_one(path: Path) -> None:
+def _sweep_one(root: Held, name: str) -> None:
     try:
-        home = Home._locked(path, 0)
+        home = Home._locked(root, root.directory(name), 0)
     except FileNotFoundError:
-        path.rmdir()  # refused where its maker has just put the lock there
+        os.rmdir(name, dir_fd=root.fd)  # refused where its maker has just put the lock there
         return
     if home is not None:
         try:
@@ -230,47 +304,78 @@ def _sweep_one(path: Path) -> None:
             home.release()
 
 
-def create(path: Path) -> int:
-    """Make a file for its owner only, to which whatever is written is appended; return its descriptor."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def reading(directory: Held, name: str) -> BinaryIO:
+    """Open a file of a journal to read it.
+
+    Raises:
+        UnsafeError: it is a link, no file, or not this user's alone.
+        OSError: it cannot be read.
+
+    """
+    return os.fdopen(directory.open(name), "rb")
 
 
-def records_in(directory: Path) -> list[Path]:
+def records_in(directory: Held) -> list[str]:
     """Return the files of records, oldest first."""
-    return sorted(directory.glob(f"{_RECORDS}-*"))
+    return directory.names(_RECORDS)
 
 
-def backlog_in(directory: Path) -> list[Path]:
+def backlog_in(directory: Held) -> list[str]:
     """Return the files of capsules that wait for the store, oldest first."""
-    return sorted(directory.glob(f"{_BACKLOG}-*"))
-
-
-def unwritten_in(directory: Path) -> Path:
-    """Return the file of what could not be written, or where it would be."""
-    return directory / _UNWRITTEN
+    return directory.names(_BACKLOG)
 
 
 def set_aside_in(root: Path) -> list[Path]:
     """Return the directories that are kept because they are damaged."""
-    return sorted((root / _DAMAGED).glob("*"))
+    with contextlib.suppress(OSError):
+        held = open_directory(root / _DAMAGED)
+        try:
+            return [held.path / name for name in held.names()]
+        finally:
+            held.close()
+    return []
 
 
-def homes(root: Path) -> Iterator[Path]:
-    """Yield the directories of all processes that have a journal here, oldest first."""
+def homes(root: Path | Held) -> Iterator[Path]:
+    """Yield the directories of all processes that have a journal here, oldest first; and links in their place.
+
+    Raises:
+        UnsafeError: ``root`` is not this user's alone.
+        OSError: it cannot be read.
+
+    """
+    if isinstance(root, Held):
+        yield from _homes(root)
+        return
     try:
-        found = sorted(root.iterdir())
+        held = open_directory(root)
     except (FileNotFoundError, NotADirectoryError):
         return
-    for path in found:
-        if path.is_dir() and path.name != _DAMAGED and not path.name.startswith("."):
-            yield path
+    except UnsafeError:
+        if os.path.lexists(root):
+            raise
+        return  # nobody has laid anything there
+    try:
+        found = list(_homes(held))
+    finally:
+        held.close()
+    yield from found
+
+
+def _homes(root: Held) -> Iterator[Path]:
+    for name in root.names():
+        if name != _DAMAGED and not name.startswith("."):
+            with contextlib.suppress(FileNotFoundError):
+                mode = root.look(name).st_mode
+                if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+                    yield root.path / name
 
 
 def is_alive(path: Path) -> bool:
     """Tell whether somebody holds a directory: its process, or one that is recovering it.
 
     Raises:
-        OSError: this user may not look.
+        OSError: this user may not look, or it is not to be believed.
 
     """
     home = Home.take_over(path)
@@ -280,21 +385,11 @@ def is_alive(path: Path) -> bool:
     return False
 
 
-def size_of(path: Path) -> int:
+def size_of(directory: Held) -> int:
     """Return how many bytes lie in a directory, as far as that can be told; room that was taken is none."""
     total = 0
     with contextlib.suppress(OSError):
-        for file in path.iterdir():
+        for name in directory.names():
             with contextlib.suppress(OSError):
-                total += file.stat().st_size if file.name != _UNWRITTEN else 0
+                total += directory.look(name).st_size if name != UNWRITTEN else 0
     return total
-
-
-def _after_fork_in_child(_: object) -> None:
-    for descriptor in ours:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-    ours.clear()
-
-
-at_fork(Stage.REST, in_child=_after_fork_in_child)

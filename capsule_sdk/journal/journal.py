@@ -16,11 +16,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .files import Home, create
+from ..directories import UnsafeError
+from .files import Home
 from .frames import Kind, encode
 
 __all__ = ["Journal", "States"]
@@ -35,8 +36,11 @@ _CUT = encode(Kind.CUT, {})
 class Journal:
     """The journal of one recorder. `append` is for any thread, all else for one at a time."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, instead: Callable[[], Sequence[Path]] = tuple) -> None:
         self.root = root
+        #: Gives where to go where others could lay something in ``root``, and why it was not used.
+        self._instead = instead
+        self.refused: UnsafeError | None = None
         self.home: Home | None = None
         #: Why it cannot be written just now.
         self.trouble: OSError | None = None
@@ -105,12 +109,12 @@ class Journal:
             raise
 
     def _rotate(self, states: States) -> None:
-        home = self.home or Home.make(self.root)
+        home = self.home or self._new_home()
         before, failed = home.records(), self._failed
         try:
             if self.trouble is not None:
                 home.probe()  # or each try would leave a file
-            self._turn_to(home.new_records())
+            self._turn_to(home, home.new_records().name)
         except BaseException:
             if self.home is None:
                 home.remove()
@@ -122,8 +126,20 @@ class Journal:
                 self._say_again(kind, document)
         self._say_again(Kind.RESTATED, {})
         for path in before:
-            path.unlink(missing_ok=True)
+            home.directory.unlink(path.name)
         self._after_rotation = self.size()
+
+    def _new_home(self) -> Home:
+        """Make a directory in the first place where nobody else could lay one."""
+        try:
+            return Home.make(self.root)
+        except UnsafeError as refused:
+            for place in self._instead():
+                with contextlib.suppress(OSError):
+                    home = Home.make(place)
+                    self.refused = refused
+                    return home
+            raise
 
     def let_go(self) -> None:
         """Have the next `rotate` make another directory: somebody has taken this one away."""
@@ -138,8 +154,10 @@ class Journal:
             OSError: it does not.
 
         """
-        for path in self.home.records() if self.home is not None else ():
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if self.home is None:
+            return
+        for path in self.home.records():
+            descriptor = self.home.directory.open(path.name)
             try:
                 os.fsync(descriptor)
             finally:
@@ -174,8 +192,8 @@ class Journal:
                 os.close(self._fd)
         self._fd, self.home, self.trouble, self._after_rotation = -1, None, None, 0
 
-    def _turn_to(self, path: Path) -> None:
-        descriptor = create(path)
+    def _turn_to(self, home: Home, name: str) -> None:
+        descriptor = home.directory.create(name)
         if self._fd < 0:
             self._fd = descriptor
         else:

@@ -6,12 +6,14 @@ again, by this process or another, with the same result.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import Home, backlog_in, homes, records_in, sweep, unwritten_in
+from ..directories import Held, UnsafeError, open_directory
+from .files import UNWRITTEN, Home, backlog_in, homes, reading, records_in, sweep
 from .frames import Damage, Frame, Kind, read
 from .unwritten import entries_in
 
@@ -32,8 +34,8 @@ class Known:
 class Contents:
     """What stands in the journal of one process."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, directory: Held) -> None:
+        self._directory = directory
         self.damages: list[tuple[Path, Damage]] = []
         #: How many lines are no frames and no damage: torn ends, and frames that a full disk has cut.
         self.torn = 0
@@ -45,9 +47,9 @@ class Contents:
             OSError: a file cannot be read.
 
         """
-        for path in backlog_in(self.path):
+        for name in backlog_in(self._directory):
             yield from (
-                frame.document for frame in self._frames(path) if frame.kind == Kind.CAPSULE
+                frame.document for frame in self._frames(name) if frame.kind == Kind.CAPSULE
             )
 
     def records(self) -> dict[str, Known]:
@@ -59,10 +61,10 @@ class Contents:
         """
         records: dict[str, Known] = {}
         at = 0
-        for path in records_in(self.path):
+        for name in records_in(self._directory):
             states: dict[str, Known] = {}
             frames: list[Frame] = []
-            for frame in self._frames(path):
+            for frame in self._frames(name):
                 if frame.kind == Kind.STATE:
                     states[_id(frame)] = Known(frame.document, ended_at=len(states))
                 elif frame.kind == Kind.RESTATED:
@@ -85,12 +87,27 @@ class Contents:
             OSError: that cannot be read.
 
         """
-        path = unwritten_in(self.path)
-        return list(entries_in(path)) if path.exists() else []
+        try:
+            with reading(self._directory, UNWRITTEN) as file:
+                return list(entries_in(file))
+        except FileNotFoundError:
+            return []
+        except UnsafeError as error:
+            self._pass_over(UNWRITTEN, error)
+            return []
 
-    def _frames(self, path: Path) -> Iterator[Frame]:
+    def _pass_over(self, name: str, error: UnsafeError) -> None:
+        """Leave out what this user has not laid there: it is damage, and the rest is read."""
+        self.damages.append((self._directory.path / name, Damage(0, 0, error.problem, torn=False)))
+
+    def _frames(self, name: str) -> Iterator[Frame]:
         found: list[Damage] = []
-        with path.open("rb") as file:
+        try:
+            opened = reading(self._directory, name)
+        except UnsafeError as error:
+            self._pass_over(name, error)
+            return
+        with opened as file:
             for one in read(file):
                 if isinstance(one, Damage):
                     found.append(one)
@@ -100,6 +117,7 @@ class Contents:
                 else:
                     yield one
         self.torn += sum(damage.torn for damage in found)
+        path = self._directory.path / name
         self.damages += [(path, damage) for damage in found if not damage.torn]
 
 
@@ -107,31 +125,43 @@ class Leftover(Contents):
     """The journal of a process that is no more, held against all others."""
 
     def __init__(self, home: Home) -> None:
-        super().__init__(home.path)
+        super().__init__(home.directory)
         self.home = home
 
 
 def leftovers(root: Path) -> Iterator[Leftover | OSError]:
     """Yield, one after the other, the journals that nobody holds; each is let go when the next is asked for.
 
-    In place of one that cannot be opened comes the reason.
+    In place of one that cannot be opened, or that is not to be believed, comes the reason.
 
     Raises:
-        OSError: ``root`` cannot be read.
+        UnsafeError: ``root`` itself is not to be believed.
+        OSError: it cannot be read.
 
     """
-    sweep(root)
-    for path in homes(root):
-        try:
-            home = Home.take_over(path)
-        except OSError as error:
-            yield error
-            continue
-        if home is not None:
+    try:
+        held = open_directory(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except UnsafeError:
+        if os.path.lexists(root):
+            raise
+        return  # nobody has laid anything there
+    try:
+        sweep(held)
+        for path in list(homes(held)):
             try:
-                yield Leftover(home)
-            finally:
-                home.release()
+                home = Home.take_over(path, held)
+            except OSError as error:
+                yield error
+                continue
+            if home is not None:
+                try:
+                    yield Leftover(home)
+                finally:
+                    home.release()
+    finally:
+        held.close()
 
 
 def _id(frame: Frame) -> str:

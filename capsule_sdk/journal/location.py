@@ -1,4 +1,4 @@
-"""Where the journals of a chain lie. Pure.
+"""Where the journals of a chain lie, and where those go that cannot lie there. Pure.
 
 The journals of a SQLite file lie beside it, so that they move with it; those of every other store in
 qp-capsule's data directory. A directory for each chain keeps apart what must not be mixed; of a storage
@@ -7,12 +7,14 @@ that is not qp-capsule's own, only the class has a name that lasts, so all its i
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from contextlib import suppress
+from hashlib import sha3_256
 from pathlib import Path
 
-__all__ = ["elsewhere", "journal_root"]
+__all__ = ["elsewhere", "instead", "journal_root", "mark_of"]
 
 _SQLITE, _STORAGE = "sqlite:///", "storage:"
 
@@ -46,3 +48,20 @@ def elsewhere(root: Path, data_directory: Path | None) -> list[Path]:
     with suppress(OSError):  # nothing at all can be written
         places.append(Path(tempfile.gettempdir()))
     return list(dict.fromkeys(places))
+
+
+def instead(root: Path, data_directory: Path | None) -> list[Path]:
+    """Return where journals go that others could change in ``root``, first choice first.
+
+    In qp-capsule's data directory, and at last in that for what is temporary.
+    """
+    name = f"{mark_of(root)}-{root.name}"
+    places = [] if data_directory is None else [data_directory / "journal" / name]
+    with suppress(OSError):
+        places.append(Path(tempfile.gettempdir()) / f"capsule_sdk-{os.geteuid()}" / name)
+    return places
+
+
+def mark_of(root: Path) -> str:
+    """Return what stands for the journals of ``root`` in a name elsewhere."""
+    return sha3_256(os.fsencode(root)).hexdigest()[:16]

@@ -7,7 +7,7 @@ is known even after ``kill -9``, and counted by whoever recovers.
 - An entry is a frame in a place of a fixed size, filled up with line breaks. It names one record, so that one
   that got into the chain after all is never counted; beyond the last place there is one entry with a number.
 - The file MUST be locked while its process lives (`flock`), and is read for recovery under that lock only.
-- Outside of a journal's own directory a file is believed only if nobody else can have put it there.
+- Outside of a journal's own directory a file is believed only if it is this user's alone, and has one name.
 
 `put` and `drop` are for any thread, all else for one at a time.
 """
@@ -19,16 +19,15 @@ import errno
 import fcntl
 import os
 import secrets
-import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
-from hashlib import sha3_256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
-from .files import ours
+from ..directories import Held, UnsafeError, beside, ours
 from .frames import Frame, Kind, encode, read
+from .location import mark_of
 
 __all__ = ["Unwritten", "entries_in", "left_in"]
 
@@ -40,8 +39,9 @@ _FREE = b"\n" * PLACE
 class Unwritten:
     """A file of such entries, held by its lock."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self.path = path
+    def __init__(self, directory: Held, name: str, descriptor: int) -> None:
+        self._directory = directory
+        self._name = name
         self._fd = descriptor
         self._places: dict[str, int] = {}
         self._free = deque(range(PLACES - _NUMBERS))
@@ -50,48 +50,72 @@ class Unwritten:
         self._beyond_id = uuid4().hex
         ours.add(descriptor)
 
+    @property
+    def path(self) -> Path:
+        """Where it lay when it was last seen."""
+        return self._directory.path / self._name
+
     @classmethod
-    def make(cls, path: Path) -> Unwritten:
+    def make(cls, directory: Held, name: str) -> Unwritten:
         """Make the file, with all of its room.
 
         Raises:
             OSError: there is not that much.
 
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = directory.create(name, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.write(descriptor, _FREE * PLACES) < PLACE * PLACES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory.path / name))
+            return cls(directory.again(), name, descriptor)
         except BaseException:
             os.close(descriptor)
             with contextlib.suppress(OSError):
-                path.unlink()
+                directory.unlink(name)
             raise
-        return cls(path, descriptor)
 
     @classmethod
     def make_elsewhere(cls, directories: Iterable[Path], root: Path) -> Unwritten | None:
         """Make the file for the journals of ``root`` in the first of other directories that takes it."""
         for directory in directories:
             with contextlib.suppress(OSError):
-                return cls.make(directory / f"{_prefix(root)}{secrets.token_hex(4)}")
+                held = beside(directory)
+                try:
+                    return cls.make(held, f"{_prefix(root)}{secrets.token_hex(4)}")
+                finally:
+                    held.close()
         return None
 
     @classmethod
-    def take_over(cls, path: Path) -> Unwritten | None:
-        """Hold the file of a process that is no more; ``None`` where it lives, or the file is not trusted."""
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-        descriptor = os.open(path, flags)
+    def take_over(cls, directory: Held, name: str) -> Unwritten | None:
+        """Hold the file of a process that is no more; ``None`` where it lives.
+
+        Raises:
+            UnsafeError: it is not this user's alone, or a link.
+            OSError: it cannot be opened.
+
+        """
+        descriptor = directory.open(name, os.O_RDWR)
         try:
-            if _is_trusted(descriptor, path.parent):
+            if os.fstat(descriptor).st_nlink == 1:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return cls(path, descriptor)
+                return cls(directory.again(), name, descriptor)
         except BlockingIOError:
             pass
         os.close(descriptor)
         return None
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return what stands in it.
+
+        Raises:
+            OSError: it cannot be read.
+
+        """
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        with os.fdopen(os.dup(self._fd), "rb") as file:
+            return list(entries_in(file))
 
     def put(self, key: str, document: dict[str, Any]) -> bool:
         """Write an entry, in the place of the one of before with this key; false where that failed."""
@@ -141,7 +165,7 @@ class Unwritten:
     def remove(self) -> None:
         """Remove the file, and let go of it."""
         with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            self._directory.unlink(self._name)
         self.release()
 
     def release(self) -> None:
@@ -149,6 +173,7 @@ class Unwritten:
         if self._fd in ours:
             ours.discard(self._fd)
             os.close(self._fd)
+        self._directory.close()
 
     def _write_beyond(self) -> bool:
         frame = encode(Kind.LOST, {"id": self._beyond_id, "count": len(self._beyond)})
@@ -162,52 +187,53 @@ class Unwritten:
         return written == PLACE
 
 
-def entries_in(path: Path) -> Iterator[dict[str, Any]]:
+def entries_in(file: BinaryIO) -> Iterator[dict[str, Any]]:
     """Yield the entries of a file.
 
     Raises:
         OSError: it cannot be read.
 
     """
-    with path.open("rb") as file:
-        for frame in read(file):
-            if isinstance(frame, Frame) and frame.kind == Kind.LOST:
-                yield frame.document
+    for frame in read(file):
+        if isinstance(frame, Frame) and frame.kind == Kind.LOST:
+            yield frame.document
 
 
 def left_in(directories: Iterable[Path], root: Path) -> Iterator[Unwritten | OSError]:
     """Yield the files for the journals of ``root`` whose processes are no more; each is held until the next.
 
-    In place of one that this user may not open, and that is to be believed, comes the reason.
+    In place of one that this user may not open comes the reason. What is not this user's is passed over:
+    anybody may lay one in a directory for all.
     """
     for directory in directories:
-        for path in sorted(directory.glob(f"{_prefix(root)}*")):
-            try:
-                file = Unwritten.take_over(path)
-            except OSError as error:
-                with contextlib.suppress(OSError):
-                    if _is_to_be_believed(path.lstat(), directory):
-                        yield error
-                continue
-            if file is not None:
-                try:
-                    yield file
-                finally:
-                    file.release()
+        try:
+            held = beside(directory)
+        except OSError:
+            continue
+        try:
+            for name in held.names(_prefix(root)):
+                yield from _left(held, name)
+        finally:
+            held.close()
+
+
+def _left(directory: Held, name: str) -> Iterator[Unwritten | OSError]:
+    try:
+        file = Unwritten.take_over(directory, name)
+    except UnsafeError:
+        return
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            if directory.look(name).st_uid == os.geteuid():
+                yield error
+        return
+    if file is not None:
+        try:
+            yield file
+        finally:
+            file.release()
 
 
 def _prefix(root: Path) -> str:
     """Return how the names of files begin that stand in for the journals of ``root``."""
-    return f"capsule_sdk-{sha3_256(os.fsencode(root)).hexdigest()[:16]}-unwritten-"
-
-
-def _is_trusted(descriptor: int, directory: Path) -> bool:
-    """Tell whether the file is this user's, or lies where only those put files who may write the store."""
-    return _is_to_be_believed(os.fstat(descriptor), directory)
-
-
-def _is_to_be_believed(found: os.stat_result, directory: Path) -> bool:
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-        return False
-    shared = directory.stat().st_mode & (stat.S_IWOTH | stat.S_IWGRP)
-    return found.st_uid == os.geteuid() or not shared
+    return f"capsule_sdk-{mark_of(root)}-unwritten-"

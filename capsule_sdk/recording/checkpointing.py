@@ -150,7 +150,7 @@ class Checkpointing:
                 raise FileNotFoundError(
                     f"there is no directory {self._directory}: make or mount it"
                 )
-            directory.mkdir(exist_ok=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
             sync_directory(self._directory)
         add_to(directory, checkpoint, sign(checkpoint, chain.signing_key()))
 

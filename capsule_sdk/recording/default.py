@@ -13,6 +13,7 @@ from ..clocks import monotonic
 from ..errors import ChainUnavailable, ConfigurationError
 from ..forks import beginning
 from ..logs import tell
+from ..owners import resolved
 from ..settings import PREFIX, Settings, refuse_unknown, say_once
 from .exiting import shut_down
 from .forking import live_recorders
@@ -290,24 +291,27 @@ def _located(settings: Settings, *, variable: bool, instead: bool = True) -> Set
     if settings.url is None:
         return settings
     from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
+    from ..chain.location import is_postgresql  # noqa: PLC0415 - see above
 
     try:
-        identity = chain_identity(None, settings.url)
-        file = identity.removeprefix("sqlite:///")
-        if file != identity and Path(file).is_dir():
+        chain_identity(None, settings.url)  # which says what is wrong with what is no store
+        if is_postgresql(settings.url):
+            return settings
+        file = resolved(Path(settings.url.removeprefix("sqlite:///")).expanduser())
+        if file.is_dir():
             raise ConfigurationError(
                 f"{settings.url!r} is a directory; name a file in it: {file}/capsules.db"
             )
-    except ConfigurationError as error:
+    except (ConfigurationError, OSError) as error:
         if not variable:
-            raise
+            raise ConfigurationError(str(error)) from error
         problem = f"{PREFIX}URL: {error}"
         if not (instead and settings.swallow_errors):
             raise ConfigurationError(problem) from error
         # Evidence that lies elsewhere can be found; what was never recorded cannot.
         say_once(f"{problem}; until then records go to qp-capsule's own database")
         return replace(settings, url=None)
-    return settings if file == identity else replace(settings, url=file)
+    return replace(settings, url=str(file))
 
 
 def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
@@ -315,18 +319,28 @@ def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
     if settings.checkpoint is not None:
         settings = _with_checkpoints(settings, capsules)
 
-    def open_chain() -> Chain:
-        from ..chain import open_chain  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
-
-        return open_chain(capsules, url)
+    fixed: list[str] = []  # once: what leads there may be another thing later
 
     def identity() -> str:
-        from ..chain import chain_identity  # noqa: PLC0415 - see above
+        if not fixed:
+            from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
-        return chain_identity(capsules, url)
+            located = url is not None and Path(url).is_absolute()
+            fixed.append(f"sqlite:///{url}" if located else chain_identity(capsules, url))
+        return fixed[0]
+
+    def open_chain() -> Chain:
+        from ..chain import open_chain  # noqa: PLC0415 - see above
+
+        chain = open_chain(capsules, url)
+        if chain.identity != identity():
+            raise ChainUnavailable(
+                f"{identity()} leads to {chain.identity} now: somebody has put a link there; remove it"
+            )
+        return chain
 
     def journals() -> Path:
-        from .recovery import journals_of  # noqa: PLC0415 - see above
+        from .whereabouts import journals_of  # noqa: PLC0415 - see above
 
         return journals_of(identity(), settings.journal)
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -19,21 +18,20 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from qp_capsule import Capsule
-from qp_capsule.paths import default_db_path
 
-from ..chain.location import default_path
+from ..directories import UnsafeError
 from ..journal.leftovers import Known, Leftover, leftovers
-from ..journal.location import elsewhere, journal_root
-from ..journal.unwritten import Unwritten, entries_in, left_in
-from ..logs import errors, report, tell
+from ..journal.unwritten import Unwritten, left_in
+from ..logs import errors, report, tell, tell_once
 from ..records.capsules import capsule_or_stand_in, loss, missed
 from ..records.record import Record
 from ..records.state import restored
 from ..records.task import Task
 from ..vocabulary import CUT_OFF, END_LOST, NOT_TAKEN, RECORDS_LOST
 from .holding import Holding
+from .whereabouts import elsewhere_of, instead_of
 
-__all__ = ["Found", "capsule_again", "elsewhere_of", "journals_of", "recover"]
+__all__ = ["Found", "capsule_again", "recover"]
 
 #: Commits capsules, and returns how many were not in the chain yet; ``None`` if that is not possible now.
 Deliver = Callable[[Sequence[Capsule]], int | None]
@@ -56,6 +54,7 @@ class Found:
         damaged: places that could not be read, but for those that are to be expected.
         torn: those: torn ends, and what a full disk has cut.
         left: journals that could not be brought into the chain now.
+        refused: journals, and directories of them, that somebody else may have laid; they stay as they are.
 
     """
 
@@ -67,25 +66,11 @@ class Found:
     damaged: int = 0
     torn: int = 0
     left: int = 0
+    refused: int = 0
 
     def __add__(self, other: Found) -> Found:
         names = [field.name for field in fields(self)]
         return Found(**{name: getattr(self, name) + getattr(other, name) for name in names})
-
-
-def journals_of(identity: str, chosen: str | os.PathLike[str] | None = None) -> Path:
-    """Return the directory of the journals of one chain; ``chosen`` is where the user wants those of all."""
-    default = default_path(default_db_path).parent
-    return journal_root(identity, default, None if chosen is None else Path(chosen))
-
-
-def elsewhere_of(root: Path) -> list[Path]:
-    """Return where it is left what could not be written to the journals in ``root``."""
-    try:
-        data = default_db_path().parent
-    except Exception:  # noqa: BLE001 - nobody knows whose home this is
-        data = None
-    return elsewhere(root, data)
 
 
 def recover(root: Path, deliver: Deliver) -> Found:
@@ -106,13 +91,10 @@ def recover(root: Path, deliver: Deliver) -> Found:
             one
             for file in left_in(places, root)
             if isinstance(file, Unwritten)
-            for one in entries_in(file.path)
+            for one in file.entries()
         ]
-        for leftover in leftovers(root):
-            if isinstance(leftover, OSError):
-                total += _unread(leftover)
-            else:
-                total += _recover(leftover, noted, deliver)
+        for place in (root, *instead_of(root)):
+            total += _recover_all(place, noted, deliver)
         if not total.left:  # or it stands in a journal of which more is known
             for file in left_in(places, root):
                 total += _unread(file) if isinstance(file, OSError) else _count(file, deliver)
@@ -122,7 +104,24 @@ def recover(root: Path, deliver: Deliver) -> Found:
     return total
 
 
+def _recover_all(root: Path, noted: Sequence[Mapping[str, Any]], deliver: Deliver) -> Found:
+    total = Found()
+    try:
+        for leftover in leftovers(root):
+            if isinstance(leftover, OSError):
+                total += _unread(leftover)
+            else:
+                total += _recover(leftover, noted, deliver)
+    except UnsafeError as error:
+        total += _unread(error)
+    return total
+
+
 def _unread(error: OSError) -> Found:
+    if isinstance(error, UnsafeError):
+        event = "journals are not believed, neither sealed nor removed: they may be somebody else's"
+        tell_once("error", event, reason=str(error))
+        return Found(refused=1)
     errors["recovery"] += 1
     tell("error", "a journal cannot be opened", error=str(error))
     return Found(left=1)
@@ -131,7 +130,7 @@ def _unread(error: OSError) -> Found:
 def _count(file: Unwritten, deliver: Deliver) -> Found:
     """Say in the chain what was lost where no journal could be written, and remove the file that says it."""
     try:
-        restoration = _Restoration({}, entries_in(file.path))
+        restoration = _Restoration({}, file.entries())
         restoration.run()
         lost = _deliver_losses(restoration.lost, deliver)
         if lost is None:

@@ -57,7 +57,9 @@ class Rounds:
 
     def start_afresh(self) -> None:
         """Forget all that belongs to the process this was forked from; counts go on from here."""
-        self.safekeeping = Safekeeping(self._journals, _elsewhere, self._living, self._tended)
+        self.safekeeping = Safekeeping(
+            self._journals, _elsewhere, self._living, self._tended, _instead
+        )
         self.line = Line(self._settle_timeout, self.safekeeping)
         self.line.outbox = self.outbox
         if (checkpoints := self._checkpoints()) is not None:
@@ -368,9 +370,16 @@ class Rounds:
 
 def _elsewhere(root: Path) -> Sequence[Path]:
     """Return where it is left what no journal takes."""
-    from .recovery import elsewhere_of  # noqa: PLC0415 - imports qp-capsule
+    from .whereabouts import elsewhere_of  # noqa: PLC0415 - imports qp-capsule
 
     return elsewhere_of(root)
+
+
+def _instead(root: Path) -> Sequence[Path]:
+    """Return where journals are kept that others could change where they belong."""
+    from .whereabouts import instead_of  # noqa: PLC0415 - see above
+
+    return instead_of(root)
 
 
 def _bounded(seconds: float) -> float:

@@ -17,12 +17,12 @@ from uuid import uuid4
 
 from ..clocks import monotonic
 from ..journal.backlog import Backlog
-from ..journal.files import Home, unwritten_in
+from ..journal.files import UNWRITTEN, Home
 from ..journal.frames import Kind
 from ..journal.journal import Journal
 from ..journal.leftovers import Contents
 from ..journal.unwritten import Unwritten
-from ..logs import errors, gaps, report, tell
+from ..logs import errors, gaps, report, tell, tell_once
 from ..records.record import Record
 from ..records.state import beginning, ending, missing, note, state
 from ..records.task import Task
@@ -34,6 +34,10 @@ __all__ = ["Safekeeping"]
 LOOK, REMINDER = 0.5, 60.0
 #: Bytes that a journal may have before what is in the chain is dropped from it.
 SIZE = 4 << 20
+_ELSEWHERE = (
+    "the journal is kept elsewhere: where it belongs, others could change it; mend that, or name a directory of"
+    " your own with configure(journal=...) or CAPSULE_SDK_JOURNAL"
+)
 
 
 class Safekeeping:
@@ -45,9 +49,11 @@ class Safekeeping:
         elsewhere: Callable[[Path], Sequence[Path]],
         living: Callable[[], Iterable[Record]],
         wake: Callable[[], None],
+        instead: Callable[[Path], Sequence[Path]] = lambda _: (),
     ) -> None:
         self._root = root
         self._elsewhere = elsewhere
+        self._instead = instead
         self._living = living
         #: Has whoever tends come soon.
         self._wake = wake
@@ -169,7 +175,8 @@ class Safekeeping:
         self._next_look = now + LOOK
         try:
             if self._journal is None:
-                self._journal = Journal(self._root())
+                root = self._root()
+                self._journal = Journal(root, lambda: self._instead(root))
             self._rotate(self._journal)
         except Exception as error:  # noqa: BLE001 - the records are in memory, and this is tried again
             self._complain(error)
@@ -255,7 +262,7 @@ class Safekeeping:
             if journal is not None:
                 doubt = self._brought_to_disk(journal, backlog)
                 if journal.home is not None and journal.is_there():
-                    known = Contents(journal.home.path).records()
+                    known = Contents(journal.home.directory).records()
         gone = backlog.gone()
         if gone:
             self.hold(uuid4().hex, gone)
@@ -318,7 +325,7 @@ class Safekeeping:
             return
         unwritten = None
         with suppress(OSError):
-            unwritten = None if home is None else Unwritten.make(unwritten_in(home.path))
+            unwritten = None if home is None else Unwritten.make(home.directory, UNWRITTEN)
         if unwritten is None and (before is None or self._untold):
             with suppress(Exception):  # where nothing has a name, nothing can be left
                 root = self._root()
@@ -384,6 +391,13 @@ class Safekeeping:
 
     def _is_well(self) -> None:
         self._tell_gaps()
+        if (
+            self._journal is not None
+            and self._journal.refused is not None
+            and self.home is not None
+        ):
+            facts = {"reason": str(self._journal.refused), "instead": str(self.home.path.parent)}
+            tell_once("error", _ELSEWHERE, **facts)
         if self._trouble_since is not None:
             seconds = round(monotonic() - self._trouble_since, 1)
             tell("warning", "the journal can be written again", seconds=seconds)

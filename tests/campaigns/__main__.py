@@ -7,7 +7,16 @@ import random
 import sys
 import time
 
-from campaigns import companions, forking, fuzzing, interrupting, outputs, poison, stepping
+from campaigns import (
+    companions,
+    forking,
+    fuzzing,
+    interrupting,
+    outputs,
+    planting,
+    poison,
+    stepping,
+)
 
 CAMPAIGNS = {
     "forks": forking.run,
@@ -17,6 +26,7 @@ CAMPAIGNS = {
     "companions": companions.run,
     "records": fuzzing.run,
     "outputs": outputs.run,
+    "directories": planting.run,
 }
 
 
