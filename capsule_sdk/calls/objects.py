@@ -26,16 +26,17 @@ class _Model(NamedTuple):
 
 
 @per_class
-def _model(cls: type) -> _Model | None:
+def _reading(cls: type) -> _Model | bool:
+    """Return how a model is read; of every other class, whether it is one of mappings."""
     if type(class_attribute(cls, "__pydantic_fields__")) is not dict:
-        return None
+        return issubclass(cls, Mapping)
     extra, private = slot(cls, "__pydantic_extra__"), slot(cls, "__pydantic_private__")
     return _Model(held_by(cls), extra, private, set())
 
 
 def is_model(kind: type) -> bool:
     """Tell whether a class is a model of pydantic's."""
-    return _model(kind) is not None
+    return type(_reading(kind)) is _Model
 
 
 def get(value: Any, name: str) -> Any:
@@ -45,12 +46,12 @@ def get(value: Any, name: str) -> Any:
         return value.get(name)
     if value is None:
         return None
-    model = _model(kind)
-    if model is not None:
-        found = _of_model(model, value, name)
+    reading = _reading(kind)
+    if type(reading) is _Model:
+        found = _of_model(reading, value, name)
         if found is not MISSING:
             return found
-    elif isinstance(value, Mapping):
+    elif reading:
         return value.get(name)
     try:
         return getattr(value, name, None)
@@ -96,13 +97,14 @@ def fields(value: Any) -> Mapping[Any, Any]:
         return given
     if value is None or kind is str or kind is list:
         return {}
-    model = _model(kind)
-    if model is not None:
-        own = model.held(value)
-        extra = _read(model.extra, value)
+    reading = _reading(kind)
+    if type(reading) is _Model:
+        own = reading.held(value)
+        extra = _read(reading.extra, value)
         return {**own, **extra} if extra else own
-    if isinstance(value, Mapping):
-        return value
+    if reading:
+        entries: Mapping[Any, Any] = value
+        return entries
     try:
         held = object.__getattribute__(value, "__dict__")
     except AttributeError:

@@ -44,7 +44,7 @@ _OMITTED: Final = "[omitted]"
 _CYCLE: Final = "[cycle]"
 _MORE: Final = "…"  # the key under which a cut object says that it is cut
 _DEEPEST: Final = 100  # an Enum whose value is itself ends here, long before Python's own limit
-_SHORT: Final = 64  # characters of a key below which what it becomes is kept
+_SHORT: Final = 64  # characters of a key or a label below which what it becomes is kept
 _FEW: Final = 32  # entries of an object that may be read the short way
 _GUESSABLE: Final = 1024  # bytes that may be a text that `redact` would change: no digest is sealed
 _BEYOND: Final = 8_192  # characters behind the last one kept that a secret may end in
@@ -212,7 +212,7 @@ def label(value: Any, limit: int = 512) -> str:
 
     """
     if type(value) is str:
-        return _clean(value, limit)
+        return _short_label(value, limit) if len(value) < _SHORT else _clean(value, limit)
     if value is None:
         return ""
     if type(value) is bytes:
@@ -228,6 +228,9 @@ def _clean(text: str, limit: int) -> str:
     if clean == head:
         return fit(text, limit)
     return fit(clean, limit, None if head is text and len(clean) <= limit else text)
+
+
+_short_label = lru_cache(maxsize=4096)(_clean)  # models, providers, reasons: the same come again
 
 
 class _Walk:

@@ -27,7 +27,7 @@ _START = (
     r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4})"
     r"|(?<=\[[0-9]m)|(?<=\[[0-9]{2}m))"
 )
-_KEY = re.compile(
+_KEY: Final = (
     _START + "(?:"
     # OpenAI, Anthropic, OpenRouter, DeepSeek …: soon 16 letters and digits on end, which no slug has
     r"sk-(?:ant|proj|svcacct|admin|or|lf)-[\w-]{20,}"
@@ -59,6 +59,10 @@ _KEY = re.compile(
     r"|(?:bot)?[0-9]{8,10}:AA[\w-]{33}"  # Telegram
     ")"
 )
+#: A key, or else all up to where the next may begin: behind an escape, or the word.
+_KEY_OR_WORD = re.compile(
+    rf"({_KEY})|(?<=\\)(?:[nrtbf]|u[0-9A-Fa-f]{{4}})|(?<=%)[0-9A-Fa-f]{{2}}|(?<=\[)[0-9]{{1,2}}m|[A-Za-z0-9]++"
+)
 _HOOK = re.compile(
     r"(hooks\.slack\.com/(?:services|workflows|triggers)/"
     r"|discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/[0-9]+/|\.webhook\.office\.com/webhookb2/)[\w/@-]{20,}"
@@ -80,9 +84,10 @@ def without_keys(text: str, raw: bytes) -> str:
     parts: list[str] = []
     done = 0
     for run in _CANDIDATE.finditer(text):
-        for key in _KEY.finditer(text, run.start(), run.end()):
-            parts += (text[done : key.start()], SECRET)
-            done = key.end()
+        for found in _KEY_OR_WORD.finditer(text, run.start(), run.end()):
+            if found[1] is not None:
+                parts += (text[done : found.start()], SECRET)
+                done = found.end()
     return "".join([*parts, text[done:]]) if parts else text
 
 

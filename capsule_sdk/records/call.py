@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..logs import guarded
 from .record import Record
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .task import Task
 
 __all__ = ["Answer", "LLMCall", "Request"]
+
+
+_FREE: Final = Decimal(0)
 
 
 # Neither is frozen: to make one would take four times as long, and every call makes both.
@@ -84,14 +87,14 @@ class Answer:
     def invented(self) -> Answer:
         """Return this answer as that of no provider: its tokens are a guess, and nobody was paid."""
         guessed = None if self.tokens_in is None else (self.tokens_in, self.tokens_out or 0)
-        return replace(
-            self,
-            tokens_in=None,
-            tokens_out=None,
-            tokens_cached=None,
-            tokens_reasoning=None,
+        return Answer(  # not `replace`, which takes three times as long
+            self.result,
+            cost_usd=_FREE,
+            environment=self.environment,
             tokens_estimated=self.tokens_estimated or guessed,
-            cost_usd=Decimal(0),
+            status=self.status,
+            error=self.error,
+            ended=self.ended,
         )
 
 

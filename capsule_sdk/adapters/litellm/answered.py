@@ -68,18 +68,19 @@ def answer_of(
     hidden = get(response, "_hidden_params")
     hidden = hidden if type(hidden) is dict or isinstance(hidden, Mapping) else {}
     cached = hidden.get("cache_hit") is True
-    tokens = tokens_of(response)
-    model = get(response, "model") or hidden.get("litellm_model_name")
+    held = fields(response)
+    tokens = tokens_of(held)
+    model = held.get("model") or get(response, "model") or hidden.get("litellm_model_name")
     cost: Decimal | None
     if cached:
         cost = Decimal(0)
     else:
         cost = cost_of(hidden.get("response_cost"))
         if cost is None and tokens.tokens_in is not None:
-            cost = cost_of(price(str(model or ""), usage_in(response)))
+            cost = cost_of(price(str(model or ""), usage_in(held)))
         if not cost and tokens.tokens_in is None:
             cost = None  # zero for no usage is LiteLLM's way to say that it does not know
-    whole, held = read(response), fields(response)
+    whole = read(response, held)
     told, sent = held.get("id") or held.get("responseId"), None
     if isinstance(held.get("choices"), list) and not cached:
         sent = sent_by(logging_obj, translated=not is_made_up(told))

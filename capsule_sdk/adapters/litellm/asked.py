@@ -111,7 +111,9 @@ def attribution_of(given: Mapping[str, Any], around: Attribution = NOBODY) -> At
     Never an agent, never an authority: metadata may come from outside. A Router gives each call a trace id
     if it has none; so among its calls that id says nothing against the correlation of the scopes ``around``.
     """
-    metadata = {**_mapping(given.get("litellm_metadata")), **_mapping(given.get("metadata"))}
+    metadata: Mapping[str, Any] = _mapping(given.get("metadata"))
+    if beside := _mapping(given.get("litellm_metadata")):
+        metadata = {**beside, **metadata}
     session = metadata.get("session_id") or given.get("litellm_session_id")
     user = given.get("user") or metadata.get("user_id") or metadata.get("trace_user_id")
     trace = given.get("litellm_trace_id")
@@ -130,7 +132,7 @@ def _name(value: Any) -> str | None:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if value is not None and isinstance(value, Mapping) else {}
 
 
 def is_private(given: Mapping[str, Any]) -> bool:

@@ -64,7 +64,9 @@ def _setup(original: Callable[..., Any]) -> Any:
     def function_setup(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         with guarded("litellm.setup"):
-            given = {**dict(zip(_positional(args[0]), args[3:], strict=False)), **kwargs}
+            given = kwargs
+            if len(args) > 3:  # what stands behind its own three is the call's
+                given = {**dict(zip(_positional(args[0]), args[3:], strict=False)), **kwargs}
             mark(result[0], current.get(), given)
         return result
 

@@ -169,19 +169,20 @@ def _entry(name: str, original: Any, *, inner: bool = False, inside: bool = Fals
 
     def call(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         del instance
-        scope = kwargs.pop(SCOPE_ARGUMENT, None) or innermost()
-        if is_disabled():
-            return wrapped(*args, **kwargs)
+        handed = kwargs.pop(SCOPE_ARGUMENT, None)
         if inside and _under_way(kwargs):
             return wrapped(*args, **kwargs)
         known = _open_call(kwargs, inner=inner)
+        if known is not None and not (known.early and (inner or name.endswith("_with_retries"))):
+            return wrapped(*args, **kwargs)
+        if is_disabled():  # asked last: what is under way goes through in any case
+            return wrapped(*args, **kwargs)
         begin: _Begin
-        if known is None:
-            begin = functools.partial(_begin, name, positional, args, kwargs, scope=scope)
-        elif known.early and (inner or name.endswith("_with_retries")):
+        if known is not None:
             begin = functools.partial(_taken_over, known)
         else:
-            return wrapped(*args, **kwargs)
+            scope = handed or innermost()
+            begin = functools.partial(_begin, name, positional, args, kwargs, scope=scope)
         if lazy:
             coroutine: Any = _awaited(wrapped, args, kwargs, begin)
             coroutine.__name__, coroutine.__qualname__ = wrapped.__name__, wrapped.__qualname__

@@ -90,10 +90,11 @@ class Flight:
         self._targets: list[tuple[Recorder, LLMCall]] = []
         #: Whether LiteLLM's events decide how it ended, since nobody follows what its caller gets.
         self.early = False
-        self._strict = any(not logger.swallow_errors for logger in loggers)
+        self._strict = False
         self._trouble: Exception | None = None
         seen: set[int] = set()
         for logger in loggers:
+            self._strict |= not logger.swallow_errors
             with self.guarded("litellm.begin"):
                 recorder = logger.recorder()
                 if id(recorder) in seen:

@@ -32,7 +32,9 @@ def id_of(told: Any, sent: str | None) -> str | None:
     """
     if sent:
         return sent
-    found = unwrapped(word(told)) if told else ""
+    if not told or is_made_up(told):
+        return None
+    found = unwrapped(word(told))
     return found if found and not is_made_up(found) else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, Never
 
 from litellm.integrations.custom_logger import CustomLogger
@@ -23,6 +24,11 @@ __all__ = ["CapsuleLogger"]
 
 AGENT, DOMAIN = "litellm", "chat"
 _PARAMETERS = ("capsules", "agent_id", "domain", "capsule_type", "swallow_errors")
+
+
+@functools.lru_cache(maxsize=16)
+def _named(agent_id: str, domain: str) -> Attribution:
+    return Attribution(agent_id=agent_id, domain=domain)
 
 
 class CapsuleLogger(CustomLogger):
@@ -84,9 +90,9 @@ class CapsuleLogger(CustomLogger):
     def attribution(self, scope: Scope | None, recorder: Recorder) -> Attribution:
         """Return what a call in ``scope`` belongs to: scopes, then this logger, then ``configure``."""
         settings = recorder.settings
-        own = Attribution(
-            agent_id=self.agent_id if self.agent_id != AGENT else settings.agent_id or AGENT,
-            domain=self.domain if self.domain != DOMAIN else settings.domain or DOMAIN,
+        own = _named(
+            self.agent_id if self.agent_id != AGENT else settings.agent_id or AGENT,
+            self.domain if self.domain != DOMAIN else settings.domain or DOMAIN,
         )
         return own.overlaid(scope.attribution if scope is not None else NOBODY)
 

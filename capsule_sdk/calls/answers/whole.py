@@ -51,9 +51,12 @@ class Whole(NamedTuple):
         return policy.text(self.other) if isinstance(self.other, str) else policy.value(self.other)
 
 
-def read(response: Any) -> Whole:
-    """Return what a response of any kind says; a kind that is not known is kept as it is."""
-    plain = plain_text(response)
+def read(response: Any, held: Mapping[Any, Any] | None = None) -> Whole:
+    """Return what a response of any kind says; a kind that is not known is kept as it is.
+
+    ``held`` are its entries, where somebody has them.
+    """
+    plain = plain_text(response if held is None else held)
     return read_in_full(response) if plain is None else Whole([], None, SUCCESS, plain)
 
 
