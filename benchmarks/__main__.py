@@ -42,6 +42,7 @@ from qp_capsule import (  # noqa: E402
 )
 from qp_capsule.storage_pg import PostgresCapsuleStorage  # noqa: E402
 
+from benchmarks.costs import added, measure  # noqa: E402
 from benchmarks.measuring import alternate, each, fsync_ms, spread  # noqa: E402
 from benchmarks.processes import processes  # noqa: E402
 from benchmarks.records import full_capsule  # noqa: E402
@@ -197,6 +198,12 @@ def decorator() -> None:
         table[f"@capsuled, of the cost of a span, {what}"] = f"{ratio:.2f}"
 
 
+def costs() -> None:
+    """What recording adds to the processor time of the calling thread; see `benchmarks.costs`."""
+    here = Path(__file__).parents[1]
+    table.update(added(measure({"unrecorded": None, "here": here}, rounds=3, processes=2)))
+
+
 def chain() -> None:
     """Durable capsules a second."""
     number = 256
@@ -319,7 +326,7 @@ def main() -> int:
     """Measure all, print the table, write the JSON."""
     configure(url=HOME / "capsules.db")
     table["fsync of 4 kB, ms"] = f"{fsync_ms(HOME):.2f}"
-    figures = (counts, caller, decorator, chain, several, postgresql, verify, imports)
+    figures = (counts, caller, decorator, costs, chain, several, postgresql, verify, imports)
     asked = [figure for figure in figures if figure.__name__ in sys.argv[1:]]
     for figure in asked or figures:
         figure()

@@ -3,6 +3,8 @@
     python -m benchmarks.costs                            # this checkout
     python -m benchmarks.costs --against ../other-checkout  # and the ratio of both
 
+It prints a table, and writes costs.json beside where you stand.
+
 Every side is a process of its own with the same Python and the same LiteLLM; they take turns, round by round,
 and new processes are started several times. What counts is the processor time of the calling thread: what
 others do on the machine does not add to it, and its minimum hardly moves. Unrecorded calls are those of a
@@ -109,12 +111,39 @@ _HEAD_AGAINST = "there", "added", "ratio", "of medians"
 _CELL = "{:>16}".format
 
 
+def added(taken: Mapping[str, Figures]) -> dict[str, str]:
+    """Return a line for each figure: the µs that recording adds to the least, and the medians of both sides."""
+    bare, here = taken["unrecorded"], taken["here"]
+    return {
+        f"{figure}: processor time added, µs": (
+            f"{min(figures) - min(bare[figure]):.0f}"
+            f" (medians: {statistics.median(figures):.0f}, unrecorded {statistics.median(bare[figure]):.0f})"
+        )
+        for figure, figures in here.items()
+    }
+
+
+def summary(taken: Mapping[str, Figures]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return least and median µs of each figure on each side, and their ratios to the other checkout's."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for figure in taken["here"]:
+        sides = {
+            name: {"least": min(side[figure]), "median": statistics.median(side[figure])}
+            for name, side in taken.items()
+        }
+        if (there := sides.get("there")) is not None:
+            here = sides["here"]
+            sides["ratio"] = {kind: round(here[kind] / there[kind], 3) for kind in here}
+        found[figure] = sides
+    return found
+
+
 def _spread(figures: Sequence[float]) -> str:
     return f"{min(figures):.0f} ({statistics.median(figures):.0f})"
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, write the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.costs", description=__doc__)
     parser.add_argument("--against", type=Path, help="another checkout, measured in turn with this")
     parser.add_argument("--rounds", type=int, default=8, help="of each process")
@@ -128,6 +157,7 @@ def main() -> None:
     width = max(map(len, table))
     for name, cells in table.items():
         print(f"{name:<{width}}{cells}")
+    Path("costs.json").write_text(json.dumps(summary(taken), indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
