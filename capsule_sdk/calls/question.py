@@ -9,8 +9,7 @@ name: it says nothing of the question, and is neither sealed nor hashed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..content import JSON, ContentPolicy, label
 from ..content.readers import Marker
@@ -30,8 +29,7 @@ NAMES = 128
 REDACTED = "redacted"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What was asked for, as it may be sealed.
 
     Attributes:

@@ -118,10 +118,11 @@ def without_secrets(text: str) -> str:
         return text
     raw = text.encode("utf-8", "surrogatepass")
     small = raw.lower()
-    for word in _WORDS:
-        if word in small:
-            text = _without_named(text, small)
-            break
+    if _has_sign(small):
+        for word in _WORDS:
+            if word in small:
+                text = _without_named(text, small)
+                break
     if b"curl" in small:
         text = _CURL.sub(rf"\1{SECRET}", text)
     if b"://" in raw:
@@ -130,6 +131,20 @@ def without_secrets(text: str) -> str:
                 text = pattern.sub(rf"\1{SECRET}", text)
         text = without_hooks(text)
     return without_keys(text, raw)
+
+
+def _has_sign(small: bytes) -> bool:
+    """Tell whether there is one of the signs that stand between a name and its secret, or a word that does."""
+    return (
+        b":" in small
+        or b"=" in small
+        or b"(" in small
+        or b"[" in small
+        or b"--" in small
+        or b"bearer" in small
+        or b"identified by" in small
+        or b"password" in small
+    )
 
 
 def _without_named(text: str, small: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,20 @@ LISTS = (
 
 def active_loggers(given: Mapping[str, Any]) -> list[CapsuleLogger]:
     """Return the loggers that stand in one of LiteLLM's lists, or in those of this call, each once."""
-    from .logger import CapsuleLogger  # noqa: PLC0415 - whose module needs this one
-
+    kind = _kind()
     found: list[CapsuleLogger] = []
     for callbacks in _lists(given):
         for callback in callbacks:
-            if isinstance(callback, CapsuleLogger) and callback not in found:
+            if isinstance(callback, kind) and callback not in found:
                 found.append(callback)
     return found
+
+
+@functools.cache
+def _kind() -> type[CapsuleLogger]:
+    from .logger import CapsuleLogger  # noqa: PLC0415 - whose module needs this one
+
+    return CapsuleLogger
 
 
 def _lists(given: Mapping[str, Any]) -> Iterable[Iterable[Any]]:
