@@ -149,11 +149,26 @@ def environment() -> dict[str, str]:
     }
 
 
-def on_a_terminal(command: Sequence[str]) -> str:
+_RUN = """
+import json, sys
+from capsule_sdk.cli import main
+for command in json.loads(sys.stdin.readline()):
+    main(command)
+    print(end="\\n<end of output>\\n", flush=True)
+"""
+
+
+def on_a_terminal(*commands: Sequence[str]) -> list[str]:
+    """Return all that these commands write to a terminal, each for itself."""
     near, far = pty.openpty()
-    run = [sys.executable, "-m", "capsule_sdk.cli", *command]
-    with subprocess.Popen(run, stdin=far, stdout=far, stderr=far, env=environment()):
+    run = [sys.executable, "-c", _RUN]
+    with subprocess.Popen(
+        run, stdin=subprocess.PIPE, stdout=far, stderr=far, env=environment()
+    ) as process:
         os.close(far)
+        assert process.stdin
+        process.stdin.write(json.dumps(commands).encode() + b"\n")
+        process.stdin.flush()
         read = b""
         while True:
             try:
@@ -164,7 +179,10 @@ def on_a_terminal(command: Sequence[str]) -> str:
                 break
             read += piece
     os.close(near)
-    return read.decode()  # nor may there be half a character
+    text = read.decode().replace("\r\n", "\n")  # nor may there be half a character
+    *shown, rest = text.split("\n<end of output>\n")
+    assert len(shown) == len(commands), rest
+    return shown
 
 
 def steering(text: str, allowed: str = "\n") -> set[str]:

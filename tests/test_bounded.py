@@ -283,11 +283,13 @@ def test_a_caller_that_is_faster_than_the_writer_takes_in_itself(
         time.sleep(0.5)
 
     faulty.fault = slow
-    for _ in range(1000):
+    for _ in range(
+        4000
+    ):  # on a busy machine the writer keeps a caller off the line for some hundreds
         end(rec, begin_task(rec))
-        assert len(rec._rounds.line.pending) < 600 + 50 * line.LAST_RESORT
+        assert len(rec._rounds.line.pending) < 2000
     faulty.fault = None
     assert len(rec._rounds.line.backlog) > 300
     assert rec.flush() == 0
-    assert len(ids(faulty)) == 1001
+    assert len(ids(faulty)) == 4001
     assert rec.shutdown() == 0

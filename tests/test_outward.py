@@ -47,11 +47,10 @@ def beside(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_no_command_lets_a_chain_steer_a_terminal(beside: Path) -> None:
-    for command in COMMANDS:
-        shown = on_a_terminal(command)
+    for command, shown in zip(COMMANDS, on_a_terminal(*COMMANDS), strict=True):
         assert shown, command
         assert "Traceback" not in shown, shown
-        assert not steering(STYLE.sub("", shown).replace("\r\n", "\n")), (command, shown)
+        assert not steering(STYLE.sub("", shown)), (command, shown)
 
 
 def test_no_command_writes_into_a_pipe_what_could_steer_whoever_prints_it(
@@ -68,7 +67,7 @@ def test_no_command_writes_into_a_pipe_what_could_steer_whoever_prints_it(
 
 
 def test_json_that_is_shown_on_a_terminal_says_what_is_stored(beside: Path) -> None:
-    shown = json.loads(on_a_terminal(("export", "-", "--format", "json")))
+    shown = json.loads(*on_a_terminal(("export", "-", "--format", "json")))
     assert shown == list(read_chain(beside / "capsules.db"))
 
 

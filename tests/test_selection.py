@@ -93,6 +93,18 @@ def test_a_status_that_does_not_exist_is_refused_with_those_that_do(
         assert f"'{status}'" in said.err
 
 
+def test_a_selection_without_records_is_said(
+    records: list[Record], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["export", "n.zip"], ["export", "n.csv"], ["report", "n.html"]):
+        assert main([*command, "--session", "nobody's\x1b[2J"]) == 0
+        told = capsys.readouterr()
+        assert told.err == "nothing in the chain is of this selection (session nobody's [2J)\n"
+        assert told.out.startswith("0 capsules -> ")
+    assert main(["export", "all.zip"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_task_brings_all_that_belongs_to_it_however_deep(records: list[Record]) -> None:
     assert main(["export", "some.json", "--task", outer(records)["id"]]) == 0
     assert names("some.json") == ["planner/inner", "planner/middle", "planner/outer"]

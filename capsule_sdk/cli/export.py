@@ -20,6 +20,7 @@ from capsule_sdk.evidence.showing.wording import counted
 from capsule_sdk.evidence.sources import Source, open_source
 from capsule_sdk.evidence.verifying.checkpoints import of_chain, read_checkpoints
 from capsule_sdk.evidence.verifying.keys import TrustedKey
+from capsule_sdk.outward import one_line
 
 from .options import (
     database_option,
@@ -78,7 +79,8 @@ def export(
         with as_text(sys.stdout.buffer, terminal=sys.stdout.isatty()) as text:
             write(opened, text, form=chosen_form, selection=selection, manifest=manifest)
     else:
-        _tell(write(opened, out, form=chosen_form, selection=selection, manifest=manifest), out)
+        count = write(opened, out, form=chosen_form, selection=selection, manifest=manifest)
+        _tell(count, out, selection)
 
 
 @click.command()
@@ -104,7 +106,7 @@ def report(
     keys = trusted_keys(pubkeys, pubkey_files)
     manifest = _manifest(REPORT, opened, selection, keys, checkpoints)
     records = (entry.record_text() for entry in select(opened.entries, selection))
-    _tell(write_report(records, out, manifest=manifest), out)
+    _tell(write_report(records, out, manifest=manifest), out, selection)
 
 
 def _form(given: str | None, out: str) -> Form:
@@ -133,5 +135,8 @@ def _manifest(
     )
 
 
-def _tell(count: int, out: str | Path) -> None:
+def _tell(count: int, out: str | Path, selection: Selection) -> None:
     click.echo(f"{counted(count, 'capsule')} -> {out}")
+    if not count and selection:
+        asked = ", ".join(f"{name} {value}" for name, value in (selection.claim() or {}).items())
+        click.echo(f"nothing in the chain is of this selection ({one_line(asked)})", err=True)

@@ -149,12 +149,13 @@ def _showing(chances: random.Random, folder: Path) -> tuple[int, list[str]]:
             found = steering(out.getvalue(), allowed)
         if found or steering(err.getvalue()):
             problems.append(f"{command} lets through {found or steering(err.getvalue())}")
-    command = chances.choice(COMMANDS)
-    seen = STYLE.sub("", on_a_terminal(command)).replace("\r\n", "\n")
-    found = steering(seen, "\n\t" if "csv" in command else "\n")
-    if found or "Traceback" in seen:
-        problems.append(f"{command} on a terminal lets through {found}: {seen[:500]!r}")
-    return len(chosen) + 1, problems
+    chosen += chances.sample(COMMANDS, 8)
+    for command, shown in zip(chosen[8:], on_a_terminal(*chosen[8:]), strict=True):
+        seen = STYLE.sub("", shown)
+        found = steering(seen, "\n\t" if "csv" in command else "\n")
+        if found or "Traceback" in seen:
+            problems.append(f"{command} on a terminal lets through {found}: {seen[:500]!r}")
+    return len(chosen), problems
 
 
 def _formula(value: str) -> list[str]:
