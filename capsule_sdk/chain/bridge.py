@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
@@ -27,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import Pool
 
 from capsule_sdk.errors import CapsuleRejected, CapsuleSDKError, ChainUnavailable
+from capsule_sdk.forks import Stage, at_fork
 
 from .sealing import SealGuard, draft, unseal
 from .table import state_tenant
@@ -49,6 +51,7 @@ class BridgedChain:
         self._loop: _LoopThread | None = _LoopThread()
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        _bridges.add(weakref.ref(self, _bridges.discard))
 
     @property
     def identity(self) -> str:
@@ -70,7 +73,7 @@ class BridgedChain:
         """
         if not capsules:
             return 0
-        self._notice_fork()
+        self.notice_fork()
         self._seal.prepare()
         with self._lock:
             if self._loop is None:
@@ -95,7 +98,7 @@ class BridgedChain:
             TimeoutError: it does not close; it is left alone, with its loop.
 
         """
-        self._notice_fork()
+        self.notice_fork()
         with self._lock:
             loop, self._loop = self._loop, None
             if loop is not None:
@@ -150,7 +153,7 @@ class BridgedChain:
         storage = type(self._capsules.storage).__name__
         return ChainUnavailable(f"{storage} failed: {type(error).__name__}: {error}")
 
-    def _notice_fork(self) -> None:
+    def notice_fork(self) -> None:
         """Start afresh in a child; also after forks that ran no hooks."""
         if self._pid == os.getpid():
             return
@@ -201,3 +204,15 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
+
+
+#: All of them, for a forked child. No `weakref.WeakSet`, see `capsule_sdk.recording.forking`.
+_bridges: set[weakref.ref[BridgedChain]] = set()
+
+
+def _after_fork_in_child(_: object) -> None:
+    for bridge in [one for ref in list(_bridges) if (one := ref()) is not None]:
+        bridge.notice_fork()
+
+
+at_fork(Stage.REST, in_child=_after_fork_in_child)

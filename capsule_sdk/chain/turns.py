@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from capsule_sdk.clocks import monotonic
+from capsule_sdk.forks import Stage, at_fork
 
 __all__ = ["turn"]
 
@@ -62,11 +63,11 @@ def _take(descriptor: int, deadline: float) -> None:
         time.sleep(_LOOK * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
 
-def _after_fork_in_child() -> None:
+def _after_fork_in_child(_: object) -> None:
     for descriptor in _ours:
         with contextlib.suppress(OSError):
             os.close(descriptor)
     _ours.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+at_fork(Stage.REST, in_child=_after_fork_in_child)

@@ -7,9 +7,10 @@ limit holds for each thread, and a new one has all of it.
 from __future__ import annotations
 
 import sys
-from _thread import allocate_lock, start_new_thread
+from _thread import start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
+from queue import SimpleQueue
 from typing import TypeVar
 
 __all__ = ["elsewhere", "has_room"]
@@ -55,10 +56,9 @@ def _reach(frames: int) -> None:
 def elsewhere(work: Callable[[], T]) -> T:
     """Do ``work`` in a thread of its own, in a copy of this context, and return what it returns."""
     context = copy_context()
-    done = allocate_lock()
-    done.acquire()
     found: list[T] = []
     problems: list[BaseException] = []
+    done: SimpleQueue[None] = SimpleQueue()
 
     def run() -> None:
         try:
@@ -66,10 +66,10 @@ def elsewhere(work: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
             problems.append(error)
         finally:
-            done.release()
+            done.put(None)
 
     start_new_thread(run, ())
-    done.acquire()  # not `threading.Thread`, which needs more frames than there may be
+    done.get()  # not `threading.Thread`, which needs more frames than there may be
     if problems:
         raise problems.pop()
     return found.pop()

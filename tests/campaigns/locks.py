@@ -5,7 +5,8 @@ from __future__ import annotations
 import _thread
 import gc
 import sys
-from types import FunctionType, ModuleType
+import weakref
+from types import ModuleType
 from typing import Any
 
 __all__ = ["left_held", "locks"]
@@ -14,35 +15,31 @@ LOCKS = (_thread.LockType, _thread.RLock)
 
 
 def locks() -> list[Any]:
-    """Return every lock that the modules of the package, and the objects of its classes, refer to."""
-    found: dict[int, Any] = {}
-    for holder in _holders():
-        for one in gc.get_referents(holder):
-            if isinstance(one, LOCKS):
-                found[id(one)] = one
-    return list(found.values())
-
-
-def _holders() -> list[Any]:
-    modules = [
+    """Return every lock that the modules of the package lead to: not those of what a child has left behind."""
+    seen: dict[int, Any] = {}
+    found: list[Any] = []
+    ahead: list[Any] = [
         module.__dict__
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] == "capsule_sdk" and isinstance(module, ModuleType)
     ]
-    objects = [one for one in gc.get_objects() if _is_ours(one)]
-    # What they hold in lists, dicts and attributes of their own:
-    inside = [
-        part
-        for one in [*modules, *objects]
-        for part in gc.get_referents(one)
-        if type(part) in (dict, list, tuple, set)
-    ]
-    return [*modules, *objects, *inside]
+    while ahead:
+        one = ahead.pop()
+        if isinstance(one, weakref.ref):
+            one = one()
+        if id(one) in seen:
+            continue
+        seen[id(one)] = one
+        if isinstance(one, LOCKS):
+            found.append(one)
+        elif type(one) in (dict, list, tuple, set) or _is_ours(one):
+            ahead += gc.get_referents(one)
+    return found
 
 
 def _is_ours(one: Any) -> bool:
     kind: Any = type(one)
-    return kind is not FunctionType and str(kind.__module__).startswith("capsule_sdk")
+    return kind is weakref.WeakValueDictionary or str(kind.__module__).startswith("capsule_sdk")
 
 
 def left_held(ours: list[Any]) -> list[Any]:
