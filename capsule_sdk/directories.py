@@ -18,7 +18,7 @@ from typing import Final
 from .forks import Stage, at_fork
 from .owners import LINKS, UnsafeError, refuse_a_swap, refuse_link, refuse_what_is_not_ours
 
-__all__ = ["Held", "UnsafeError", "beside", "open_directory", "ours"]
+__all__ = ["Held", "UnsafeError", "beside", "is_bare", "open_directory", "ours"]
 
 #: To look at a directory no right to read it is needed; some systems have no such way.
 _LOOK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -149,6 +149,18 @@ def beside(path: Path) -> Held:
 
     """
     return Held(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+def is_bare(root: Path) -> bool:
+    """Tell whether nobody has laid anything in a directory, or there is none."""
+    try:
+        if not stat.S_ISDIR(root.lstat().st_mode):
+            return False
+        return not any(root.iterdir())
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 class _Walk:

@@ -17,12 +17,15 @@ import os
 import pwd
 import stat
 from collections import deque
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
 __all__ = [
     "LINKS",
     "UnsafeError",
+    "looking_as",
     "open_to_others",
     "refuse_a_swap",
     "refuse_link",
@@ -34,6 +37,24 @@ __all__ = [
 LINKS: Final = 40  # on one way, as Linux has it
 #: Who owns what belongs to nobody here: files of another user namespace, or of another machine.
 _UNMAPPED: Final = 65534
+
+
+_eyes: ContextVar[int | None] = ContextVar("capsule_sdk_eyes", default=None)
+
+
+@contextlib.contextmanager
+def looking_as(uid: int) -> Iterator[None]:
+    """Judge by what is another user's: for root, who only looks at it."""
+    token = _eyes.set(uid)
+    try:
+        yield
+    finally:
+        _eyes.reset(token)
+
+
+def _me() -> int:
+    uid = _eyes.get()
+    return os.geteuid() if uid is None else uid
 
 
 class UnsafeError(PermissionError):
@@ -50,7 +71,7 @@ class UnsafeError(PermissionError):
 
 def refuse_a_swap(above: os.stat_result, at: Path, found: os.stat_result, where: Path) -> None:
     """Raise where somebody else could put another in the place of what was found."""
-    me = os.geteuid()
+    me = _me()
     if above.st_uid not in (0, me) and me != 0 and _is_somebody(above.st_uid):
         raise UnsafeError(
             at,
@@ -69,7 +90,7 @@ def refuse_a_swap(above: os.stat_result, at: Path, found: os.stat_result, where:
 
 
 def _refuse_another(found: os.stat_result, where: Path) -> None:
-    if found.st_uid not in (0, os.geteuid()):
+    if found.st_uid not in (0, _me()):
         raise UnsafeError(
             where,
             f"{where} belongs to {_name(found.st_uid)}, in a directory where everybody may make one:"
@@ -79,7 +100,7 @@ def _refuse_another(found: os.stat_result, where: Path) -> None:
 
 def refuse_what_is_not_ours(found: os.stat_result, path: Path, *, new: bool = False) -> None:
     """Raise where something is not this user's, or others can write to it."""
-    me = os.geteuid()
+    me = _me()
     if found.st_uid != me and new:
         raise UnsafeError(path, f"the file system of {path} does not keep whose a file is")
     if found.st_uid != me:
@@ -114,7 +135,7 @@ def _is_alone_in(gid: int) -> bool:
         members = set(grp.getgrgid(gid).gr_mem)
     except KeyError:
         return True
-    me = os.geteuid()
+    me = _me()
     members |= {user.pw_name for user in pwd.getpwall() if user.pw_gid == gid}
     mine = {user.pw_name for user in pwd.getpwall() if user.pw_uid in (0, me)}
     return members <= mine
@@ -209,6 +230,6 @@ def resolved(path: Path) -> Path:
 
 def refuse_link(found: os.stat_result, where: Path) -> None:
     """Raise where a link is neither this user's nor root's."""
-    if found.st_uid not in (0, os.geteuid()):
+    if found.st_uid not in (0, _me()):
         maker = _name(found.st_uid)
         raise UnsafeError(where, f"{where} is a symbolic link that {maker} has made: remove it")

@@ -241,6 +241,31 @@ def test_journals_that_another_user_has_laid_are_neither_sealed_nor_deleted(
 
 
 @two_users
+def test_root_sees_the_journals_of_a_user_as_that_user_and_brings_none_of_them_in(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, root = shared / "chain.db", shared / "journal" / "chain.db.records"
+    capsule_sdk.configure(url)
+    with capsule_sdk.capsule_scope("first"):
+        pass
+    capsule_sdk.shutdown()
+    shutil.rmtree(shared / "journal", ignore_errors=True)
+    Home.make(root).remove()
+    _, home = forged(root)
+    home.chmod(0o700)
+    for path in [shared, *shared.rglob("*")]:
+        os.chown(path, DAEMON, DAEMON)
+    code, status = said(capsys, "status", "--db", str(url))
+    assert (code, [one["waiting"] for one in status["journals"]]) == (1, [1]), status
+    assert "waits for recovery" in status["trouble"][0]
+    code, found = said(capsys, "recover", "--db", str(url))
+    assert (code, found["refused"], found["capsules"]) == (1, 1, 0)
+    shutil.rmtree(home)
+    assert said(capsys, "status", "--db", str(url))[0] == 0
+    assert said(capsys, "recover", "--db", str(url))[0] == 0
+
+
+@two_users
 def test_of_the_journals_in_a_directory_that_is_ours_only_ours_are_believed(tmp_path: Path) -> None:
     """Whoever has root may have put another's there, or given ours away."""
     url = tmp_path / "chain.db"

@@ -25,6 +25,7 @@ from ..errors import ChainUnavailable, EvidenceError
 from ..journal.files import gaps_in, homes, is_alive, set_aside_in, size_of
 from ..journal.leftovers import Contents, Known
 from ..journal.unwritten import left_in
+from ..owners import looking_as
 from ..vocabulary import CUT_OFF, END_LOST, RECORDS_LOST
 from .showing.wording import counted
 
@@ -138,10 +139,11 @@ def status_of(
         trouble.append(f"the store cannot be read: {error}")
         reachable = False
     try:
-        for root in (journals, *instead):
-            found += _journals(root, glance if reachable else None, trouble)
+        with looking_as(_whose(place)):
+            for root in (journals, *instead):
+                found += _journals(root, glance if reachable else None, trouble)
+            found += _left_elsewhere(elsewhere, journals, glance if reachable else None)
     finally:
-        found += _left_elsewhere(elsewhere, journals, glance if reachable else None)
         if glance is not None:
             glance.close()
     if missing and not (found or trouble):
@@ -163,6 +165,14 @@ def status_of(
         store, reachable, capsules, last_sealed, chains, lost, ends_lost, cut_off,
         tuple(found), damaged, tuple(trouble), notes,
     )  # fmt: skip
+
+
+def _whose(place: Path | str) -> int:
+    """Return with whose eyes to look: root looks with those of the user whose database it is."""
+    with suppress(OSError):
+        if os.geteuid() == 0 and isinstance(place, Path):
+            return place.stat().st_uid
+    return os.geteuid()
 
 
 def _troubles(journals: Iterable[JournalStatus], damaged: tuple[str, ...]) -> Iterator[str]:

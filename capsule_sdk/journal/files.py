@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ..directories import Held, UnsafeError, open_directory, ours
+from ..directories import Held, UnsafeError, is_bare, open_directory, ours
 
 __all__ = [
     "UNWRITTEN",
@@ -44,8 +44,7 @@ __all__ = [
 
 _LOCK = "owner.lock"
 _RECORDS, _BACKLOG = "records-", "backlog-"
-_DAMAGED = "damaged"
-_GAPS = "gaps"
+_DAMAGED, _GAPS = "damaged", "gaps"
 _PROBE_NAME = "probe"
 #: The file of what could not be written.
 UNWRITTEN = "unwritten"
@@ -352,9 +351,9 @@ def homes(root: Path | Held) -> Iterator[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except UnsafeError:
-        if os.path.lexists(root):
+        if not is_bare(root):
             raise
-        return  # nobody has laid anything there
+        return
     try:
         found = list(_homes(held))
     finally:
@@ -378,7 +377,13 @@ def is_alive(path: Path) -> bool:
         OSError: this user may not look, or it is not to be believed.
 
     """
-    home = Home.take_over(path)
+    root = open_directory(path.parent)
+    try:
+        home = Home._locked(root, root.directory(path.name), 0)
+    except FileNotFoundError:  # removed just now, or its lock by hand: nothing is made by looking
+        return False
+    finally:
+        root.close()
     if home is None:
         return path.exists()
     home.release()

@@ -6,13 +6,12 @@ again, by this process or another, with the same result.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..directories import Held, UnsafeError, open_directory
+from ..directories import Held, UnsafeError, is_bare, open_directory
 from .files import UNWRITTEN, Home, backlog_in, homes, reading, records_in, sweep
 from .frames import Damage, Frame, Kind, read
 from .unwritten import entries_in
@@ -144,9 +143,9 @@ def leftovers(root: Path) -> Iterator[Leftover | OSError]:
     except (FileNotFoundError, NotADirectoryError):
         return
     except UnsafeError:
-        if os.path.lexists(root):
+        if not is_bare(root):
             raise
-        return  # nobody has laid anything there
+        return
     try:
         sweep(held)
         for path in list(homes(held)):
