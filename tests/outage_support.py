@@ -178,7 +178,7 @@ def capsuled_command(*arguments: str | Path) -> str:
 
 NOTHING_FOUND = {
     "journals": 0, "capsules": 0, "unfinished": 0, "lost": 0, "ends_lost": 0, "damaged": 0,
-    "torn": 0, "left": 0,
+    "torn": 0, "left": 0, "refused": 0,
 }  # fmt: skip
 
 

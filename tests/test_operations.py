@@ -86,7 +86,18 @@ def test_a_process_dies(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 NOTHING = dict.fromkeys(
-    ("journals", "capsules", "unfinished", "lost", "ends_lost", "damaged", "torn", "left"), 0
+    (
+        "journals",
+        "capsules",
+        "unfinished",
+        "lost",
+        "ends_lost",
+        "damaged",
+        "torn",
+        "left",
+        "refused",
+    ),
+    0,
 )
 
 

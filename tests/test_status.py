@@ -130,6 +130,26 @@ def test_a_dead_journal_with_nothing_in_it_that_the_chain_has_not_is_not_listed(
     assert run(capsys, "status", "--db", str(db))[0] == 1, "without the chain, all of it waits"
 
 
+def test_of_a_store_that_cannot_be_read_no_number_is_said(
+    dead: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in dead.parent.glob("c.db-*"):
+        file.unlink()
+    dead.write_bytes(b"garbage!" * 64)
+    code, out = run(capsys, "status", "--db", str(dead), "--json")
+    status = json.loads(out)
+    names = ("capsules", "lost", "ends_lost", "cut_off", "last_sealed")
+    assert (code, [status[name] for name in names]) == (1, [None] * 5)
+    assert main(["status", "--db", str(dead)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    for line in (
+        f"store      sqlite:///{dead}: cannot be read",
+        "lost       unknown",
+        "cut off    unknown",
+    ):
+        assert line in lines
+
+
 COMMANDS = [
     ["tree"], ["verify"], ["verify", "--all-tenants"], ["show", "last"], ["stats"], ["tail"],
     ["export", "-"], ["report"], ["checkpoint", "here"], ["backup", "copy.db"],

@@ -56,8 +56,7 @@ def recover(source: str | None, journal: str | None, as_json: bool) -> int:
                 )
             if found.lost or found.ends_lost:
                 click.echo(
-                    f"LOST, as the chain says now: {counted(found.lost, 'record')}; of"
-                    f" {found.ends_lost} others how they ended"
+                    f"LOST, as the chain says now: {_losses(counted(found.lost, 'record'), found.ends_lost)}"
                 )
     return 1 if any((found.left, found.refused, found.damaged, found.lost, found.ends_lost)) else 0
 
@@ -106,7 +105,10 @@ def waiting_for(database: Path) -> str:
 
 
 def _lines(found: Status, journals: str) -> list[str]:
-    held = counted(found.capsules, "capsule") if found.reachable else "cannot be read"
+    if found.capsules is None:
+        held = "cannot be read"
+    else:
+        held = counted(found.capsules, "capsule") if found.reachable else "is not there"
     sealed = f", the last sealed {one_line(found.last_sealed)}" if found.last_sealed else ""
     chains = [
         f"  {one_line(name_of(one.tenant))}: {counted(one.capsules, 'capsule')},"
@@ -122,13 +124,28 @@ def _lines(found: Status, journals: str) -> list[str]:
             f" {one.waiting} waiting, lag {one.lag} s{f', {one.lost} LOST' if one.lost else ''}"
             for one in found.journals
         ),
-        f"lost       {found.lost}"
-        + (f"; and of {found.ends_lost} others how they ended" if found.ends_lost else ""),
-        f"cut off    {found.cut_off} in the chain (their process ended before they did)",
+        f"lost       {_lost(found)}",
+        "cut off    "
+        + (
+            "unknown"
+            if found.cut_off is None
+            else f"{found.cut_off} in the chain (their process ended before they did)"
+        ),
         *(f"TROUBLE    {one_line(trouble)}" for trouble in found.trouble),
         *(f"note       {one_line(note)}" for note in found.notes),
         *([] if found.trouble else [_last(found)]),
     ]
+
+
+def _lost(found: Status) -> str:
+    """Say what the chain says is lost, and what the journals say beyond that."""
+    more = sum(one.lost for one in found.journals)
+    said = "unknown" if found.lost is None else _losses(str(found.lost), found.ends_lost or 0)
+    return f"{said}; {more} more that the chain does not say yet" if more else said
+
+
+def _losses(lost: str, ends_lost: int) -> str:
+    return f"{lost}; and of {ends_lost} others how they ended" if ends_lost else lost
 
 
 def _last(found: Status) -> str:

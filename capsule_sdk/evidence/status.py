@@ -71,7 +71,7 @@ class Status:
 
     Attributes:
         store: the store.
-        reachable: whether it can be read.
+        reachable: whether it can be read. Where a store that is there cannot, all numbers of it are ``None``.
         capsules: how many it holds.
         last_sealed: when the last of them was sealed; ``None`` where there is none.
         chains: the chains in it: tenant, length and last hash of each. PostgreSQL has one a tenant.
@@ -87,12 +87,12 @@ class Status:
 
     store: str
     reachable: bool
-    capsules: int
+    capsules: int | None
     last_sealed: str | None
     chains: tuple[ChainLength, ...]
-    lost: int
-    ends_lost: int
-    cut_off: int
+    lost: int | None
+    ends_lost: int | None
+    cut_off: int | None
     journals: tuple[JournalStatus, ...]
     damaged: tuple[str, ...]
     trouble: tuple[str, ...]
@@ -123,7 +123,11 @@ def status_of(
     trouble: list[str] = []
     found: list[JournalStatus] = []
     chains: tuple[ChainLength, ...] = ()
-    capsules, last_sealed, lost, ends_lost, cut_off = 0, None, 0, 0, 0
+    capsules: int | None = 0
+    lost: int | None = 0
+    ends_lost: int | None = 0
+    cut_off: int | None = 0
+    last_sealed = None
     missing = isinstance(place, Path) and not place.exists()
     glance = None if missing else Glance(place)
     reachable = not missing
@@ -137,7 +141,8 @@ def status_of(
             ends_lost = sum(_error_is(END_LOST, text) for text in glance.containing(END_LOST))
     except ChainUnavailable as error:
         trouble.append(f"the store cannot be read: {error}")
-        reachable = False
+        reachable, chains, last_sealed = False, (), None
+        capsules = lost = ends_lost = cut_off = None
     try:
         with looking_as(_whose(place)):
             for root in (journals, *instead):
