@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -489,6 +489,58 @@ def test_a_storage_that_raises_for_ever_keeps_its_records_in_the_journal(
     faulty.before_storing.clear()
     assert capsule_sdk.flush() == 0
     faulty.assert_whole(1)
+
+
+@pytest.mark.internal_errors
+@pytest.mark.parametrize("stand_in_fails", [False, True])
+def test_one_record_that_a_storage_fails_with_in_its_own_words_does_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stand_in_fails: bool
+) -> None:
+    monkeypatch.setattr("capsule_sdk.chain.bridge._PATIENCE", 0.1)
+    monkeypatch.setattr("capsule_sdk.recording.outbox.RETRY_MOST", 0.05)
+
+    class Picky(MemoryStorage):
+        async def store(self, capsule: Any, *arguments: Any, **named: Any) -> Any:
+            bad = capsule.trigger.source == "bad" or str(capsule.id) in refused
+            if bad and (stand_in_fails or capsule.trigger.request == "poison"):
+                refused.add(str(capsule.id))
+                raise TypeError("no such thing can be kept here")
+            return await super().store(capsule, *arguments, **named)
+
+    refused: set[str] = set()
+    storage = Picky()
+    recorder = capsule_sdk.configure(Capsules(storage=storage))
+    with capsule_scope("above"):
+        with capsule_scope("first"):
+            pass
+        with capsule_scope("bad", request="poison"):
+            pass
+    with capsule_scope("after"):
+        pass
+    assert capsule_sdk.flush(20) == 0
+    kept = Counter(one.trigger.source for one in storage.chains[None])
+    assert (kept["above"], kept["first"], kept["after"]) == (1, 1, 1)
+    (key,) = refused
+    assert [one for one in storage.chains[None] if str(one.id) == key] or stand_in_fails
+    stats = recorder.stats()
+    assert stats.failed == 1
+    assert stats.lost == (1 if stand_in_fails else 0)
+    assert stats.store_away is None
+
+
+@pytest.mark.internal_errors
+def test_a_storage_that_takes_nothing_is_away_and_no_record_is_blamed_for_it(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("capsule_sdk.chain.bridge._PATIENCE", 0.0)
+    recorder = capsule_sdk.configure(Capsules(storage=faulty))
+    faulty.before_storing = [ConnectionError("gone") for _ in range(12)]
+    for _ in range(3):
+        with capsule_scope("task"):
+            pass
+    assert capsule_sdk.flush(20) == 0
+    assert recorder.stats().failed == 0
+    faulty.assert_whole(3)
 
 
 def test_a_storage_that_its_user_closes_in_between_is_used_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@
 - A conflict with another writer MUST NOT lose the capsule: it is tried again on the new head.
 - The storage is asked for a capsule's id before each attempt, since nothing else tells whether an
   earlier attempt, perhaps of a process that died, came through.
+- A storage may fail with one capsule, in whatever words. That MUST NOT hold up the others: see `_judge`.
 
 How durable a commit is, and whether two hosts can fork the chain, is the storage's own affair. A
 process forked from one that has used the storage gets a loop of its own; a storage MUST NOT carry
@@ -27,6 +28,7 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import Pool
 
+from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import CapsuleRejected, CapsuleSDKError, ChainUnavailable
 from capsule_sdk.forks import Stage, at_fork
 
@@ -36,6 +38,7 @@ from .table import state_tenant
 __all__ = ["BridgedChain"]
 
 _CONFLICT_PATIENCE = 10.0  # seconds of conflicts before the caller is told
+_TRIES, _PATIENCE = 5, 30.0  # that one capsule gets, in a row, and seconds, before it is judged
 _CLOSING_PATIENCE = 2.0  # seconds that closing the storage may take
 _abandoned: list[Pool] = []  # of a parent: dropping one would close what the parent uses
 
@@ -51,6 +54,7 @@ class BridgedChain:
         self._loop: _LoopThread | None = _LoopThread()
         self._lock = threading.Lock()
         self._pid = os.getpid()
+        self._suspect = _Suspect("")
         _bridges.add(weakref.ref(self, _bridges.discard))
 
     @property
@@ -79,13 +83,47 @@ class BridgedChain:
             if self._loop is None:
                 self._loop = _LoopThread()
             added = 0
-            for capsule in capsules:
+            for place, capsule in enumerate(capsules, 1):
                 try:
                     added += self._loop.portal.call(self._append, capsule)
                 except ChainUnavailable as error:
+                    self._judge(self._loop, capsule, capsules[place:], error)
                     error.added = added
                     raise
             return added
+
+    def _judge(
+        self,
+        loop: _LoopThread,
+        capsule: Capsule,
+        others: Sequence[Capsule],
+        error: ChainUnavailable,
+    ) -> None:
+        """Reject a capsule that fails again and again, while another one behind it is taken.
+
+        Where none is taken, or none waits, it is the storage that is away, and all are kept.
+        """
+        suspect, key = self._suspect, str(capsule.id)
+        if suspect.key != key:
+            suspect = self._suspect = _Suspect(key)
+        suspect.failures += 1
+        if suspect.failures < _TRIES or monotonic() < suspect.since + _PATIENCE:
+            return
+        try:
+            if not suspect.judged and not any(
+                loop.portal.call(self._append, one) for one in others
+            ):
+                return
+        except CapsuleSDKError:
+            return
+        try:
+            loop.portal.call(self._append, capsule)
+        except ChainUnavailable as again:
+            suspect.judged, suspect.failures, suspect.since = True, 0, monotonic()
+            raise CapsuleRejected(
+                key,
+                f"the storage takes others, and failed with this one {_TRIES} times or more: {again}",
+            ) from error
 
     def fold(self) -> bool:
         """Return true: what the storage has taken is its affair."""
@@ -164,6 +202,19 @@ class BridgedChain:
         if isinstance(engine, AsyncEngine):
             _abandoned.append(engine.sync_engine.pool)
             engine.sync_engine.dispose(close=False)
+
+
+class _Suspect:
+    """The capsule that the storage failed with last, and how often, and since when, it has in a row."""
+
+    __slots__ = ("failures", "judged", "key", "since")
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.failures = 0
+        self.since = monotonic()
+        #: Whether others were taken while it was not: then only what stands in for it is tried.
+        self.judged = False
 
 
 class _LoopThread:
