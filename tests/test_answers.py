@@ -547,6 +547,14 @@ def test_any_stream_is_read_and_never_leaks(pieces: list[Any]) -> None:
     canonical(found.result(FULL))
 
 
+@pytest.mark.parametrize("first", [[], "a text", {"aura": "blue"}])
+def test_a_stream_whose_candidates_say_nothing_is_sealed_with_what_else_came(first: Any) -> None:
+    found = fed(first, {"candidates": ["no candidate"]}).whole()
+    sealed = canonical(found.result(FULL))
+    assert ("a text" in sealed) == (first == "a text")
+    assert ("blue" in sealed) == (first == {"aura": "blue"})
+
+
 PLACES: list[Callable[[Any], Any]] = [
     lambda value: chat({"content": None, "hologram": value}),
     lambda value: chat({"content": "x", "provider_specific_fields": {"hologram": value}}),

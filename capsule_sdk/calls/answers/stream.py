@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .chat import ECHOES
+from .choice import Choice
 from .events import MessageEvents, ResponseEvents
 from .frames import Frames
 from .gemini import MARKS
@@ -231,6 +232,7 @@ class Stream:
 
     def _whole(self) -> Whole:
         choices, _, verdict, _ = read_in_full(self._as_it_would_be())
+        choices = choices or [Choice()]  # candidates may say nothing
         for kind, held in self._unknown.items():
             choices[0].unknown(kind, plain(held) or kind)
         if self._responses is not None:
