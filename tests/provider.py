@@ -22,7 +22,7 @@ input, prompt, query) holds one of these words, surrounded by blanks:
 ``nousage``           no usage at all
 ``usagechunk``        stream: a usage chunk although ``stream_options`` did not ask for one
 ``flagme``            moderations: the input is flagged
-``shape:<name>``      one of the shapes of provider_shapes.py; or this JSON, with HTTP status 200
+``shape:<name>``      one of the shapes of provider_shapes.py; or this JSON (a list: events) or page, as 200
 ====================  ==============================================================================
 
 The model ``bad`` fails with 500, whatever the text. A form (transcriptions, image edits) is steered
@@ -146,10 +146,17 @@ class _Handler(socketserver.StreamRequestHandler):
         return True
 
     def shaped(self, r: Request, shape: str) -> bool:
-        """Answer in an unusual shape, with an id of the request in the head."""
+        """Answer in an unusual shape, with an id of the request in the head.
+
+        A shape may be the answer itself: a JSON object, a list of the events of a stream, or a page.
+        """
         route = "gemini" if "enerateContent" in r.route else r.route
         if shape.startswith("{"):
             body, kind = shape.encode(), "application/json"
+        elif shape.startswith("["):
+            body, kind = provider_shapes.events(json.loads(shape)), "text/event-stream"
+        elif shape.startswith("<"):
+            body, kind = shape.encode(), "text/html"
         elif r.streamed or "stream" in r.route:
             body, kind = provider_shapes.sse(route, shape), "text/event-stream"
         else:
@@ -157,7 +164,7 @@ class _Handler(socketserver.StreamRequestHandler):
                 json.dumps(provider_shapes.whole(route, shape)).encode(),
                 "application/json",
             )
-        headers = f"Content-Length: {len(body)}\r\nx-request-id: req-{shape}"
+        headers = f"Content-Length: {len(body)}\r\nx-request-id: req-{shape if shape.isalnum() else 'given'}"
         self.wfile.write(self.head(200, kind, headers) + body)
         return True
 

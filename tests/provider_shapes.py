@@ -469,12 +469,17 @@ def streamed(route: str, shape: str) -> list[Json]:
 
 def sse(route: str, shape: str) -> bytes:
     """The same as server-sent events."""
+    end = b"data: [DONE]\n\n" if route == "chat/completions" else b""
+    return events(streamed(route, shape)) + end
+
+
+def events(given: list[Json]) -> bytes:
+    """Server-sent events, named where they name their type."""
     frames = []
-    for event in streamed(route, shape):
+    for event in given:
         name = f"event: {event['type']}\n" if "type" in event else ""
         frames.append(f"{name}data: {json.dumps(event)}\n\n")
-    end = "data: [DONE]\n\n" if route == "chat/completions" else ""
-    return ("".join(frames) + end).encode()
+    return "".join(frames).encode()
 
 
 def _halves(text: str) -> tuple[str, str]:

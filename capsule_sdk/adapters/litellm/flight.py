@@ -7,6 +7,7 @@ the death of its stream, one of LiteLLM's hooks, or the end of the process. The 
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -32,7 +33,7 @@ from .discovery import asks_model
 from .pieces import Pieces
 from .refusals import blocked
 from .streams import follow
-from .wording import words_of
+from .wording import error_in, words_of
 
 if TYPE_CHECKING:
     from .logger import CapsuleLogger
@@ -66,8 +67,8 @@ class Flight:
     """One call that is under way, recorded once in each chain that a logger stands for."""
 
     __slots__ = (
-        "__weakref__", "_address", "_attempts", "_details", "_finalizer", "_pieces", "_strict", "_targets",
-        "_trouble", "early",
+        "__weakref__", "_address", "_around", "_attempts", "_body", "_details", "_finalizer", "_pieces",
+        "_strict", "_targets", "_trouble", "early",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +84,10 @@ class Flight:
         self._attempts: list[str] = []
         #: Where the request was sent last, as LiteLLM says when it sends it.
         self._address: Any = None
+        #: The body of the last answer, as LiteLLM notes it; an error may say less than it does.
+        self._body: Any = None
+        #: The error that the caller is handling, by its `id`: what this call raises has it as its context.
+        self._around = id(sys.exc_info()[1])
         self._details: weakref.ref[Any] | None = None
         self._pieces: Pieces | None = None
         #: Calls `vanish`, once nobody can read the stream any more.
@@ -162,7 +167,12 @@ class Flight:
     def attempt(self, model: Any, address: Any) -> None:
         """Note that LiteLLM sends the request to an address, for the first time or once more."""
         self._attempts.append(str(model))
-        self._address = address
+        self._address, self._body = address, None
+
+    def received(self, body: Any) -> None:
+        """Note the body of an answer; what LiteLLM notes in its place when it fails is no JSON."""
+        if type(body) is str and body[:1] == "{":
+            self._body = body
 
     def belongs_to(self, logging_obj: Any) -> None:
         """Remember LiteLLM's own object for this call, which can price it; not so as to keep it alive."""
@@ -196,10 +206,11 @@ class Flight:
                 with self.guarded("litellm.failed"):
                     told = facts_of_failure(error, self.logging_obj(), self._address)
                     call.answer = replace(call.answer, environment=told)
-            if blocked(error):
-                call.settle("blocked", error=_sealed(error, call.policy))
+            said, refused = self._words_of(error)
+            if refused:
+                call.settle("blocked", error=_sealed(error, call.policy, said))
             else:
-                call.settle_with(error, words_of(error))
+                call.settle_with(error, said)
             recorder.finish(call)
 
     def failed_so_far(self, error: BaseException) -> None:
@@ -207,7 +218,13 @@ class Flight:
         for _, call in self._targets:
             if not call.closed:
                 call.status = "failure"
-                call.error = _sealed(error, call.policy)
+                call.error = _sealed(error, call.policy, self._words_of(error)[0])
+
+    def _words_of(self, error: BaseException) -> tuple[str | None, bool]:
+        """Return what an error says, with what its provider said, and whether this is a refusal."""
+        with self.guarded("litellm.words"):
+            return words_of(error, self._body, self._around), blocked(error, error_in(self._body))
+        return None, blocked(error)
 
     def confirmation(self) -> Confirmation | None:
         """Return what strict mode waits for when the call has its whole answer.
@@ -377,5 +394,5 @@ class Flight:
             kept["original_response"] = None
 
 
-def _sealed(error: BaseException, policy: ContentPolicy) -> str:
-    return sealed_error(error, policy, alone=True, said=words_of(error))
+def _sealed(error: BaseException, policy: ContentPolicy, said: str | None) -> str:
+    return sealed_error(error, policy, alone=True, said=said)

@@ -34,6 +34,7 @@ __all__ = [
     "follow_events",
     "looking_up",
     "mark",
+    "received",
     "returning",
     "sending",
     "slot_of",
@@ -128,6 +129,13 @@ def sending(logger: CapsuleLogger, model: Any, details: Any) -> None:
     flight = _opened(logger, slot, details)
     if flight is not None:
         flight.attempt(model, get(details.get("additional_args"), "api_base"))
+
+
+def received(details: Any) -> None:
+    """LiteLLM has got an answer, and is about to make something of it."""
+    slot = _slot(details)
+    if slot is not None and slot.flight is not None:
+        slot.flight.received(details.get("original_response"))
 
 
 def returning(logger: CapsuleLogger, request: Any, response: Any) -> None:

@@ -112,6 +112,14 @@ class CapsuleLogger(CustomLogger):
         with guarded("litellm.pre_call"):
             hooks.sending(self, model, kwargs)
 
+    def log_post_api_call(
+        self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
+    ) -> None:
+        """LiteLLM has got an answer."""
+        del response_obj, start_time, end_time
+        with guarded("litellm.post_call"):
+            hooks.received(kwargs)
+
     def log_success_event(
         self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
     ) -> None:

@@ -81,9 +81,9 @@ TEXT = 65_536
 BODY = re.compile(r"(?:^|Exception(?: -|:)? ?)(?=\{)")
 
 
-def blocked(error: BaseException) -> bool:
-    """Tell whether this error is a refusal by policy, guardrail or budget."""
-    return any(_is_refusal(one) for one in _behind(error))
+def blocked(error: BaseException, told: Any = None) -> bool:
+    """Tell whether this error, or what its provider ``told``, is a refusal by policy, guardrail or budget."""
+    return any(_is_refusal(one) for one in _behind(error)) or _says_so(told, DEPTH, [BREADTH])
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:
