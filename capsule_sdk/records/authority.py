@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..errors import AuthorityError
+from .labels import labelled
+
+if TYPE_CHECKING:
+    from ..content import ContentPolicy
 
 __all__ = ["Authority", "AuthorityName"]
 
@@ -99,3 +103,16 @@ class Authority:
             "escalation_reason": self.escalation_reason,
         }
         return {name: value for name, value in link.items() if value is not None}
+
+    def sealed_under(self, policy: ContentPolicy) -> Authority:
+        """Return this as a record may hold it; the reason is content, as all that people write is."""
+        approver, reference, reason = self.approver, self.policy_reference, self.escalation_reason
+        if reason is not None:
+            kept = policy.mode == "full"
+            reason = labelled(policy.redacted(reason)) if kept else policy.text(reason)
+        return Authority(
+            self.type,
+            None if approver is None else labelled(approver),
+            None if reference is None else labelled(reference),
+            reason,
+        )

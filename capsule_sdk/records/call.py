@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from ..logs import guarded
+from .labels import labelled
 from .record import Record
 from .totals import Totals
 
@@ -116,6 +117,7 @@ class LLMCall(Record):
         super().__init__(
             parent=parent, attribution=attribution, capsule_type=capsule_type, policy=policy
         )
+        request.model, request.call_type = labelled(request.model), labelled(request.call_type)
         self.request = request
         #: Whether it is counted among the calls to a model.
         self.asks_model = request.environment.get("asks_model") is not False

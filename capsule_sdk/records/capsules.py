@@ -26,6 +26,7 @@ from ..content import JSON, canonical, decimal_text, label, safe
 from ..vocabulary import RECORDS_LOST
 from .attribution import Attribution
 from .call import Answer, LLMCall
+from .labels import labelled
 from .record import Record
 from .task import Task, fraction
 from .totals import Totals
@@ -153,7 +154,7 @@ def _capsule_of_task(task: Task) -> Capsule:
         facts = {}
         tools.append(
             ToolCall(
-                tool=label(task.name),
+                tool=task.name,
                 arguments=arguments,
                 result=task.result,
                 success=task.status == "success",
@@ -166,7 +167,7 @@ def _capsule_of_task(task: Task) -> Capsule:
         type=CapsuleType(task.capsule_type),
         domain=_domain(task.attribution),
         parent_id=task.parent_id,
-        trigger=_trigger(task, source=label(task.name), request=task.request),
+        trigger=_trigger(task, source=task.name, request=task.request),
         context=_context(task, facts),
         reasoning=ReasoningSection(
             analysis=reasoning.get("analysis", ""),
@@ -201,7 +202,7 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
     request, answer = call.request, call.answer
     usage = {"tokens_in": safe(answer.tokens_in), "tokens_out": safe(answer.tokens_out)}
     cost = decimal_text(answer.cost_usd)
-    model, call_type = label(request.model), label(request.call_type)
+    model, call_type = request.model, request.call_type
     return Capsule(
         id=call.id,
         type=CapsuleType(call.capsule_type),
@@ -276,7 +277,7 @@ def _attempts(models: Sequence[str]) -> dict[str, Any]:
     """Return how often the request was sent, and to which models where there were several."""
     if not models:
         return {}
-    tried = [label(model) for model in dict.fromkeys(models)]
+    tried = [labelled(model) for model in dict.fromkeys(models)]
     return {"attempts": len(models), **({"models_tried": tried} if len(tried) > 1 else {})}
 
 
@@ -286,8 +287,8 @@ def _trigger(record: Record, *, source: str, request: str) -> TriggerSection:
         source=source,
         timestamp=record.started_at,
         request=request,
-        correlation_id=_named(record.attribution.correlation_id),
-        user_id=_named(record.attribution.user_id),
+        correlation_id=record.attribution.correlation_id,
+        user_id=record.attribution.user_id,
     )
 
 
@@ -297,10 +298,10 @@ def _context(record: Record, facts: dict[str, Any]) -> ContextSection:
     if not record.counted and record.parent_id is not None:
         environment["counted_by_parent"] = False
     if attribution.tenant_id is not None:
-        environment["tenant_id"] = _named(attribution.tenant_id)
+        environment["tenant_id"] = attribution.tenant_id
     return ContextSection(
-        agent_id=_named(attribution.agent_id) or DEFAULT_AGENT,
-        session_id=_named(attribution.session_id),
+        agent_id=attribution.agent_id or DEFAULT_AGENT,
+        session_id=attribution.session_id,
         environment=environment,
     )
 
@@ -311,18 +312,15 @@ def _authority(attribution: Attribution) -> AuthoritySection:
         return AuthoritySection()
     return AuthoritySection(
         type=authority.type,
-        approver=_named(authority.approver),
-        policy_reference=_named(authority.policy_reference),
-        chain=[
-            {name: label(value) for name, value in link.as_link().items()}
-            for link in attribution.overridden
-        ],
-        escalation_reason=_named(authority.escalation_reason),
+        approver=authority.approver,
+        policy_reference=authority.policy_reference,
+        chain=[link.as_link() for link in attribution.overridden],
+        escalation_reason=authority.escalation_reason,
     )
 
 
 def _domain(attribution: Attribution) -> str:
-    return _named(attribution.domain) or DEFAULT_DOMAIN
+    return attribution.domain or DEFAULT_DOMAIN
 
 
 def _named(value: object) -> str | None:
@@ -356,7 +354,7 @@ def _texts(value: Any) -> list[str]:
 
 def _summary_of_task(task: Task) -> str:
     calls = task.subtree.llm_calls
-    return f"{_VERBS.get(task.status, task.status)}: {label(task.name)}" + (
+    return f"{_VERBS.get(task.status, task.status)}: {task.name}" + (
         f" ({calls} LLM call{'s' if calls != 1 else ''})" if calls else ""
     )
 

@@ -164,7 +164,8 @@ class Record(ABC):
         #: Whether the task it hangs under commits to it. False where that task lives in another process or
         #: store.
         self.counted = True
-        self.attribution = attribution
+        #: Sealed under the policy, as all that a record holds is: it may be written anywhere.
+        self.attribution = attribution.sealed_under(policy)
         self.capsule_type = capsule_type
         self.policy = policy
         #: Seconds since 1970, of the system's clock.

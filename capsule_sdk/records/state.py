@@ -1,7 +1,8 @@
 """State: what is known of a record as JSON, and the record again from it. Pure.
 
 This is what a journal says of a record, so that a process that comes later makes the same capsule of it as
-the one that began it would have made. What has passed the content policy is written; nothing else is.
+the one that began it would have made. What has passed the content policy is written; nothing else is: a record
+holds nothing else, but for the models that were tried.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ..content import ContentPolicy
 from .attribution import NOBODY, Attribution
 from .authority import Authority
 from .call import Answer, LLMCall, Request
+from .labels import labelled
 from .record import Record
 from .task import Task
 from .totals import Totals
@@ -85,7 +87,7 @@ def ending(record: Record) -> dict[str, Any]:
         document["answered"] = answer.environment
         if further := _further_tokens(answer):
             document["tokens"] = further
-        document["attempts"] = list(record.attempts)
+        document["attempts"] = [labelled(model) for model in record.attempts]
     return document
 
 

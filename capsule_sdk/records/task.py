@@ -18,6 +18,7 @@ from .. import content
 from ..errors import TaskClosedError
 from ..forks import Stage, at_fork
 from ..logs import guarded, tell
+from .labels import labelled
 from .record import Record, sealed_error
 from .totals import Totals
 
@@ -138,7 +139,7 @@ class Task(Record):
         super().__init__(
             parent=parent, attribution=attribution, capsule_type=capsule_type, policy=policy
         )
-        self.name = name
+        self.name = labelled(name)
         self.request = request
         self.arguments = arguments
         self.result: Any = None
