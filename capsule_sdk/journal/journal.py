@@ -29,6 +29,8 @@ __all__ = ["Journal", "States"]
 #: Gives what still counts, each with its kind.
 States = Callable[[], Iterable[tuple[bytes, dict[str, Any]]]]
 
+#: How it fails where others swap and remove at this moment what leads there.
+_TAKEN_AWAY = {None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _NOTHING = len(encode(Kind.RESTATED, {}))
 _CUT = encode(Kind.CUT, {})
 
@@ -40,7 +42,7 @@ class Journal:
         self.root = root
         #: Gives where to go where others could lay something in ``root``, and why it was not used.
         self._instead = instead
-        self.refused: UnsafeError | None = None
+        self.refused: OSError | None = None
         self.home: Home | None = None
         #: Why it cannot be written just now.
         self.trouble: OSError | None = None
@@ -130,10 +132,12 @@ class Journal:
         self._after_rotation = self.size()
 
     def _new_home(self) -> Home:
-        """Make a directory in the first place where nobody else could lay one."""
+        """Make a directory in the first place where nobody else can lay one, or take it away."""
         try:
             return Home.make(self.root)
-        except UnsafeError as refused:
+        except OSError as refused:
+            if not isinstance(refused, UnsafeError) and refused.errno not in _TAKEN_AWAY:
+                raise
             for place in self._instead():
                 with contextlib.suppress(OSError):
                     home = Home.make(place)
