@@ -163,8 +163,6 @@ def _configuring(note: Note, store: Path) -> Work:
 
 
 def _shutting_down(note: Note, store: Path) -> Work:
-    configure(store)
-
     def shutting_down(number: str) -> None:
         with capsule_scope("shut down", request=number):
             note(number)
