@@ -412,6 +412,30 @@ def test_a_response_that_is_never_sent_ends_its_view_as_partial(chain: Chain) ->
     assert view_and_steps(chain) == (("partial", "closed"), [])
 
 
+@pytest.mark.parametrize("reads", [0, 1])
+def test_a_body_that_is_no_generator_ends_its_view_too_where_it_is_dropped(
+    chain: Chain, reads: int
+) -> None:
+    class Body:
+        def __aiter__(self) -> Body:
+            return self
+
+        async def __anext__(self) -> str:
+            return step("p0")
+
+    @capsuled(name="view")
+    def view() -> StreamingResponse:
+        return StreamingResponse(Body())
+
+    async def main() -> None:
+        response = view()
+        for _ in range(reads):
+            await anext(aiter(response.body_iterator))
+
+    asyncio.run(main())
+    assert view_and_steps(chain) == (("partial", "closed"), ["p0"] * reads)
+
+
 def test_responses_whose_body_is_there_are_over_when_they_are_returned(
     chain: Chain, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ __all__ = ["stepped"]
 
 def stepped(iterable: Any, run: Run) -> Any:
     """Return what stands in for an iterable, sync or async, and ends ``run`` when it ends."""
+    run.hold(iterable)
     kind = _AsyncSteps if _is_async(iterable) else _Steps
     return kind(iterable, run)
 
