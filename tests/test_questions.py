@@ -252,7 +252,8 @@ def test_a_model_asked_for_by_its_class_is_told_by_its_fields() -> None:
     assert format_["class"].endswith(".Plan")
     assert format_["fields"]["cost"] == {"type": "float", "default": 0}
     assert format_["fields"]["steps"].startswith("list[")
-    assert format_["classes"][f"{__name__}.Step"]["why"] == "Union[Literal['a', 'b'], NoneType]"
+    why = {"type": "Union[Literal['a', 'b'], NoneType]", "default": None}
+    assert format_["classes"][f"{__name__}.Step"]["why"] == why
     assert with_fields(cost=(int, 0))["request_hash"] != one["request_hash"]
     assert with_fields(steps=(list[Step], ...), cost=(float, 0.0)) == one
     plain: Any = ask({**BASE, "response_format": dict}).arguments["parameters"]

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..content import ContentPolicy
+from ..content import ContentPolicy, instance
 from ..content.readers import Marker
 from ..content.secret_names import names_secret
 from .hashing import as_redacted, content_digest
 from .objects import entries_of
-from .schemas import shape_of
+from .schemas import shape_of, shape_of_alias
 
 __all__ = ["PROMPTS", "TOOLS", "Parts"]
 
@@ -128,7 +128,8 @@ class Parts:
                 kept[name] = {}
                 self._sort(inner, kept[name], f"{name}.")
             else:
-                kept[name] = value if not isinstance(value, type) else shape_of(value) or value
+                told = shape_of(value) if instance(value, type) else shape_of_alias(value)
+                kept[name] = value if told is None else told
 
     def _digest(self, value: Any) -> str:
         return content_digest(as_redacted(value, self.policy))

@@ -26,7 +26,7 @@ _BESIDE = frozenset(
         "extra_headers", "extra_query", "failure_callback", "http_client", "input_callback", "kwargs",
         "logger_fn", "metadata", "organization", "project", "service_callback", "stream",
         "stream_options", "success_callback", "timeout", "user", "original_function",
-        "specific_deployment", "deployment_id", "additional_drop_params", "mock_tool_calls",
+        "specific_deployment", "deployment_id", "mock_tool_calls",
         "mock_testing_fallbacks", "original_generic_function", "call_type",
     }
 )  # fmt: skip
@@ -34,7 +34,8 @@ _BESIDE_FAMILIES = ("_", "aws_", "azure_", "litellm_", "model_group", "vertex_",
 #: What LiteLLM lists as its own, and what is part of the question all the same.
 _ASKED = frozenset(
     {
-        "assistant_continue_message", "bos_token", "ensure_alternating_roles", "eos_token",
+        "additional_drop_params", "assistant_continue_message", "bos_token", "ensure_alternating_roles",
+        "eos_token",
         "final_prompt_value", "guardrails", "initial_prompt_value", "litellm_system_prompt", "prompt_id",
         "prompt_label", "prompt_variables", "prompt_version", "roles", "user_continue_message",
     }
