@@ -301,9 +301,8 @@ class _Told:
             ]
             return f"Literal[{', '.join(inner)}]"
         if origin is Annotated:
-            first, *beside = arguments
-            inner = [self.written(first, where, depth + 1)]
-            inner += [self._constraint(entry, where) for entry in beside]
+            inner = [self.written(first, where, depth + 1) for first in arguments[:1]]
+            inner += [self._constraint(entry, where) for entry in arguments[1:]]
             return f"Annotated[{', '.join(inner)}]"
         name = _name(origin) if instance(origin, type) else held(origin, "_name")
         if name in {None, MISSING, "types.UnionType", "typing.Union"}:

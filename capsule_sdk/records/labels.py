@@ -13,13 +13,12 @@ from ..content import label
 
 __all__ = ["labelled"]
 
-_KEPT: Final = 512  # bytes kept of one that is too long
-_LONGEST: Final = (
-    640  # bytes that are not too long: those kept, and the marker that says that it is cut
-)
-_SHORT: Final = (
-    128  # characters below which the answer is kept: the same labels come with every call
-)
+#: Bytes that are kept of a label that is too long.
+_KEPT: Final = 512
+#: Bytes that are not too long: those kept, and the marker that says that it is cut.
+_LONGEST: Final = 640
+#: Characters below which the answer is kept in mind: the same labels come with every call.
+_SHORT: Final = 128
 
 
 def labelled(value: Any) -> str:

@@ -58,11 +58,11 @@ class ScopeRun:
     def hold(self, inner: Any) -> None:
         """Keep what is driven: from here to its end, the run ends itself when it dies."""
         self._inner = inner
-        self.__class__ = _HELD.get(type(self), type(self))
+        self.__class__ = _HELD.get(type(self), type(self))  # pyright: ignore[reportAttributeAccessIssue]
 
     def _let_go(self) -> None:
         """Have no line of Python run when it dies: Ctrl-C would be lost there."""
-        self.__class__ = _FREE.get(type(self), type(self))
+        self.__class__ = _FREE.get(type(self), type(self))  # pyright: ignore[reportAttributeAccessIssue]
 
     def start(self) -> None:
         """Nothing to begin."""
