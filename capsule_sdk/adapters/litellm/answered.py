@@ -17,7 +17,7 @@ from ...calls.answers.usage import Tokens, tokens_of, usage_in
 from ...calls.answers.whole import Whole, read
 from ...content import ContentPolicy, label
 from ...records.call import Answer
-from .dropped import regained, sent_by
+from .dropped import regained, reported, sent_by
 from .identities import id_in, id_of, is_made_up
 
 __all__ = [
@@ -69,7 +69,7 @@ def answer_of(
     hidden = hidden if type(hidden) is dict or isinstance(hidden, Mapping) else {}
     cached = hidden.get("cache_hit") is True
     held = fields(response)
-    tokens = tokens_of(held)
+    tokens = reported(tokens_of(held), None if cached else logging_obj)
     model = held.get("model") or get(response, "model") or hidden.get("litellm_model_name")
     cost: Decimal | None
     if cached:

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from ...calls.answers.chat import is_plain
 from ...calls.answers.reading import fields, is_void
+from ...calls.answers.usage import Tokens, tells_reasoning
 from ...calls.answers.whole import Whole, read
 
-__all__ = ["compare", "regained", "said_to_end", "sent_by"]
+__all__ = ["compare", "regained", "reported", "said_to_end", "sent_by"]
 
 #: Characters of an answer's body that are read once more.
 BODY: Final = 1 << 20
@@ -46,11 +47,15 @@ def compare(raw: Any, made: Any, feed: Callable[[Any], None]) -> None:
     handed = fields(made).get("choices")
     for number, choice in enumerate(choices):
         entries = fields(choice)
+        if number and not _is_handed(entries.get("index"), handed):
+            _feed_whole(entries, feed)
+            continue
         of_delta, of_choice = _rare(fields(entries.get("delta"))), _rare(entries)
         reason = entries.get("finish_reason")
-        if isinstance(reason, str) and not is_plain(reason):
-            # LiteLLM hands a usual one on in its place: `stop` for `error`, and for any that it does not know
-            of_choice["sent_finish_reason"] = reason
+        if isinstance(reason, str) and (reason := str.__str__(reason)):
+            # LiteLLM hands on one for all choices, and a usual one for any that it does not know
+            made_of_one = _is_made(raw) and is_plain(reason)
+            of_choice["made_finish_reason" if made_of_one else "sent_finish_reason"] = reason
         if not of_delta and not of_choice:
             continue
         passed = fields(handed[number]) if isinstance(handed, list) and number < len(handed) else {}
@@ -61,6 +66,21 @@ def compare(raw: Any, made: Any, feed: Callable[[Any], None]) -> None:
             feed({"choices": [{"index": index, "delta": of_delta, **of_choice}]})
 
 
+def _is_made(raw: Any) -> bool:
+    """Tell whether a chunk is not its provider's, but made of one by LiteLLM."""
+    return type(raw).__module__.partition(".")[0] == "litellm"
+
+
+def _is_handed(index: Any, handed: Any) -> bool:
+    """Tell whether LiteLLM hands on a choice that is not the first in its chunk; of the last it does not."""
+    return isinstance(handed, list) and any(fields(one).get("index") == index for one in handed)
+
+
+def _feed_whole(entries: Mapping[Any, Any], feed: Callable[[Any], None]) -> None:
+    rest = {name: value for name, value in entries.items() if name != "finish_reason"}
+    feed({"choices": [{**rest, "sent_finish_reason": entries.get("finish_reason")}]})
+
+
 def said_to_end(raw: Any) -> bool | None:
     """Tell whether a chunk from the provider says that the answer is finished; LiteLLM says so in any case.
 
@@ -68,7 +88,7 @@ def said_to_end(raw: Any) -> bool | None:
         ``None`` where it is no chunk of a provider's, or in no format that always says so.
 
     """
-    if type(raw).__module__.partition(".")[0] == "litellm":  # made of one
+    if _is_made(raw):
         return None
     held = fields(raw)
     kind = held.get("type")
@@ -80,6 +100,19 @@ def said_to_end(raw: Any) -> bool | None:
             told = (fields(entry) for entry in entries)
             return any(entry.get("finish_reason") or entry.get("finishReason") for entry in told)
     return None
+
+
+def reported(tokens: Tokens, logging_obj: Any) -> Tokens:
+    """Return the tokens of an answer without those that LiteLLM has counted by itself: those of reasoning.
+
+    It counts them in the text of the reasoning where the provider does not report them.
+    """
+    if tokens.reasoning is None:
+        return tokens
+    body = fields(fields(logging_obj).get("model_call_details")).get("original_response")
+    if type(body) is not str or tells_reasoning(body):
+        return tokens
+    return tokens._replace(reasoning=None)
 
 
 def sent_by(logging_obj: Any, *, translated: bool) -> dict[str, Any] | None:

@@ -10,10 +10,11 @@ from typing import Any
 
 from ...calls.answers.reading import get, word
 from ...calls.answers.stream import Stream
-from ...calls.answers.usage import Tokens, tokens_of
+from ...calls.answers.usage import Tokens, tokens_of, usage_in
 from ...calls.answers.verdict import Verdict
 from ...calls.answers.whole import Whole
 from ...content import ContentPolicy
+from ...content.inert import module_of, per_class
 from ...logs import guarded
 from ...records.call import Answer
 from .answered import Price, cost_of, facts, headers_of, request_id, sealable, shown
@@ -30,7 +31,8 @@ class Pieces:
     """One streamed answer in the making."""
 
     __slots__ = (
-        "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_sent_id", "_stream", "cached", "facts",
+        "_came", "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_raw", "_reasoned", "_sent_id",
+        "_stream", "cached", "facts",
     )  # fmt: skip
 
     def __init__(self, price: Price, *, mocked: bool = False) -> None:
@@ -45,6 +47,11 @@ class Pieces:
         #: what it sent.
         self._ended: bool | None = None
         self._sent_id: str | None = None
+        #: Whether LiteLLM has made chunks of anything at all.
+        self._came = False
+        #: Whether a chunk or event came from the provider, and whether one of them told tokens of reasoning.
+        self._raw = False
+        self._reasoned = False
         self.cached = False
         self.facts: dict[str, Any] = {}
 
@@ -62,8 +69,14 @@ class Pieces:
 
     def made(self, raw: Any, chunk: Any) -> None:
         """Take over what LiteLLM has left out of a chunk that it made of the provider's."""
+        self._came = True
         if not self._ended or not self._sent_id:
             self._look_at(raw)
+        if not self._reasoned and (
+            raw is chunk or _is_openai(type(raw))
+        ):  # and no chunk of LiteLLM's
+            self._raw = True
+            self._reasoned = _tells_reasoning(raw)
         compare(raw, chunk, self._stream.feed)
 
     def _look_at(self, raw: Any) -> None:
@@ -100,6 +113,8 @@ class Pieces:
         estimated it. What the provider sent still stands in the chunks that the stream keeps.
         """
         self._stream.finish()
+        if not self._came and hasattr(type(stream), "chunk_creator"):
+            self._ended = False  # what it hands on then is made up
         hidden, self._last_hidden = self._last_hidden, None
         came, sent = _as_they_came(stream), None
         for chunk in reversed(came):
@@ -126,7 +141,7 @@ class Pieces:
         whole = self._stream.whole()
         if self._ended is False and whole.verdict.status == "success":
             for choice in whole.choices:
-                choice.finish = ""
+                choice.finish, choice.absent = "", "choices"
             return whole._replace(verdict=Verdict("partial", ended="unfinished"))
         return whole
 
@@ -134,6 +149,10 @@ class Pieces:
         """Return what has come, as ``policy`` lets it be sealed."""
         stream = self._stream
         tokens = tokens_of(stream.usage)
+        if (
+            self._raw and not self._reasoned
+        ):  # LiteLLM has counted them in the text of the reasoning
+            tokens = tokens._replace(reasoning=None)
         whole = self._whole()
         environment = {
             **self.facts,
@@ -161,6 +180,17 @@ class Pieces:
             if cost is not None
             else cost_of(self._price(self._stream.model, self._stream.usage))
         )
+
+
+@per_class
+def _is_openai(kind: type) -> bool:
+    return module_of(kind).partition(".")[0] == "openai"
+
+
+def _tells_reasoning(raw: Any) -> bool:
+    """Tell whether a chunk or an event of a provider's tells tokens of reasoning."""
+    usage = usage_in(raw)
+    return usage is not None and tokens_of(usage).reasoning is not None
 
 
 def _as_they_came(stream: Any) -> list[Any]:

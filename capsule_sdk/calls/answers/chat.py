@@ -49,7 +49,10 @@ def read_choice(value: Any) -> Choice:
     choice.ends(entry.take("finish_reason"))
     native = own.take("native_finish_reason") or entry.take("native_finish_reason")
     entry.left.pop("native_finish_reason", None)
-    for told in (native, entry.take("sent_finish_reason")):
+    sent = word(entry.take("sent_finish_reason", "made_finish_reason"))
+    if sent and is_plain(sent) and _meaning(sent) != _meaning(choice.finish):
+        choice.ends(sent)  # the library has told that of another choice, or none
+    for told in (native, sent):
         if told is not None:
             _native(choice, word(told))
     choice.error = error_of(entry.take("error") or own.take("error"))
@@ -99,6 +102,12 @@ def is_plain(reason: str) -> bool:
     """Tell whether a reason to stop is a usual one, which every library hands on under this name or another."""
     code = reason.lower()
     return code in NORMAL or code in _CUT or code == "content_filter"
+
+
+def _meaning(reason: str) -> str:
+    """Return what a usual reason to stop means, under whatever name."""
+    code = reason.lower()
+    return "" if not code else "normal" if code in NORMAL else "cut" if code in _CUT else code
 
 
 def _native(choice: Choice, native: str) -> None:

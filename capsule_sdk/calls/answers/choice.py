@@ -35,7 +35,7 @@ class Choice:
     """What one answer consists of."""
 
     __slots__ = (
-        "audio", "block_reason", "citations", "error", "finish", "images", "left_out", "other",
+        "absent", "audio", "block_reason", "citations", "error", "finish", "images", "left_out", "other",
         "provider_tools", "said", "tools",
     )  # fmt: skip
 
@@ -49,6 +49,8 @@ class Choice:
         self.other: list[tuple[str, Any]] = []
         self.left_out = LeftOut()
         self.finish = ""
+        #: The list that the answer should stand in, and that was empty: its name on the wire.
+        self.absent = ""
         self.block_reason: dict[str, Any] = {}
         #: What went wrong with this answer alone: (code, words).
         self.error: tuple[str, str] | None = None
@@ -166,7 +168,8 @@ class Choice:
         if not parts and text and (whole or not unusual):
             return text
         if not parts and not self.finish:
-            return ""  # nothing has come, and nobody has said that this is all
+            # nothing has come, and nobody has said that this is all
+            return {self.absent: []} if self.absent else ""
         if text or self.tools:
             parts = {"text": text, **parts}
         if self.finish or self.tools:

@@ -19,9 +19,9 @@ __all__ = ["Room", "Text", "copied", "grow", "plain"]
 #: Entries of which a later piece replaces the earlier one, though it is a text.
 _WORDS: Final = frozenset(
     {
-        "call_id", "created", "finish_reason", "format", "id", "index", "item_id", "media_type",
-        "mime_type", "model", "name", "native_finish_reason", "object", "role", "sent_finish_reason",
-        "service_tier", "status", "stop_reason", "system_fingerprint", "type", "url",
+        "call_id", "created", "finish_reason", "format", "id", "index", "item_id", "made_finish_reason",
+        "media_type", "mime_type", "model", "name", "native_finish_reason", "object", "role",
+        "sent_finish_reason", "service_tier", "status", "stop_reason", "system_fingerprint", "type", "url",
     }
 )  # fmt: skip
 

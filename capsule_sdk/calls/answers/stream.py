@@ -26,7 +26,7 @@ class Stream:
     """One streamed answer in the making."""
 
     __slots__ = (
-        "_candidates", "_choices", "_error", "_frames", "_messages", "_read", "_responses",
+        "_candidates", "_choices", "_error", "_frames", "_messages", "_over", "_read", "_responses",
         "_room", "_top", "_unknown", "id", "model", "usage",
     )  # fmt: skip
 
@@ -41,6 +41,7 @@ class Stream:
         self._frames: Frames | None = None
         self._error: tuple[str, str] | None = None
         self._read: Whole | None = None
+        self._over = False
         #: The fullest report of tokens.
         self.usage: Any = None
         self.model = ""
@@ -58,7 +59,8 @@ class Stream:
             self._take(piece)
 
     def finish(self) -> None:
-        """Take over what raw events are still waiting for the rest of a frame that does not come."""
+        """Nothing more comes, by itself: take over what raw events still wait for the rest of a frame."""
+        self._over = True
         if self._frames is not None:
             self._frames.flush()
 
@@ -222,7 +224,10 @@ class Stream:
         started = [*self._choices.values(), *self._candidates.values()]
         if not started:
             return "prompt_feedback" in self._top
-        return all(choice.get("finish_reason") for choice in started)
+        return all(
+            any(choice.get(f"{told}finish_reason") for told in ("", "sent_", "made_"))
+            for choice in started
+        )
 
     def whole(self) -> Whole:
         """Return the answer, as far as it has come. To be asked once nothing more comes."""
@@ -233,6 +238,10 @@ class Stream:
     def _whole(self) -> Whole:
         choices, _, verdict, _ = read_in_full(self._as_it_would_be())
         choices = choices or [Choice()]  # candidates may say nothing
+        if choices[0].absent and (not self._over or self._unknown or self._frames is not None):
+            # something else has come, or it may have been on its way
+            choices[0].absent = ""
+            verdict = Verdict() if verdict.status == "partial" else verdict
         for kind, held in self._unknown.items():
             choices[0].unknown(kind, plain(held) or kind)
         if self._responses is not None:

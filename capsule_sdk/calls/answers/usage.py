@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from .reading import fields
 
-__all__ = ["Tokens", "tokens_of", "usage_in"]
+__all__ = ["Tokens", "tells_reasoning", "tokens_of", "usage_in"]
 
 _IN: Final = (
     "prompt_tokens", "input_tokens", "promptTokenCount", "prompt_token_count",
@@ -22,12 +23,16 @@ _CACHED: Final = (
     "cached_content_token_count", "total_cached_tokens", "cached_tokens",
 )  # fmt: skip
 _REASONING: Final = (
-    "reasoning_tokens", "thoughtsTokenCount", "thoughts_token_count", "total_thought_tokens",
-    "total_reasoning_tokens",
+    "reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "thoughts_token_count",
+    "total_thought_tokens", "total_reasoning_tokens",
 )  # fmt: skip
 _REPORTS: Final = ("usage", "usage_metadata", "usageMetadata")
 _DETAILS_IN: Final = ("prompt_tokens_details", "input_tokens_details")
 _DETAILS_OUT: Final = ("completion_tokens_details", "output_tokens_details")
+#: In the JSON of a body; in a text within it the quotation marks are escaped.
+_TELLS_REASONING: Final = re.compile(
+    r'(?<!\\)"\w*(?:reason|thought|think)\w*token\w*"\s*:\s*[1-9]', re.IGNORECASE
+)
 
 
 class Tokens(NamedTuple):
@@ -53,9 +58,14 @@ def tokens_of(value: Any) -> Tokens:
     return Tokens(
         tokens_in,
         tokens_out,
-        _detail(usage, _CACHED, _DETAILS_IN, "cached_tokens"),
-        _detail(usage, _REASONING, _DETAILS_OUT, "reasoning_tokens"),
+        _detail(usage, _CACHED, _DETAILS_IN, ("cached_tokens",)),
+        _detail(usage, _REASONING, _DETAILS_OUT, ("reasoning_tokens", "thinking_tokens")),
     )
+
+
+def tells_reasoning(body: str) -> bool:
+    """Tell whether an answer's body, as JSON, reports tokens of reasoning under any name."""
+    return _TELLS_REASONING.search(body) is not None
 
 
 def usage_in(value: Any) -> Any:
@@ -76,10 +86,13 @@ def _first(held: Mapping[Any, Any], names: tuple[str, ...]) -> int | None:
 
 
 def _detail(
-    usage: Mapping[Any, Any], names: tuple[str, ...], places: tuple[str, ...], name: str
+    usage: Mapping[Any, Any],
+    names: tuple[str, ...],
+    places: tuple[str, ...],
+    within: tuple[str, ...],
 ) -> int | None:
     for place in places:
         details = usage.get(place)
-        if details is not None and (found := _first(fields(details), (name,))):
+        if details is not None and (found := _first(fields(details), within)):
             return found
     return _first(usage, names) or None

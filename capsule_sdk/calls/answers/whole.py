@@ -94,17 +94,19 @@ def _conversation(
     choices = held.get("choices")
     if isinstance(choices, list | tuple):
         entry.take("choices")
-        read_choices = [chat.read_choice(item) for item in choices] or [Choice()]
+        read_choices = [chat.read_choice(item) for item in choices] or [_absent("choices")]
         chat.read_top(read_choices[0], entry)
-        return read_choices, verdict_of(read_choices), chat.ECHOES
-    if any(not is_void(held.get(name)) for name in gemini.MARKS):
+        return read_choices, _verdict_of(read_choices), chat.ECHOES
+    if any(not is_void(held.get(name)) for name in gemini.MARKS) or held.get("candidates") == []:
         return _gemini(response, entry)
     if isinstance(held.get("output"), list | tuple) or held.get("object") == "response":
         found, verdict = responses.read_response(entry)
         return found, verdict, responses.ECHOES
     if isinstance(held.get("content"), list | tuple) and ("role" in held or "stop_reason" in held):
         found = messages.read_message(entry)
-        return found, verdict_of(found), messages.ECHOES
+        if not held["content"] and not found[0].finish:
+            found[0].absent = "content"
+        return found, _verdict_of(found), messages.ECHOES
     if held.get("object") == "interaction" or isinstance(held.get("steps"), list):
         found, verdict = responses.read_interaction(entry)
         return found, verdict, responses.ECHOES
@@ -113,6 +115,22 @@ def _conversation(
 
 def _gemini(response: Any, entry: Taken) -> tuple[list[Choice], Verdict, frozenset[str]]:
     entry.left = Taken(response, snaked=True).left
-    choices = [gemini.read_candidate(item) for item in entry.items("candidates")] or [Choice()]
+    choices = [gemini.read_candidate(item) for item in entry.items("candidates")]
+    choices = choices or [_absent("candidates")]
     gemini.read_prompt_feedback(choices[0], entry.take("prompt_feedback"))
-    return choices, verdict_of(choices), gemini.ECHOES
+    return choices, _verdict_of(choices), gemini.ECHOES
+
+
+def _absent(name: str) -> Choice:
+    """Return what an answer says whose list of choices is empty."""
+    choice = Choice()
+    choice.absent = name
+    return choice
+
+
+def _verdict_of(choices: list[Choice]) -> Verdict:
+    """Return how they ended; an answer without any is none, and nobody has said why."""
+    verdict = verdict_of(choices)
+    if choices[0].absent and verdict.status == "success":
+        return Verdict("partial", ended=f"no {choices[0].absent}")
+    return verdict
