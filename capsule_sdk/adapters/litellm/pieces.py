@@ -72,9 +72,7 @@ class Pieces:
         self._came = True
         if not self._ended or not self._sent_id:
             self._look_at(raw)
-        if not self._reasoned and (
-            raw is chunk or _is_openai(type(raw))
-        ):  # and no chunk of LiteLLM's
+        if not self._reasoned and (raw is chunk or _is_openai(type(raw))):  # none of LiteLLM's
             self._raw = True
             self._reasoned = _tells_reasoning(raw)
         compare(raw, chunk, self._stream.feed)
@@ -149,9 +147,7 @@ class Pieces:
         """Return what has come, as ``policy`` lets it be sealed."""
         stream = self._stream
         tokens = tokens_of(stream.usage)
-        if (
-            self._raw and not self._reasoned
-        ):  # LiteLLM has counted them in the text of the reasoning
+        if self._raw and not self._reasoned:  # LiteLLM has counted them itself, in the text
             tokens = tokens._replace(reasoning=None)
         whole = self._whole()
         environment = {
