@@ -359,9 +359,7 @@ class Safekeeping:
         journal.rotate(states)
         for key, missed in said:
             self._forget_below(key)
-            if (
-                self._missed.get(key) is missed
-            ):  # or its end came meanwhile, and could not be written
+            if self._missed.get(key) is missed:  # no end came meanwhile that could not be written
                 self.done_with(key)
 
     def _anything_lives(self) -> bool:
@@ -391,12 +389,9 @@ class Safekeeping:
 
     def _is_well(self) -> None:
         self._tell_gaps()
-        if (
-            self._journal is not None
-            and self._journal.refused is not None
-            and self.home is not None
-        ):
-            facts = {"reason": str(self._journal.refused), "instead": str(self.home.path.parent)}
+        journal, home = self._journal, self.home
+        if journal is not None and journal.refused is not None and home is not None:
+            facts = {"reason": str(journal.refused), "instead": str(home.path.parent)}
             tell_once("error", _ELSEWHERE, **facts)
         if self._trouble_since is not None:
             seconds = round(monotonic() - self._trouble_since, 1)
