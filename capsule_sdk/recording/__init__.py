@@ -4,5 +4,5 @@
 `line` the order in which records wait (`holding` what they wait for), `rounds` the writer's work, `outbox`
 the way into the chain, `checkpointing` what is signed of it, `recovery` what other processes have left
 behind, `forking` what a fork means, `stats` the figures, `default` the one recorder of the process and
-`configure`.
+`configure`. `libraries` and `writing` are where imports and the writer begin: no signal handler runs there.
 """

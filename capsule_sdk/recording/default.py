@@ -17,6 +17,7 @@ from ..owners import resolved
 from ..settings import PREFIX, Settings, refuse_unknown, say_once
 from .exiting import shut_down
 from .forking import live_recorders
+from .libraries import load
 from .recorder import Recorder
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ def recorder_for(capsules: Capsules | None, *, swallow_errors: bool = True) -> R
     global _default, _configured, _generation  # noqa: PLW0603 - see configure
     if capsules is None:
         return get_recorder()
+    load()
     from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
     identity = chain_identity(capsules, None)
@@ -290,6 +292,7 @@ def _located(settings: Settings, *, variable: bool, instead: bool = True) -> Set
     """
     if settings.url is None:
         return settings
+    load(settings.url)
     from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
     from ..chain.location import is_postgresql  # noqa: PLC0415 - see above
 
@@ -323,6 +326,7 @@ def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
 
     def identity() -> str:
         if not fixed:
+            load()
             from ..chain import chain_identity  # noqa: PLC0415 - imports qp-capsule and SQLAlchemy
 
             located = url is not None and Path(url).is_absolute()
@@ -350,6 +354,7 @@ def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
 def _with_checkpoints(settings: Settings, capsules: Capsules | None) -> Settings:
     """Fix the directory, and refuse a storage whose heads nobody here knows."""
     if capsules is not None:
+        load()
         from ..chain import chain_identity, is_written_by_us  # noqa: PLC0415 - imports SQLAlchemy
 
         chain_identity(capsules)  # says what is wrong with what is no Capsules at all

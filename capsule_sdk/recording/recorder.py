@@ -30,6 +30,7 @@ from ..settings import Settings
 from .exiting import close_at_exit_of_worker
 from .forking import known, live
 from .last_word import say
+from .libraries import load
 from .rounds import ROUND_PATIENCE, Rounds
 from .stats import Stats
 from .writing import Writer
@@ -294,6 +295,7 @@ class Recorder:
 
     def _open_outbox(self) -> None:
         if self._rounds.outbox is None:
+            load(self.settings.url)
             from .checkpointing import checkpointing_of  # noqa: PLC0415 - imports SQLAlchemy
             from .outbox import Outbox  # noqa: PLC0415 - see above
 
