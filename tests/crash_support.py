@@ -211,9 +211,9 @@ class Site:
                 return []  # killed before there was a chain
             raise
 
-    def recover(self) -> None:
+    def recover(self, **options: Any) -> None:
         """Run ``capsuled recover``."""
-        code = self.run("recover")
+        code = self.run("recover", **options)
         assert code == 0, f"recover ended with {code}\n{self.log()}"
 
     def log(self) -> str:

@@ -199,6 +199,12 @@ int mkdir(const char *path, mode_t mode)
     AROUND(MKDIR, concerns(AT_FDCWD, path), real(path, mode));
 }
 
+int mkdirat(int directory, const char *path, mode_t mode)
+{
+    REAL(mkdirat);
+    AROUND(MKDIR, concerns(directory, path), real(directory, path, mode));
+}
+
 #define MODE \
     mode_t mode = 0; \
     if (flags & O_CREAT) { \

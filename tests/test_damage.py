@@ -248,14 +248,14 @@ def test_a_journal_that_may_not_be_read_waits_and_keeps_no_other_back(
     as_another_user(patient, lambda: closed.chmod(0o000))
     try:
         found, capsules = patient.recover()
+        assert found.left == 1
+        assert "Permission denied" in caplog.text
+        patient.assert_the_rest_is_there(capsules)
+        assert [path.name for path in patient.root.iterdir()] == [patient.home.name]
+        closed.chmod(0o700)
+        found, _ = patient.recover()
     finally:
         as_myself()
-    assert found.left == 1
-    assert "Permission denied" in caplog.text
-    patient.assert_the_rest_is_there(capsules)
-    assert [path.name for path in patient.root.iterdir()] == [patient.home.name]
-    closed.chmod(0o700)
-    found, _ = patient.recover()
     assert (found.left, found.damaged) == (0, 0)
     patient.assert_gone()
 

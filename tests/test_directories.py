@@ -5,6 +5,7 @@ Most of these need two users: they run as root, and do as another one in a forke
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import shutil
@@ -12,15 +13,19 @@ import signal
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chain_support import capsule
 from recording import make_task, until
 from tallying import said
 
 import capsule_sdk
 from capsule_sdk import directories
+from capsule_sdk.chain import open_chain
+from capsule_sdk.cli import main
 from capsule_sdk.directories import open_directory
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.journal.files import Home, homes
@@ -661,3 +666,27 @@ def test_a_data_directory_that_goes_away_costs_nothing_and_is_said(
     if how == "moved":
         assert main(["verify", str(tmp_path / "moved" / "chain.db")]) == 0
         assert recover(tmp_path / "moved" / "chain.db").unfinished <= 1
+
+
+@two_users
+@pytest.mark.parametrize("command", ["recover", "status", "stats", "tree"])
+def test_what_another_user_has_closed_is_said_with_what_to_do(shared: Path, command: str) -> None:
+    """A user after ``sudo``: never an error of ours, and never a traceback."""
+    home = lay(shared / "home", 0o755)
+    chain = open_chain(url=home / "capsules.db")
+    chain.append([capsule()])
+    chain.close()
+    closed = home if command in {"stats", "tree"} else lay(home / "journal", 0o700)
+    closed.chmod(0o700)
+
+    def do() -> str:
+        out = io.StringIO()
+        with redirect_stdout(out), redirect_stderr(out):
+            code = main([command, "--db", str(home / "capsules.db")])
+        return f"{code} {out.getvalue()}"
+
+    told = as_user(DAEMON, do)
+    assert told[0] in "12", told
+    assert "error of its own" not in told
+    assert "Traceback" not in told
+    assert "the user whose" in told or "NOT BELIEVED" in told, told

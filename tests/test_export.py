@@ -206,6 +206,7 @@ print(export_chain(sys.argv[1], io.StringIO()))
     home = Path(tempfile.mkdtemp())
     try:
         append(home / "chain.db", *capsules(3))
+        (home / "chain.db").chmod(0o644)
         home.chmod(0o555)
         (printed,) = finish(start(code, home / "chain.db"))
         assert printed == "3\n"

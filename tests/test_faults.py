@@ -181,12 +181,12 @@ def test_a_directory_that_cannot_be_written_heals(server: Server) -> None:
             time.sleep(0.01)
         site.data.chmod(0o700)
         assert site.wait(pid) == -9, site.log()
-        _assert_all_is_well(site)
+        _assert_all_is_well(site, **options)
     finally:
         shutil.rmtree(place)
 
 
-def _assert_all_is_well(site: Site) -> None:
+def _assert_all_is_well(site: Site, **options: Any) -> None:
     """In trouble it was loud, but not too loud; healed, it was safe from a kill; and all is there once."""
     ((journal, store, files),) = site.reported("trouble")
     assert (journal, store) == ("True", "True")
@@ -196,7 +196,7 @@ def _assert_all_is_well(site: Site) -> None:
     assert len(events) >= 2, site.log()
     assert set(events.values()) == {1}, site.log()
     site.look()
-    site.recover()
+    site.recover(**options)
     site.assert_recovered()
     (long,) = [one for one in site.capsules() if one["trigger"]["source"] == "long"]
     assert long["outcome"]["error"] == CUT_OFF

@@ -219,7 +219,9 @@ def _journals(root: Path, glance: Glance | None, trouble: list[str]) -> Iterator
     except UnsafeError as error:
         trouble.append(f"the journals in {root} are not believed: {error}")
     except OSError as error:
-        trouble.append(f"the journals cannot be looked at: {error}")
+        trouble.append(
+            f"the journals cannot be looked at: {error}; look as the user whose they are"
+        )
 
 
 def _journal(path: Path, glance: Glance | None) -> JournalStatus | None:

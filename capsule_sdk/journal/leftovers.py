@@ -146,6 +146,11 @@ def leftovers(root: Path) -> Iterator[Leftover | OSError]:
         if not is_bare(root):
             raise
         return
+    except PermissionError as error:
+        raise UnsafeError(
+            root,
+            f"{error}: run `capsuled recover` as the user whose it is, or make it yours (chown)",
+        ) from error
     try:
         sweep(held)
         for path in list(homes(held)):
