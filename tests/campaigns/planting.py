@@ -99,8 +99,9 @@ def planted(chances: random.Random, place: Path) -> tuple[list[str], int]:
         os.waitpid(attacker, 0)
     with os.fdopen(count, "rb") as file:
         acts = len(file.read())
-    _clean(shared)
-    as_user(victim, lambda: _recover(url))
+    _clean(shared, victim)
+    if as_user(victim, lambda: recover(url).left):
+        problems.append("the last recovery has left something")
     if _tree(treasure) != before:
         problems.append("what lies behind a link was touched")
     chain = list(read_chain(url)) if url.exists() and url.stat().st_uid == victim else []
@@ -187,9 +188,10 @@ def _tree(directory: Path) -> dict[str, tuple[bytes, int, int]]:
     }
 
 
-def _clean(shared: Path) -> None:
-    """Take away what the other user has laid, as whoever keeps the machine would."""
+def _clean(shared: Path, victim: int) -> None:
+    """Take away what the other user has laid, as whoever keeps the machine would, and give the place to one."""
     shared.chmod(0o755)
+    os.chown(shared, victim, victim)
     for path in sorted(shared.rglob("*"), reverse=True):
         with suppress(OSError):
             if path.lstat().st_uid == ATTACKER:
