@@ -683,6 +683,31 @@ def test_no_reader_changes_what_it_reads() -> None:
         assert json.dumps(answer) == before
 
 
+@pytest.mark.parametrize("keyed", [True, False])
+def test_an_object_that_comes_again_with_its_id_and_a_status_is_a_later_state_of_it(
+    keyed: bool,
+) -> None:
+    states: list[dict[str, Any]] = [
+        {"id": "ws_1", "index": 0, "status": "in_progress", "query": "", "queries": []},
+        {"id": "ws_1", "index": 0, "status": "in_progress", "query": "cats", "queries": ["cats"]},
+        {"id": "ws_1", "index": 0, "status": "completed", "query": "cats", "queries": ["cats"]},
+    ]
+    stream = fed(
+        *(
+            {"choices": [{"index": 0, "delta": {"calls": {"s1": one} if keyed else [one]}}]}
+            for one in states
+        ),
+        {"choices": [{"index": 0, "delta": {"content": "a", "text_of_mine": "b"}}]},
+        {"choices": [{"index": 0, "delta": {"text_of_mine": "b"}, "finish_reason": "stop"}]},
+    )
+    said = canonical(stream.whole().result(FULL))
+    assert "catscats" not in said
+    assert said.count('"cats"') == 2
+    assert "completed" in said
+    assert "in_progress" not in said
+    assert '"bb"' in said, "a text without a state goes on being appended"
+
+
 def test_a_stream_holds_copies() -> None:
     held: list[Any] = [{"deep": "one"}]
     stream = fed({"choices": [{"index": 0, "delta": {"hologram": held}}]})

@@ -1,8 +1,9 @@
 """Growing: pieces of a JSON value put together, by what a piece looks like and not by what it is called.
 
 Texts are appended, lists extended (entries with an index grow where they stand), objects grow entry by
-entry, anything else is replaced. It holds copies only. What is known to be the answer is kept whole; of
-what is not, a bounded part, and how much more there was.
+entry, anything else is replaced. An entry that comes again with its id and a status is a later state of it.
+It holds copies only. What is known to be the answer is kept whole; of what is not, a bounded part, and how
+much more there was.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def grow(into: dict[str, Any], piece: Any, room: Room, depth: int = _DEPTH) -> N
             _extend(held, value, room, depth)
         elif type(held) is dict and fields(value):
             if depth > 0:
-                grow(held, value, room, depth - 1)
+                _grow_on(held, value, room, depth)
         else:
             into[name] = _begun(name, value, room, depth)
 
@@ -152,7 +153,7 @@ def _extend(held: _Entries, pieces: Any, room: Room, depth: int) -> None:
     for piece in pieces:
         place = _place(held, piece)
         if place is not None:
-            grow(place, piece, room, depth - 1)
+            _grow_on(place, piece, room, depth)
         elif room.takes(piece):
             _append(held, copied(piece, room, depth - 1))
 
@@ -161,6 +162,16 @@ def _append(held: _Entries, entry: Any) -> None:
     held.append(entry)
     if type(entry) is dict and isinstance(index := entry.get("index"), _KEYS):
         held.newest[index] = entry
+
+
+def _grow_on(entry: dict[str, Any], piece: Any, room: Room, depth: int) -> None:
+    """Add a piece to an object; one with the same id and a status says anew how all of it stands."""
+    entries = fields(piece)
+    name = entries.get("id")
+    if name and name == entry.get("id") and entries.get("status") and "status" in entry:
+        entry.update(copied(piece, room, depth - 1))
+    else:
+        grow(entry, piece, room, depth - 1)
 
 
 def _place(held: _Entries, piece: Any) -> dict[str, Any] | None:
