@@ -7,6 +7,7 @@ is open, and the writer delivers what comes next.
 from __future__ import annotations
 
 import logging
+import os
 import random
 import signal
 import tempfile
@@ -14,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import capsule_sdk
 from campaigns.modes import work_of
@@ -22,6 +23,7 @@ from capsule_sdk import capsule_scope, configure, flush, get_recorder
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.scopes.node import innermost
 
+OURS = f"{os.sep}capsule_sdk{os.sep}"
 MODES = ("function", "coroutine", "scope", "call", "flush")
 
 
@@ -60,8 +62,10 @@ def interrupted(
     took = _time_of(work)
     until, hits, problems = time.monotonic() + seconds, 0, []
 
-    def handler(*_: Any) -> None:
-        raise Interrupt
+    def handler(_: int, frame: FrameType | None) -> None:
+        # LiteLLM's own pool of threads does not survive one: it is left alone.
+        if mode != "call" or (frame is not None and OURS in frame.f_code.co_filename):
+            raise Interrupt
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
