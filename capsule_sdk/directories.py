@@ -18,7 +18,7 @@ from typing import Final
 from .forks import Stage, at_fork
 from .owners import LINKS, UnsafeError, refuse_a_swap, refuse_link, refuse_what_is_not_ours
 
-__all__ = ["Held", "UnsafeError", "beside", "is_bare", "open_directory", "ours"]
+__all__ = ["Held", "UnsafeError", "beside", "open_directory", "open_if_any", "ours"]
 
 #: To look at a directory no right to read it is needed; some systems have no such way.
 _LOOK: Final = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -141,6 +141,24 @@ def open_directory(path: Path, *, make: bool = False) -> Held:
     return held
 
 
+def open_if_any(root: Path) -> Held | None:
+    """Hold a directory, as `open_directory` does; ``None`` where nobody has laid anything.
+
+    Raises:
+        UnsafeError: ``root`` is not this user's alone.
+        OSError: it cannot be read.
+
+    """
+    try:
+        return open_directory(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnsafeError:
+        if not _is_bare(root):
+            raise
+        return None
+
+
 def beside(path: Path) -> Held:
     """Hold a directory whatever may be said of it: for who looks at each file in it.
 
@@ -151,7 +169,7 @@ def beside(path: Path) -> Held:
     return Held(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
-def is_bare(root: Path) -> bool:
+def _is_bare(root: Path) -> bool:
     """Tell whether nobody has laid anything in a directory, or there is none."""
     try:
         if not stat.S_ISDIR(root.lstat().st_mode):

@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ..directories import Held, UnsafeError, is_bare, open_directory, ours
+from ..directories import Held, open_directory, open_if_any, ours
 
 __all__ = [
     "UNWRITTEN",
@@ -346,13 +346,8 @@ def homes(root: Path | Held) -> Iterator[Path]:
     if isinstance(root, Held):
         yield from _homes(root)
         return
-    try:
-        held = open_directory(root)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except UnsafeError:
-        if not is_bare(root):
-            raise
+    held = open_if_any(root)
+    if held is None:
         return
     try:
         found = list(_homes(held))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..directories import Held, UnsafeError, is_bare, open_directory
+from ..directories import Held, UnsafeError, open_if_any
 from .files import UNWRITTEN, Home, backlog_in, homes, reading, records_in, sweep
 from .frames import Damage, Frame, Kind, read
 from .unwritten import entries_in
@@ -139,18 +139,16 @@ def leftovers(root: Path) -> Iterator[Leftover | OSError]:
 
     """
     try:
-        held = open_directory(root)
-    except (FileNotFoundError, NotADirectoryError):
-        return
+        held = open_if_any(root)
     except UnsafeError:
-        if not is_bare(root):
-            raise
-        return
+        raise
     except PermissionError as error:
         raise UnsafeError(
             root,
             f"{error}: run `capsuled recover` as the user whose it is, or make it yours (chown)",
         ) from error
+    if held is None:
+        return
     try:
         sweep(held)
         for path in list(homes(held)):
