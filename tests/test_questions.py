@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+import tripwires
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, create_model
 from sealable import values
 
 from capsule_sdk.calls.conversation import sealed_messages
-from capsule_sdk.calls.hashing import prompt_hash, tools_digest
+from capsule_sdk.calls.hashing import as_redacted, prompt_hash, tools_digest
 from capsule_sdk.calls.memory import Memory, Remembering, prefixes_of, whose
-from capsule_sdk.calls.prompts import roles_of
+from capsule_sdk.calls.prompts import last_user_text, roles_of
 from capsule_sdk.calls.question import Question, hashes_of, question_of
 from capsule_sdk.content import ContentPolicy, Limits, canonical
 from capsule_sdk.records.attribution import NOBODY
@@ -70,6 +71,41 @@ def test_hashing_runs_no_code_of_a_message() -> None:
 
     plain = {"role": "user", "content": "a"}
     assert prompt_hash([Foreign(**plain), Entries(plain)]) == prompt_hash([plain, plain])
+
+
+def test_no_code_of_what_was_asked_runs_whatever_it_is_a_subclass_of() -> None:
+    text, items, entries = map(tripwires.wired, (str, list, dict))
+    part = entries({"type": text("text"), "text": text("Hi")})
+    message = entries({"role": text("user"), "content": items([part]), "name": None})
+    given = {
+        "messages": items([message]),
+        "tools": items([{"type": "function", "function": {"name": "f"}}]),
+        "extra_body": entries({"system": text("Be kind.")}),
+    }
+    with tripwires.armed():
+        question = ask(given)
+        last = last_user_text(question.prompt)
+        in_full, _ = sealed_messages(question.prompt, ContentPolicy())
+        redacted = as_redacted(question.prompt, ContentPolicy(redact=lambda text: text))
+    assert tripwires.hits == []
+    assert (last, question.arguments["roles"]) == ("Hi", ["system", "user"])
+    plain = {"role": "user", "content": [{"type": "text", "text": "Hi"}], "name": None}
+    assert in_full == redacted == [plain]
+    assert question.prompt_hash == prompt_hash([plain])
+    assert question.arguments["tools"]["names"] == ["f"]
+
+
+class _Claiming:
+    """Says that it is a dict, as a proxy and a mock do."""
+
+    __class__ = dict  # type: ignore[assignment]
+
+
+def test_what_only_says_that_it_is_a_dict_costs_no_question() -> None:
+    asked = ask({"messages": [user("a"), _Claiming()], "extra_body": _Claiming()}).arguments
+    sealed, _ = sealed_messages([_Claiming()], ContentPolicy())
+    said = "<test_questions._Claiming object>"
+    assert (asked["parameters"], sealed) == ({"extra_body": said}, [said])
 
 
 class _Hashed(type(BaseModel)):  # type: ignore[misc]

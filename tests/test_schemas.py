@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic import dataclasses as pydantic_dataclasses
 from pydantic.json_schema import Examples
-from typing_extensions import TypedDict
+from typing_extensions import TypeAliasType, TypedDict
 
 from capsule_sdk.calls.question import question_of
 from capsule_sdk.content import ContentPolicy, canonical
@@ -182,11 +182,50 @@ _T = TypeVar("_T")
         model(model_config=ConfigDict(json_schema_extra=_run)),
         model(model_config=ConfigDict(model_title_generator=_run)),
         model(dataclasses.make_dataclass("D", [("x", "_Colour")])),
+        model(TypeAliasType("Many", list[_T], type_params=(_T,))[int]),
+        list[TypeAliasType("Many", set[_T], type_params=(_T,))[int]],  # type: ignore[misc]
     ],
 )
 def test_what_cannot_be_told_without_running_code_is_named(format_: Any) -> None:
     shape = told(format_)["parameters"]["response_format"]
     assert shape["untold"], shape
+
+
+def _doubled(value: Any, join: Callable[[Any, Any], Any]) -> Any:
+    for _ in range(16):
+        value = join(value, value)
+    return value
+
+
+def _within_itself() -> list[Any]:
+    endless: list[Any] = []
+    endless.append(endless)
+    return endless
+
+
+@pytest.mark.parametrize(
+    "format_",
+    [
+        model(a=Field(json_schema_extra={"x": _within_itself()})),
+        dataclasses.make_dataclass("D", [("x", list)], namespace={"x": None}),
+        model(a=Field(json_schema_extra={"x": _doubled(1, lambda a, b: [a, b])})),
+        tuple[_doubled(int, lambda a, b: tuple[a, b])],
+    ],
+)
+def test_formats_without_an_end_are_told_in_bounded_time_and_size(format_: Any) -> None:
+    if dataclasses.is_dataclass(format_):  # a default that holds itself, which no decorator takes
+        dataclasses.fields(format_)[0].default = _within_itself()
+    shape = told(format_)["parameters"]["response_format"]
+    assert shape["untold"]
+    assert len(canonical(shape)) < 300_000
+
+
+def test_a_bound_of_any_length_is_told() -> None:
+    formats = [
+        dataclasses.make_dataclass("D", [("x", Annotated[int, Gt(10**digits)])])
+        for digits in (5000, 5001)
+    ]
+    assert told(formats[0])["request_hash"] != told(formats[1])["request_hash"]
 
 
 def test_code_that_says_nothing_of_the_schema_is_neither_run_nor_named() -> None:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ..content import JSON, ContentPolicy, canonical, label
+from ..content import JSON, ContentPolicy, canonical, instance, label
 from ..content.readers import Marker
 from .media import decoded, digested, in_data_url
-from .objects import entries_of
+from .objects import entries_of, is_model, items_of
 
 __all__ = ["sealed_messages", "taken_apart"]
 
@@ -57,7 +57,7 @@ def sealed_messages(
     sealed: list[JSON] = []
     held_whole = len(messages) <= MOST
     for message in reversed(messages[-MOST:]):
-        is_bare = is_chat and isinstance(message, str)
+        is_bare = is_chat and instance(message, str)
         taken = taken_apart({"role": "user", "content": message} if is_bare else message)
         held_whole = held_whole and whole > 0
         entry = policy.value(taken) if whole > 0 else digests.value(taken)
@@ -83,22 +83,21 @@ class _Taking:
         self.left = _ENTRIES
 
     def node(self, value: Any, depth: int, *, own: bool) -> Any:
-        if isinstance(value, str):
-            return _of_data_url(value) if value[:5] == "data:" else value
+        if instance(value, str):
+            return _of_data_url(value) if str.startswith(value, "data:") else value
         self.left -= 1
         if depth >= _DEEPEST or self.left < 0:
             return value
-        if type(value) is list or type(value) is tuple:
-            return [
-                self.node(entry, depth + 1, own=own) for entry in value[: self.left + 1]
-            ] + list(value[self.left + 1 :])
+        if (items := items_of(value)) is not None:
+            looked_at, rest = items[: self.left + 1], items[self.left + 1 :]
+            return [*(self.node(item, depth + 1, own=own) for item in looked_at), *rest]
         fields = entries_of(value)
         if fields is None:
             return value
         return {
             name: self.entry(name, entry, fields, depth, own=own)
             for name, entry in fields.items()
-            if entry is not None or fields is value  # a model's fields that nobody set
+            if entry is not None or not is_model(type(value))  # a model's fields that nobody set
         }
 
     def entry(

@@ -71,8 +71,8 @@ def as_redacted(value: Any, policy: ContentPolicy) -> Any:
     """
     if policy.redact is None:
         return value
-    if isinstance(value, str):
-        return _redacted(value, policy)
+    if instance(value, str):
+        return _redacted(str.__str__(value), policy)
     return _redacted(json.loads(canonical_of(value)), policy)
 
 
@@ -119,7 +119,7 @@ def content_digest(value: Any) -> str:
 
     Of a text it is over the text's own UTF-8, of anything else over its canonical JSON.
     """
-    size, sha3 = weigh(value if isinstance(value, str) else canonical_of(value))
+    size, sha3 = weigh(str.__str__(value) if instance(value, str) else canonical_of(value))
     return f"sha3-256:{sha3} ({size} bytes)"
 
 

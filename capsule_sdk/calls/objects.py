@@ -1,17 +1,17 @@
 """Objects: the entries of what callers and client libraries hand over, dicts and models alike.
 
-`fields` and `entries_of` read past an object's own code, and so does `get` of a model; of any other object it
-asks that, and so does whoever reads a mapping that is no dict.
+`fields`, `entries_of` and `items_of` read past an object's own code, and so does `get` of a dict or a model; of
+any other object it asks that, and so does whoever reads a mapping that is no dict.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..content.inert import MISSING, class_attribute, held_by, per_class, slot
 
-__all__ = ["entries_of", "fields", "get", "is_model"]
+__all__ = ["entries_of", "fields", "get", "is_model", "items_of"]
 
 
 class _Model(NamedTuple):
@@ -29,7 +29,7 @@ class _Model(NamedTuple):
 def _reading(cls: type) -> _Model | bool:
     """Return how a model is read; of every other class, whether it is one of mappings."""
     if type(class_attribute(cls, "__pydantic_fields__")) is not dict:
-        return issubclass(cls, Mapping)
+        return issubclass(cls, dict) or issubclass(cls, Mapping)  # the second asks its metaclass
     extra, private = slot(cls, "__pydantic_extra__"), slot(cls, "__pydantic_private__")
     return _Model(held_by(cls), extra, private, set())
 
@@ -52,7 +52,7 @@ def get(value: Any, name: str) -> Any:
         if found is not MISSING:
             return found
     elif reading:
-        return value.get(name)
+        return dict.get(value, name) if issubclass(kind, dict) else value.get(name)
     try:
         return getattr(value, name, None)
     except Exception:  # noqa: BLE001 - a property of a foreign response object may raise anything
@@ -104,7 +104,7 @@ def fields(value: Any) -> Mapping[Any, Any]:
         return {**own, **extra} if extra else own
     if reading:
         entries: Mapping[Any, Any] = value
-        return entries
+        return dict(dict.items(value)) if issubclass(kind, dict) else entries
     try:
         held = object.__getattribute__(value, "__dict__")
     except AttributeError:
@@ -114,7 +114,16 @@ def fields(value: Any) -> Mapping[Any, Any]:
 
 def entries_of(value: Any) -> Mapping[Any, Any] | None:
     """Return the entries of a dict or of a model of pydantic's; ``None`` for everything else."""
-    if type(value) is not dict and isinstance(value, dict):
-        return dict(dict.items(value))  # past the methods of its class
     kind: Any = type(value)
-    return fields(value) if kind is dict or is_model(kind) else None
+    return fields(value) if issubclass(kind, dict) or is_model(kind) else None
+
+
+def items_of(value: Any) -> Sequence[Any] | None:
+    """Return the items of a list or a tuple; ``None`` for everything else."""
+    kind: Any = type(value)
+    if kind is list or kind is tuple:
+        plain: Sequence[Any] = value
+        return plain
+    if issubclass(kind, list):
+        return list(list.__iter__(value))
+    return tuple(tuple.__iter__(value)) if issubclass(kind, tuple) else None

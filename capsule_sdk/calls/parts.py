@@ -7,13 +7,13 @@ given them. What has another name is a parameter.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from ..content import ContentPolicy, instance
 from ..content.readers import Marker
 from ..content.secret_names import names_secret
 from .hashing import as_redacted, content_digest
-from .objects import entries_of
+from .objects import entries_of, items_of
 from .schemas import shape_of, shape_of_alias
 
 __all__ = ["PROMPTS", "TOOLS", "Parts"]
@@ -93,8 +93,8 @@ class Parts:
                 break
         self.prompt: Any = None if self.prompt_name is None else given[self.prompt_name]
         self.messages: list[Any] = [] if self.prompt is None else [self.prompt]
-        if isinstance(self.prompt, list):
-            self.messages = self.prompt
+        if instance(self.prompt, list):
+            self.prompt = self.messages = cast("list[Any]", items_of(self.prompt))
         self.parameters: dict[str, Any] = {}
         self.tools: list[Any] = []
         self.system: list[Any] = []
@@ -116,7 +116,8 @@ class Parts:
             if value is None or name in SENDING:
                 continue
             if name in TOOLS:
-                self.tools += value if isinstance(value, list | tuple) else [value]
+                items = items_of(value)
+                self.tools += [value] if items is None else items
             elif name in CONTENT:
                 kept[name] = Marker(self._digest(value) if self.hashing else "[omitted]")
                 if name in SYSTEM and self.is_chat:

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ..content import JSON, label
-from .objects import get
+from ..content import JSON, instance, label
+from .objects import get, items_of
 
 __all__ = ["last_user_text", "roles_of"]
 
@@ -33,14 +33,17 @@ def roles_of(prompt: Any, *, before: Iterable[str] = (), is_chat: bool = True) -
         nothing has a role.
 
     """
-    items = prompt if isinstance(prompt, list | tuple) else [prompt]
+    items = items_of(prompt)
+    items = [prompt] if items is None else items
     roles = list(before)
     for item in items:
-        if type(item) is dict and (role := item.get("role")) in _COMMON:
+        if type(item) is dict and type(role := item.get("role")) is str and role in _COMMON:
             roles.append(role)
             continue
-        role = "user" if isinstance(item, str) else get(item, "role") or get(item, "type")
-        if isinstance(role, str) and (is_chat or not isinstance(item, str)):
+        is_text = instance(item, str)
+        role = "user" if is_text else get(item, "role")
+        role = get(item, "type") if role is None else role
+        if instance(role, str) and (is_chat or not is_text):
             roles.append(label(role, limit=64))
     if not roles:
         return None
@@ -52,16 +55,18 @@ def roles_of(prompt: Any, *, before: Iterable[str] = (), is_chat: bool = True) -
 
 def last_user_text(prompt: Any) -> str:
     """Return the last message of the user as text; a prompt that has no messages is all the user's."""
-    if isinstance(prompt, str):
-        return prompt
+    if instance(prompt, str):
+        return str.__str__(prompt)
     if type(prompt) is not list and (file := _file(prompt)) is not None:
         return f"[{file}]"
-    if not isinstance(prompt, list | tuple):
+    items = items_of(prompt)
+    if items is None:
         return "" if prompt is None else label(prompt)
-    if not prompt or (isinstance(prompt[0], str) and all(isinstance(item, str) for item in prompt)):
-        return "\n".join(prompt)
-    for message in reversed(prompt):
-        if get(message, "role") == "user":
+    if all(instance(item, str) for item in items):
+        return "\n".join(items)
+    for message in reversed(items):
+        role = get(message, "role")
+        if instance(role, str) and str.__eq__(role, "user"):
             content = get(message, "content")
             return _text_of(get(message, "parts") if content is None else content)
     return ""
@@ -69,23 +74,25 @@ def last_user_text(prompt: Any) -> str:
 
 def _file(prompt: Any) -> str | None:
     """Name a file, which LiteLLM takes as bytes, as an open one, or as (name, content, type)."""
-    if isinstance(prompt, bytes | bytearray):
+    if instance(prompt, (bytes, bytearray)):
         return f"{len(prompt)} bytes"
-    if isinstance(prompt, tuple):
-        name = prompt[0] if len(prompt) > 1 and not isinstance(prompt[1], str) else None
+    items = items_of(prompt)
+    if items is not None:
+        name = items[0] if len(items) > 1 and not instance(items[1], str) else None
     else:
         name = getattr(prompt, "name", None) if hasattr(prompt, "read") else None
-    return label(name) if isinstance(name, str) else None
+    return label(name) if instance(name, str) else None
 
 
 def _text_of(content: Any) -> str:
     """Return the texts of a message's content; what is not a text is named by its kind."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list | tuple):
+    if instance(content, str):
+        return str.__str__(content)
+    items = items_of(content)
+    if items is None:
         return "" if content is None else label(content)
     parts = []
-    for part in content:
-        text = part if isinstance(part, str) else get(part, "text")
-        parts.append(text if isinstance(text, str) else f"[{label(get(part, 'type') or 'part')}]")
+    for part in items:
+        text = part if instance(part, str) else get(part, "text")
+        parts.append(text if instance(text, str) else f"[{label(get(part, 'type') or 'part')}]")
     return "\n".join(parts)

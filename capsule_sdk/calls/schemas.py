@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
 
 from ..content import JSON, ContentPolicy, Limits, canonical, instance
+from ..content.canonical_json import integer
 from ..content.inert import (
     MISSING,
     class_attribute,
@@ -33,8 +34,8 @@ from ..content.inert import (
 
 __all__ = ["shape_of", "shape_of_alias"]
 
-#: Classes below one that are told; types within a type.
-MOST, DEEPEST = 64, 32
+#: Classes below one that are told; types within a type; annotations and values in all.
+MOST, DEEPEST, ENTRIES = 64, 32, 20_000
 _WHOLE = ContentPolicy(
     limits=Limits(text=1 << 20, items=100_000, total=100_000), find_secrets=False
 )
@@ -82,6 +83,8 @@ class _Told:
         self.descriptions: dict[str, JSON] = {}
         self.configs: dict[str, JSON] = {}
         self.untold: dict[str, None] = {}
+        #: Annotations and values that may still be told.
+        self.left = ENTRIES
 
     def shape(self, shape: dict[str, JSON]) -> dict[str, JSON]:
         """Add to a format all that is found below it."""
@@ -212,18 +215,30 @@ class _Told:
                 beside[name] = self._value(where, value)
         return beside
 
-    def _value(self, where: str, value: Any) -> JSON:  # noqa: PLR0911 - one for each kind
+    def _is_beyond(self, where: str, depth: int) -> bool:
+        """Count one more annotation or value; tell whether it lies too deep, or is one too many."""
+        self.left -= 1
+        if self.left >= 0 and depth <= DEEPEST:
+            return False
+        self.untold[where] = None
+        return True
+
+    def _value(  # noqa: PLR0911 - one for each kind
+        self, where: str, value: Any, depth: int = 0
+    ) -> JSON:
         """Return a default, an example or an extra of the schema; code is named, and never run."""
         kind: Any = type(value)
+        if self._is_beyond(where, depth):
+            return "…"
         if kind in _PLAIN:
             return _WHOLE.value(value)
         if kind is list or kind is tuple:
-            return [self._value(where, entry) for entry in value]
+            return [self._value(where, entry, depth + 1) for entry in value]
         if kind is dict:
             told = _WHOLE.value(dict.fromkeys(value))
             keys = list(told) if isinstance(told, dict) else []
             return {
-                key: self._value(where, entry)
+                key: self._value(where, entry, depth + 1)
                 for key, entry in zip(keys, value.values(), strict=False)
             }
         if instance(value, type):
@@ -232,13 +247,13 @@ class _Told:
             self.waiting.append(kind)
             return f"{_name(kind)}.{held(value, '_name_')}"
         if _is_library(kind):
-            return self._constraint(value, where)
+            return self._constraint(value, where, depth)
         sealed = _WHOLE.value(value)
         if sealed == f"<{class_name(kind)} object>" or callable(value):
             self.untold[f"{where}: {class_name(kind)}"] = None
         return sealed
 
-    def _constraint(self, entry: Any, where: str) -> str:
+    def _constraint(self, entry: Any, where: str, depth: int = 0) -> str:
         """Return a constraint, or another entry beside an annotation, as text."""
         kind = type(entry)
         if not _is_library(kind):
@@ -247,16 +262,15 @@ class _Told:
             return _name(kind)
         if type_name(kind) == "FieldInfo":
             said = self._said(entry)
-            constraints = [self._constraint(each, where) for each in said.pop("constraints", ())]
+            within = said.pop("constraints", ())
+            constraints = [self._constraint(each, where, depth + 1) for each in within]
         else:
             names = class_attribute(kind, "__dataclass_fields__")
             own = {name: held(entry, name) for name in names} if type(names) is dict else {}
             said = own or dict(held_by(kind)(entry))
             constraints = []
         told = [
-            f"{name}={value!r}"
-            if type(value) in _PLAIN
-            else f"{name}={canonical(self._value(where, value))}"
+            f"{name}={self._text(value, where, depth + 1)}"
             for name, value in said.items()
             if name not in _NO_MATTER and type_name(type(value)) != "PydanticUndefinedType"
         ]
@@ -267,17 +281,16 @@ class _Told:
     ) -> str:
         """Return an annotation as text; the classes in it are added to those that are to be told."""
         kind: Any = type(annotation)
+        if self._is_beyond(where, depth):
+            return "…"
         if kind in _PLAIN:
             if kind is str:
                 self._unresolved(annotation, where)
-            return repr(annotation)
+            return self._text(annotation, where)
         if annotation is ...:
             return "..."
         if kind is ForwardRef:
             return self.written(held(annotation, "__forward_arg__"), where)
-        if depth > DEEPEST:
-            self.untold[where] = None
-            return "…"
         known = module_of(kind) in _TYPING
         origin, arguments = (get_origin(annotation), get_args(annotation)) if known else (None, ())
         if origin is None and instance(annotation, type):
@@ -295,20 +308,15 @@ class _Told:
                 return name
             return self._constraint(annotation, where)
         if origin is Literal:
-            inner = [
-                repr(value) if type(value) in _PLAIN else canonical(self._value(where, value))
-                for value in arguments
-            ]
+            inner = [self._text(value, where) for value in arguments]
             return f"Literal[{', '.join(inner)}]"
         if origin is Annotated:
             inner = [self.written(first, where, depth + 1) for first in arguments[:1]]
             inner += [self._constraint(entry, where) for entry in arguments[1:]]
             return f"Annotated[{', '.join(inner)}]"
-        name = _name(origin) if instance(origin, type) else held(origin, "_name")
-        if name in {None, MISSING, "types.UnionType", "typing.Union"}:
+        name = self.written(origin, where, depth + 1)
+        if name in {"types.UnionType", "typing.Union"}:
             name = "Union"
-        if instance(origin, type):
-            self.waiting.append(origin)
         inner = [
             "[" + ", ".join(self.written(each, where, depth + 1) for each in argument) + "]"
             if type(argument) is list
@@ -316,6 +324,12 @@ class _Told:
             for argument in arguments
         ]
         return f"{name}[{', '.join(inner)}]"
+
+    def _text(self, value: Any, where: str, depth: int = 0) -> str:
+        """Return a value as it stands in an annotation or a constraint."""
+        if type(value) is int:
+            return str(integer(value))  # `repr` refuses long ones
+        return repr(value) if type(value) in _PLAIN else canonical(self._value(where, value, depth))
 
     def _unresolved(self, text: str, where: str) -> None:
         """Say that a name is not told further; those that mean the same everywhere need not be."""
