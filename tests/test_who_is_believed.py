@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +31,7 @@ from tampering import (
     use,  # noqa: F401 - a fixture
 )
 
+from capsule_sdk.chain.checkpoint import Checkpoint, SignedCheckpoint, default_origin
 from capsule_sdk.chain.checkpoint_files import path_in
 from capsule_sdk.cli import main
 from capsule_sdk.evidence import (
@@ -41,9 +44,11 @@ from capsule_sdk.evidence.exporting.manifest import BUNDLE, REPORT
 from capsule_sdk.evidence.formats.bundle import write_bundle
 from capsule_sdk.evidence.formats.report import write_report
 from capsule_sdk.evidence.verifying.brought import Brought
+from capsule_sdk.evidence.verifying.checkpoints import Checkpoints, KnownCheckpoint
 from capsule_sdk.evidence.verifying.findings import Reason
 from capsule_sdk.evidence.verifying.grounds import grounds_of
 from capsule_sdk.evidence.verifying.keys import embedded_key
+from capsule_sdk.evidence.verifying.record import Facts
 from capsule_sdk.evidence.verifying.verify import Outcome, Verdict
 
 Use = Callable[[str], Made]
@@ -315,6 +320,28 @@ def test_what_was_passed_over_in_a_directory_is_said(use: Use, tmp_path: Path) -
     assert (
         "3 checkpoints held against it, 1 passed over that names another first record" in end.words
     )
+
+
+def test_thousands_of_notes_with_a_wrong_signature_are_looked_at_once_each() -> None:
+    """A directory takes a note a minute; one bad key must not cost an auditor minutes."""
+    origin, other = default_origin("c" * 64), default_origin("d" * 64)
+    known = [
+        KnownCheckpoint(
+            SignedCheckpoint(Checkpoint(name, size, "b" * 64, datetime.now(UTC)), "", ()),
+            f"{name}/{size}",
+            "",
+            Brought.KEPT,
+            among_others=True,
+        )
+        for name in (origin, other)
+        for size in range(1, 4000)
+    ]
+    record = Facts(sequence=0, hash="c" * 64)
+    checkpoints = Checkpoints(known, [public(SigningKey.generate())])
+    started = time.perf_counter()
+    checkpoints.compare(record, 0)
+    assert time.perf_counter() - started < 2
+    assert (len(list(checkpoints.end(whole=False))), len(checkpoints.left())) == (3999, 3999)
 
 
 # -- what is said of what was not seen ------------------------------------------------------------

@@ -235,14 +235,16 @@ class Checkpoints:
         return [one for one in self._foreign if _is_meant(one)]
 
     def _put_foreign_aside(self, facts: Facts) -> None:
-        for size, group in list(self._ahead.items()):
-            own = [one for one in group if _first_hash(one) in {None, facts.hash}]
-            self._foreign += [one for one in group if one not in own]
-            self._ahead[size] = own
+        def is_foreign(one: KnownCheckpoint) -> bool:
+            return _first_hash(one) not in {None, facts.hash}
+
+        for size, group in self._ahead.items():
+            self._foreign += [one for one in group if is_foreign(one)]
+            self._ahead[size] = [one for one in group if not is_foreign(one)]
         # A note of another chain is signed with another key, as often as not.
-        own = [one for one in self._invalid if _first_hash(one) in {None, facts.hash}]
-        self._foreign += [one for one in self._invalid if one not in own and one.among_others]
-        self._invalid = [one for one in self._invalid if one in own or not one.among_others]
+        aside = [one for one in self._invalid if one.among_others and is_foreign(one)]
+        self._foreign += aside
+        self._invalid = [one for one in self._invalid if not (one.among_others and is_foreign(one))]
 
     def _is_of_unknown_name(self, one: KnownCheckpoint) -> bool:
         name = one.note.checkpoint.origin
