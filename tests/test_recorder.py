@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import queue
 import sqlite3
 import threading
 import time
 import weakref
+from _thread import start_new_thread
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -711,6 +714,27 @@ def test_without_threads_flush_does_the_work(faulty: FaultyChain) -> None:
     rec.confirm(call)
     assert rec.shutdown() == 0
     assert len(stored(faulty)) == 2
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_fork_does_not_wait_for_a_thread_that_waits_for_the_store_itself(
+    faulty: FaultyChain,
+) -> None:
+    rec = faulty.recorder()
+    end(rec, begin_task(rec))
+    faulty.fault = store_is_away
+    left: queue.SimpleQueue[int] = queue.SimpleQueue()
+    began = time.monotonic()
+    start_new_thread(lambda: left.put(rec.flush(3)), ())
+    until(lambda: rec.stats().times_away > 0)
+    if (child := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert time.monotonic() - began < 2
+    assert left.get(timeout=10) == 1
+    assert time.monotonic() - began < 5
+    faulty.fault = None
+    assert rec.flush(5) == 0
 
 
 # -- figures --------------------------------------------------------------------------------------

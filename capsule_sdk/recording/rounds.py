@@ -219,17 +219,20 @@ class Rounds:
 
     def _work(self, timeout: float) -> None:
         deadline = monotonic() + timeout
-        with suppress(NotHad), held(self._lock, timeout):
-            # A finalizer may come here from inside a round of this very thread.
-            while not self._under_way:
-                self.make(deadline)
-                if not self.line or monotonic() >= deadline:
+        while True:
+            with suppress(NotHad), held(self._lock, deadline - monotonic()):
+                if self._under_way:  # this is a finalizer, inside a round of this very thread
                     return
-                self.gather(deadline)
+                self.make(deadline)
+            if not self.line or monotonic() >= deadline:
+                return
+            self.gather(
+                deadline
+            )  # without the lock, so that nobody who wants to fork waits for the store
 
     def gather(self, deadline: float | None = None) -> None:
         """Wait for a record, for the next task to be placed, for the next try, or for ``deadline``."""
-        while self._is_wanted():
+        while self._is_wanted() and (deadline is None or monotonic() < deadline):
             time.sleep(0.001)
         moments = [deadline, self.line.next_release(), self.safekeeping.due()]
         if not self.line.is_empty():
