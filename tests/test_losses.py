@@ -14,12 +14,14 @@ from disks import fill, free, full_after, grow, small_disk
 from recording import make_task
 from tallying import SEED, assert_all_is_counted, said, seed, server  # noqa: F401 - fixtures
 
+from capsule_sdk.directories import open_directory
 from capsule_sdk.journal.files import Home
 from capsule_sdk.journal.frames import Kind, encode
 from capsule_sdk.journal.unwritten import PLACE, PLACES, Unwritten
 from capsule_sdk.recording.default import recover
 from capsule_sdk.recording.safekeeping import Safekeeping
 from capsule_sdk.recording.whereabouts import elsewhere_of
+from capsule_sdk.records.attribution import Attribution
 from capsule_sdk.records.record import Record
 from capsule_sdk.records.state import beginning, ending, missing
 from capsule_sdk.records.task import Task
@@ -132,6 +134,29 @@ def test_what_is_noted_elsewhere_is_known_to_the_task_that_a_journal_holds(
     assert capsules[str(half.id)]["outcome"]["status"] == "partial"
     assert said(capsys, "verify", str(tmp_path / "capsules.db"))[0] == 0
     assert not noted.path.exists()
+
+
+TENANTS = {
+    "chinese": "客" * 36,
+    "emoji": "\U0001f9fe" * 36,
+    "quotes": '"\\' * 18,
+    "controls": "\x01" * 36,
+    "halves of characters": "\ud800" * 36,
+}
+
+
+@pytest.mark.parametrize("tenant", TENANTS.values(), ids=TENANTS)
+def test_a_loss_is_counted_whatever_characters_its_tenant_is_written_in(
+    tmp_path: Path, tenant: str
+) -> None:
+    above = make_task("above", attribution=Attribution(tenant_id=tenant))
+    lost = make_task("lost", above, attribution=above.attribution)
+    lost.settle("success")
+    noted = Unwritten.make(open_directory(tmp_path), "unwritten")
+    assert noted.put(lost.id.hex, missing(lost))
+    assert noted.entries() == [missing(lost)]
+    assert noted.entries()[0]["tenant"] == lost.attribution.tenant_id
+    noted.remove()
 
 
 # -- a disk that fills at a random moment -------------------------------------------------------------

@@ -31,8 +31,9 @@ from .location import mark_of
 
 __all__ = ["Unwritten", "entries_in", "left_in"]
 
-#: Bytes of a place, and how many there are; the last ones are for numbers.
-PLACE, PLACES, _NUMBERS = 192, 1024, 8
+#: Bytes of a place, in which a tenant's id fits whatever its characters are, and how many places there are; the
+#: last ones are for numbers.
+PLACE, PLACES, _NUMBERS = 384, 1024, 8
 _FREE = b"\n" * PLACE
 
 
