@@ -32,6 +32,9 @@ class Backlog:
         self.added = self.read = self.done = 0
         #: How many could not be read back.
         self.damaged = 0
+        #: Of these, how many have been passed over since the last `settle`: until then, what was read before
+        #: them is safe here alone.
+        self._passed_over = 0
         self._files: deque[_File] = deque()
 
     def __len__(self) -> int:
@@ -85,7 +88,7 @@ class Backlog:
                 capsules.append(frame.document)
             else:
                 self.damaged += 1
-                self.settle(1)
+                self._passed_over += 1
         return capsules
 
     def skip(self) -> None:
@@ -95,10 +98,15 @@ class Backlog:
         file.read = file.given
         self.read += left
         self.damaged += left
-        self.settle(left)
+        self._passed_over += left
+        self.settle(0)
 
     def settle(self, count: int) -> None:
-        """Note that the next ``count`` are in the chain, and remove the files that nobody needs any more."""
+        """Note that the next ``count`` are in the chain, and remove the files that nobody needs any more.
+
+        Damaged capsules among them count by themselves.
+        """
+        count, self._passed_over = count + self._passed_over, 0
         self.done += count
         while count:
             first = self._files[0]

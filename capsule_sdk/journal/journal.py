@@ -1,8 +1,8 @@
 """Journal: what this process has begun and ended, on disk before the user's code goes on.
 
 - One `write` a frame, by any thread, without a lock: the files are opened for appending, and all of them
-  take turns behind one descriptor, whose number is never given back. So a frame lands in the file of before
-  or in the new one, never in a stranger's.
+  take turns behind one descriptor, whose number is not given back while anybody can write to the journal. So a
+  frame lands in the file of before or in the new one, never in a stranger's.
 - A file is dropped only once all that still counts has been said again in the next one.
 - What cannot be written MUST NOT disturb the caller: it is counted, and said again when there is room.
 - A write that fails may leave the head of a frame. Each frame that follows it in the same file has a mark in
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ class Journal:
         self._failed = self._failed_before = 0
         self._write = _writer()
         self._fd = -1
+        self._kept: _Kept | None = None
         self._after_rotation = 0
 
     @property
@@ -191,15 +193,13 @@ class Journal:
 
     def forget(self) -> None:
         """Let go of all that belongs to the process this one was forked from."""
-        if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._fd)
-        self._fd, self.home, self.trouble, self._after_rotation = -1, None, None, 0
+        self._fd, self._kept = -1, None
+        self.home, self.trouble, self._after_rotation = None, None, 0
 
     def _turn_to(self, home: Home, name: str) -> None:
         descriptor = home.directory.create(name)
         if self._fd < 0:
-            self._fd = descriptor
+            self._fd, self._kept = descriptor, _Kept(descriptor)
         else:
             os.dup2(descriptor, self._fd, inheritable=False)
             os.close(descriptor)
@@ -207,6 +207,15 @@ class Journal:
     def _say_again(self, kind: bytes, document: dict[str, Any]) -> None:
         if not self.append(kind, document):
             raise self.trouble or OSError(errno.EIO, os.strerror(errno.EIO), str(self.root))
+
+
+class _Kept:
+    """Closes a descriptor when it dies. By a function in C: in a line of Python, Ctrl-C would be lost there."""
+
+    __slots__ = ("__del__",)
+
+    def __init__(self, descriptor: int) -> None:
+        self.__del__ = functools.partial(os.closerange, descriptor, descriptor + 1)
 
 
 def _writer() -> Callable[[int, bytes], int]:

@@ -165,7 +165,8 @@ class Safekeeping:
 
     def size(self) -> int:
         """Return the bytes of this process's journal, with all that waits there for the store."""
-        return self.home.size() if self.home is not None else 0
+        home = self.home  # once: any thread may ask, while the journal is let go of
+        return 0 if home is None else home.size()
 
     def open(self) -> None:
         """Open the journal, or try again later."""
