@@ -41,7 +41,14 @@ class Held:
 
     def names(self, prefix: str = "") -> list[str]:
         """Return the names in it that begin so, in their order."""
-        return sorted(name for name in os.listdir(self.fd) if name.startswith(prefix))  # noqa: PTH208 - of a descriptor
+        # Anew: how far a descriptor has been read is shared by its duplicates and by all threads.
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        descriptor = os.open(".", flags, dir_fd=self.fd)
+        try:
+            found = os.listdir(descriptor)  # noqa: PTH208 - of a descriptor
+        finally:
+            os.close(descriptor)
+        return sorted(name for name in found if name.startswith(prefix))
 
     def look(self, name: str) -> os.stat_result:
         """Look at what has a name in it, a link for itself."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import resource
 import stat
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +17,17 @@ import pytest
 from disks import full_after
 from hypothesis import given
 from hypothesis import strategies as st
+from recording import in_threads
 
+from capsule_sdk.directories import open_directory
 from capsule_sdk.journal import backlog as backlog_module
 from capsule_sdk.journal.backlog import Backlog
-from capsule_sdk.journal.files import Home, homes, is_alive, set_aside_in
+from capsule_sdk.journal.files import UNWRITTEN, Home, homes, is_alive, set_aside_in
 from capsule_sdk.journal.frames import Damage, Frame, Kind, encode, parse, read
 from capsule_sdk.journal.journal import Journal
 from capsule_sdk.journal.leftovers import leftovers
 from capsule_sdk.journal.location import journal_root
+from capsule_sdk.journal.unwritten import Unwritten
 
 JSON = st.recursive(
     st.none()
@@ -166,6 +171,60 @@ def test_a_directory_that_was_removed_and_made_anew_is_another(tmp_path: Path) -
     lock.touch()
     assert not home.is_there()
     home.release()
+
+
+def test_threads_that_list_a_directory_at_the_same_time_see_all_of_it(tmp_path: Path) -> None:
+    """As `Recorder.stats`, in any thread, and the writer do."""
+    home = Home.make(tmp_path)
+    seen: set[int] = set()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        in_threads(3, lambda _: seen.update(len(home.directory.names()) for _ in range(5000)))
+    finally:
+        sys.setswitchinterval(before)
+    assert seen == {1}
+    home.remove()
+
+
+@pytest.mark.parametrize("what", ["journal", "unwritten"])
+def test_a_process_without_descriptors_left_keeps_no_lock_of_what_it_cannot_take_over(
+    tmp_path: Path, what: str
+) -> None:
+    """Or the journal of another process would stay unrecovered for as long as this one lives."""
+    home = Home.make(tmp_path)
+    Unwritten.make(home.directory, UNWRITTEN).release()
+    path, directory = home.path, home.directory.again()
+    root = open_directory(tmp_path)
+    home.release()
+
+    def take_over() -> Any:
+        return (
+            Home.take_over(path, root)
+            if what == "journal"
+            else Unwritten.take_over(directory, UNWRITTEN)
+        )
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(root.fd)
+    os.close(lowest)
+    failed = 0
+    for more in range(4):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + more, hard))
+        try:
+            taken = take_over()
+        except OSError:
+            failed += 1
+        else:
+            taken.release()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        taken = take_over()
+        assert taken is not None
+        taken.release()
+    assert failed > 1
+    directory.close()
+    root.close()
 
 
 def test_a_forked_child_lets_go_of_the_lock(tmp_path: Path) -> None:
@@ -468,7 +527,27 @@ def test_one_that_rotted_on_disk_is_counted_and_the_others_are_read(tmp_path: Pa
         path.read_bytes().replace(json.dumps({"n": 1}).replace(" ", "").encode(), b'{"n":7}')
     )
     assert numbers(backlog.take(10, 1 << 20)) == [0, 2]
-    assert (backlog.damaged, len(backlog)) == (1, 2)
+    assert backlog.damaged == 1
     backlog.settle(2)
+    assert len(backlog) == 0
     assert home.backlog() == []
+    home.remove()
+
+
+def test_what_rotted_gives_nobody_up_who_was_read_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file stays, and the first counts as not durable, until that is in the chain."""
+    monkeypatch.setattr(backlog_module, "_FILE_SIZE", 1)
+    home, backlog = Home.make(tmp_path), Backlog()
+    for number in range(3):
+        backlog.add(home, [{"n": number}], stand_in)
+    first, *others = home.backlog()
+    for path in others:
+        path.write_bytes(path.read_bytes().replace(b"{", b"["))
+    assert numbers(backlog.take(10, 1 << 20)) == [0]
+    assert (backlog.damaged, backlog.done) == (2, 0)
+    assert first in home.backlog()
+    backlog.settle(1)
+    assert (len(backlog), home.backlog()) == (0, [])
     home.remove()

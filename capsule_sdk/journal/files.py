@@ -154,6 +154,7 @@ class Home:
         try:
             descriptor = directory.open(_LOCK, os.O_RDWR | flags)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return cls(root.again(), directory, descriptor)
         except BaseException as error:
             directory.close()
             if descriptor >= 0:
@@ -161,7 +162,6 @@ class Home:
             if isinstance(error, BlockingIOError):
                 return None
             raise
-        return cls(root.again(), directory, descriptor)
 
     def _rename(self, name: str) -> None:
         os.rename(self.path.name, name, src_dir_fd=self._root.fd, dst_dir_fd=self._root.fd)

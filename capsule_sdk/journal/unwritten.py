@@ -98,13 +98,13 @@ class Unwritten:
 
         """
         descriptor = directory.open(name, os.O_RDWR)
-        try:
+        with contextlib.ExitStack() as unused, contextlib.suppress(BlockingIOError):
+            unused.callback(os.close, descriptor)
             if os.fstat(descriptor).st_nlink == 1:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return cls(directory.again(), name, descriptor)
-        except BlockingIOError:
-            pass
-        os.close(descriptor)
+                taken = cls(directory.again(), name, descriptor)
+                unused.pop_all()
+                return taken
         return None
 
     def entries(self) -> list[dict[str, Any]]:
