@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from .forks import Stage, at_fork
-from .owners import LINKS, UnsafeError, refuse_a_swap, refuse_link, refuse_what_is_not_ours
+from .owners import (
+    LINKS,
+    UnsafeError,
+    give_back,
+    refuse_a_swap,
+    refuse_link,
+    refuse_what_is_not_ours,
+)
 
 __all__ = ["Held", "UnsafeError", "beside", "open_directory", "open_if_any", "ours"]
 
@@ -92,6 +99,8 @@ class Held:
             if not stat.S_ISREG(found.st_mode):
                 raise UnsafeError(self.path / name, f"{self.path / name} is no file: remove it")
             refuse_what_is_not_ours(found, self.path / name)
+            if flags & os.O_CREAT:
+                give_back(descriptor, 0o600)
         except BaseException:
             os.close(descriptor)
             raise
@@ -100,7 +109,23 @@ class Held:
     def create(self, name: str, flags: int = os.O_WRONLY | os.O_APPEND) -> int:
         """Make a file in it, for its owner only, and return its descriptor."""
         flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        return os.open(name, flags, 0o600, dir_fd=self.fd)
+        descriptor = os.open(name, flags, 0o600, dir_fd=self.fd)
+        give_back(descriptor, 0o600)
+        return descriptor
+
+    def make(self, name: str) -> None:
+        """Make a directory in it, for its owner only.
+
+        Raises:
+            FileExistsError: there is one.
+            OSError: it cannot be made.
+
+        """
+        os.mkdir(name, 0o700, dir_fd=self.fd)
+        if (
+            self.look(name).st_mode & 0o700 != 0o700
+        ):  # a umask of 0777; nobody else can swap it here
+            os.chmod(name, 0o700, dir_fd=self.fd)
 
     def unlink(self, name: str) -> None:
         """Remove a file, or a link itself; one that is not there is no error."""
@@ -225,6 +250,9 @@ class _Walk:
                 made = True
             found = self._stat(name)
         refuse_a_swap(os.fstat(self.fd), self._at, found, self._at / name)
+        if made and found.st_mode & 0o700 != 0o700:  # a umask of 0777; nobody else can swap it now
+            os.chmod(name, 0o700, dir_fd=self.fd)
+            found = self._stat(name)
         return found, made
 
     def _stat(self, name: str) -> os.stat_result:

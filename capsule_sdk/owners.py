@@ -25,8 +25,11 @@ from typing import Final
 __all__ = [
     "LINKS",
     "UnsafeError",
+    "acting_uid",
+    "give_back",
     "looking_as",
     "open_to_others",
+    "owner_if_another",
     "refuse_a_swap",
     "refuse_link",
     "refuse_planted",
@@ -52,7 +55,8 @@ def looking_as(uid: int) -> Iterator[None]:
         _eyes.reset(token)
 
 
-def _me() -> int:
+def acting_uid() -> int:
+    """Return the number of the user with whose eyes is looked: this process's, unless said otherwise."""
     uid = _eyes.get()
     return os.geteuid() if uid is None else uid
 
@@ -71,12 +75,12 @@ class UnsafeError(PermissionError):
 
 def refuse_a_swap(above: os.stat_result, at: Path, found: os.stat_result, where: Path) -> None:
     """Raise where somebody else could put another in the place of what was found."""
-    me = _me()
+    me = acting_uid()
     if above.st_uid not in (0, me) and me != 0 and _is_somebody(above.st_uid):
         raise UnsafeError(
             at,
             f"{at} belongs to {_name(above.st_uid)}, who can put another {where.name} there:"
-            f" make it yours (chown {_name(me)} {at})",
+            " name a directory of your own",
         )
     others = _others(above)
     if not others:
@@ -84,30 +88,31 @@ def refuse_a_swap(above: os.stat_result, at: Path, found: os.stat_result, where:
     if not above.st_mode & stat.S_ISVTX:
         raise UnsafeError(
             at,
-            f"{at} can be written by {others}, who can put another {where.name} there: chmod go-w {at}",
+            f"{at} can be written by {others}, who can put another {where.name} there:"
+            f" {_closed(above, at, 'that is meant so')}",
         )
     _refuse_another(found, where)
 
 
 def _refuse_another(found: os.stat_result, where: Path) -> None:
-    if found.st_uid not in (0, _me()):
+    if found.st_uid not in (0, acting_uid()):
         raise UnsafeError(
             where,
             f"{where} belongs to {_name(found.st_uid)}, in a directory where everybody may make one:"
-            " remove it, or name another place",
+            " name another place",
         )
 
 
 def refuse_what_is_not_ours(found: os.stat_result, path: Path, *, new: bool = False) -> None:
     """Raise where something is not this user's, or others can write to it."""
-    me = _me()
+    me = acting_uid()
     if found.st_uid != me and new:
         raise UnsafeError(path, f"the file system of {path} does not keep whose a file is")
     if found.st_uid != me:
         raise UnsafeError(
             path,
-            f"{path} belongs to {_name(found.st_uid)}, not to {_name(me)}: look at it as that user,"
-            " or move it aside",
+            f"{path} belongs to {_name(found.st_uid)}, not to {_name(me)}: leave it to that user, and name"
+            " another place",
         )
     if others := _others(found):
         if new:
@@ -115,6 +120,13 @@ def refuse_what_is_not_ours(found: os.stat_result, path: Path, *, new: bool = Fa
         raise UnsafeError(
             path, f"{path} can be written by {others}: look at it, then chmod go-w {path}"
         )
+
+
+def _closed(found: os.stat_result, path: Path, unless: str) -> str:
+    """Say what to do about a directory that others can write."""
+    if found.st_uid == acting_uid():
+        return f"chmod go-w {path}; or, if {unless}, name a directory of your own"
+    return "name a directory of your own"
 
 
 def _others(found: os.stat_result) -> str:
@@ -135,7 +147,7 @@ def _is_alone_in(gid: int) -> bool:
         members = set(grp.getgrgid(gid).gr_mem)
     except KeyError:
         return True
-    me = _me()
+    me = acting_uid()
     members |= {user.pw_name for user in pwd.getpwall() if user.pw_gid == gid}
     mine = {user.pw_name for user in pwd.getpwall() if user.pw_uid in (0, me)}
     return members <= mine
@@ -159,6 +171,21 @@ def _group(gid: int) -> str:
     with contextlib.suppress(KeyError):
         return grp.getgrgid(gid).gr_name
     return f"gid {gid}"
+
+
+def give_back(descriptor: int, mode: int) -> None:
+    """Give what was just made the rights of its owner that a umask has taken, where it keeps any."""
+    if os.fstat(descriptor).st_mode & mode != mode:
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, mode)
+
+
+def owner_if_another(path: Path) -> str:
+    """Return the name of whose a file is, where that is not this user; nothing else."""
+    with contextlib.suppress(OSError):
+        if (owner := path.lstat().st_uid) != acting_uid():
+            return _name(owner)
+    return ""
 
 
 def open_to_others(path: Path) -> str:
@@ -230,6 +257,8 @@ def resolved(path: Path) -> Path:
 
 def refuse_link(found: os.stat_result, where: Path) -> None:
     """Raise where a link is neither this user's nor root's."""
-    if found.st_uid not in (0, _me()):
+    if found.st_uid not in (0, acting_uid()):
         maker = _name(found.st_uid)
-        raise UnsafeError(where, f"{where} is a symbolic link that {maker} has made: remove it")
+        raise UnsafeError(
+            where, f"{where} is a symbolic link that {maker} has made: name another place"
+        )

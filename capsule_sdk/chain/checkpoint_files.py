@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from capsule_sdk.errors import EvidenceError
+from capsule_sdk.owners import give_back
 
 from .checkpoint import NOTE_SIZE, Checkpoint, SignedCheckpoint, parse
 from .placing import sync_directory
@@ -109,6 +110,7 @@ def _write(path: Path, note: str) -> None:
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            give_back(descriptor, 0o600)
             file.write(note)
             file.flush()
             os.fsync(file.fileno())

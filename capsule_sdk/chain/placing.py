@@ -24,8 +24,9 @@ from typing import Final
 
 from capsule_sdk.forks import Stage, at_fork
 from capsule_sdk.logs import tell
+from capsule_sdk.owners import give_back
 
-__all__ = ["make_private_directory", "put_new", "sync_directory"]
+__all__ = ["make_private", "make_private_directory", "put_new", "sync_directory"]
 
 _PATIENCE = 10.0  # seconds that another process may hold the lock; it needs a few milliseconds
 _NO_LOCKS: Final = frozenset(
@@ -41,7 +42,15 @@ def make_private_directory(directory: Path) -> None:
     if not directory.is_dir():
         for one in (*reversed(directory.parents), directory):
             if not one.is_dir():
-                one.mkdir(mode=0o700, exist_ok=True)
+                make_private(one)
+
+
+def make_private(directory: Path) -> None:
+    """Create a directory for its owner only, whatever the umask; one that exists keeps its mode."""
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+        if directory.lstat().st_mode & 0o700 != 0o700:
+            directory.chmod(0o700)
 
 
 def put_new(path: Path, content: bytes) -> None:
@@ -53,6 +62,7 @@ def put_new(path: Path, content: bytes) -> None:
     """
     descriptor, name = tempfile.mkstemp(prefix=path.name + ".", suffix=".new", dir=path.parent)
     try:
+        give_back(descriptor, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -88,6 +98,7 @@ def _locked(path: Path) -> Iterator[None]:
     with _threads:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            give_back(descriptor, 0o600)
             while True:
                 try:
                     fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,6 +121,7 @@ def _create_in_place(path: Path, content: bytes) -> None:
     except FileExistsError:
         return
     try:
+        give_back(descriptor, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()

@@ -13,13 +13,38 @@ from typing import Final
 
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.logs import tell_once
-from capsule_sdk.owners import open_to_others, refuse_planted
+from capsule_sdk.owners import open_to_others, owner_if_another, refuse_planted
 
-from .placing import put_new
+from .placing import make_private_directory, put_new
 
-__all__ = ["make_private_file", "openness", "tell_openness"]
+__all__ = ["make_directory_of", "make_private_file", "openness", "remedy", "tell_openness"]
 
 _BESIDE: Final = ("-wal", "-shm", "-journal")
+#: For who comes second; decision 24.
+_TEAM: Final = (
+    "a SQLite file, its key and its journals are one user's. A team records to PostgreSQL"
+    " (CAPSULE_SDK_URL=postgresql://...), each user to a file of their own (CAPSULE_SDK_URL=/a/path.db), or"
+    " all of them through one service user; see 'Teams' in docs/operations.md"
+)
+
+
+#: Which variables say where a database is.
+_VARIABLES: Final = "CAPSULE_SDK_URL, or QUANTUMPIPES_DATA_DIR for chain, key and journals"
+
+
+def make_directory_of(path: Path, variables: str = _VARIABLES) -> None:
+    """See to it that the directory of a database or a key is there.
+
+    Raises:
+        ChainUnavailable: it cannot be made; the text says which variable names another.
+
+    """
+    try:
+        make_private_directory(path.parent)
+    except OSError as error:
+        raise ChainUnavailable(
+            f"{path.parent} cannot be made: {error.strerror or error}; {remedy(path, variables)}"
+        ) from error
 
 
 def make_private_file(path: Path) -> None:
@@ -36,7 +61,7 @@ def make_private_file(path: Path) -> None:
         try:
             refuse_planted(one)
         except OSError as error:
-            raise ChainUnavailable(str(error)) from error
+            raise ChainUnavailable(f"{error}; {remedy(one)}") from error
         if one.is_symlink():
             raise ChainUnavailable(
                 f"{one} is a symbolic link, and SQLite would write through it: remove it"
@@ -44,6 +69,22 @@ def make_private_file(path: Path) -> None:
     with suppress(OSError):  # SQLite says better why it cannot be made
         if not path.exists():
             put_new(path, b"")
+
+
+def remedy(path: Path, variables: str = _VARIABLES) -> str:
+    """Say what to do where this user cannot use a database or a key.
+
+    Args:
+        path: the file.
+        variables: which name another place for it.
+
+    """
+    if owner := owner_if_another(path):
+        return f"it belongs to {owner}, and {_TEAM}"
+    return (
+        "this user needs the right to write it and its directory; give it, or name a place that this process"
+        f" can write with {variables}"
+    )
 
 
 def openness(path: Path) -> tuple[str, ...]:

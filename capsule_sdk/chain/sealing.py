@@ -21,6 +21,7 @@ from capsule_sdk.errors import CapsuleRejected, ChainUnavailable
 from capsule_sdk.logs import tell
 
 from .keys import FileState, ensure_key, is_known, keep_key, read_key, state_of
+from .privacy import remedy
 
 __all__ = ["Draft", "SealGuard", "draft", "unseal"]
 
@@ -52,7 +53,9 @@ class SealGuard:
             elif state_of(path) != self._file:
                 self._look_again(path)
         except OSError as error:
-            raise ChainUnavailable(f"the signing key {path} cannot be used: {error}") from error
+            raise ChainUnavailable(
+                f"the signing key {path} cannot be used: {error}; {remedy(path, 'QUANTUMPIPES_DATA_DIR')}"
+            ) from error
 
     def _load(self, path: Path) -> None:
         ensure_key(path)

@@ -39,6 +39,7 @@ from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.forks import Stage, Stilled, at_fork, let_go
 
+from .privacy import remedy
 from .turns import turn
 
 __all__ = ["BUSY_TIMEOUT", "SQLiteFile", "log_of", "open_for_writing", "pragma", "size_of"]
@@ -306,8 +307,12 @@ def _explain(error: DBAPIError, path: Path) -> str:
     name = getattr(error.orig, "sqlite_errorname", "")
     for prefix, sentence in _MEANINGS.items():
         if name.startswith(prefix):
-            lacking = prefix == "SQLITE_CORRUPT" and not size_of(log_of(path))
-            return _printable(f"{path} {sentence}{_LACKING if lacking else ''} ({error.orig})")
+            more = ""
+            if prefix == "SQLITE_CORRUPT" and not size_of(log_of(path)):
+                more = _LACKING
+            elif prefix in _FOR_WANT_OF_RIGHTS:
+                more = f": {remedy(path)}"
+            return _printable(f"{path} {sentence}{more} ({error.orig})")
     return _printable(f"{path} cannot be used: {error.orig}")
 
 
@@ -317,14 +322,14 @@ def _printable(text: str) -> str:
 
 
 _LACKING = "; a copy that was taken without the -wal file looks like this too"
-_RIGHTS = "this user needs the right to write it and its directory"
+_FOR_WANT_OF_RIGHTS: Final = frozenset({"SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN"})
 _MEANINGS: Final = {
     "SQLITE_BUSY": "is locked by another program; the same can be tried again later",
     "SQLITE_LOCKED": "is locked by another program; the same can be tried again later",
     "SQLITE_FULL": "cannot grow: the disk is full; free some space",
-    "SQLITE_READONLY": f"cannot be written: {_RIGHTS}",
-    "SQLITE_PERM": f"cannot be written: {_RIGHTS}",
-    "SQLITE_CANTOPEN": f"cannot be opened: {_RIGHTS}",
+    "SQLITE_READONLY": "cannot be written",
+    "SQLITE_PERM": "cannot be written",
+    "SQLITE_CANTOPEN": "cannot be opened",
     "SQLITE_IOERR": "cannot be read or written: the disk reports an error",
     "SQLITE_TOOBIG": "holds a value that is larger than any capsule can be: it was tampered with",
     "SQLITE_NOTADB": "is not a SQLite database: name another file, or move this one aside",

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from capsule_sdk.errors import ChainUnavailable
+from capsule_sdk.owners import give_back
 
 from .genuine import looking_at
 from .placing import sync_directory
@@ -39,6 +40,7 @@ def copied(source: Path, out: Path) -> Iterator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=f".{out.name}.", suffix=".new", dir=out.parent)
     copy = Path(name)
     try:
+        give_back(descriptor, 0o600)
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:
             _copy(source, target)
         os.fsync(descriptor)

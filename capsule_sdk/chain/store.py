@@ -25,8 +25,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from capsule_sdk.errors import ChainUnavailable
 
 from .location import sqlite_identity
-from .placing import make_private_directory
-from .privacy import make_private_file, tell_openness
+from .privacy import make_directory_of, make_private_file, tell_openness
 from .sqlite import BUSY_TIMEOUT, SQLiteFile, open_for_writing
 from .table import SQLITE_TABLE
 
@@ -159,7 +158,7 @@ class SQLiteStore:
 
 
 def _open_or_create(path: Path, *, busy_timeout: float) -> sa.Connection:
-    make_private_directory(path.parent)
+    make_directory_of(path)
     make_private_file(path)
     connection = open_for_writing(path, busy_timeout)
     try:

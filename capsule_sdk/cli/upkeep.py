@@ -17,7 +17,7 @@ from capsule_sdk.outward import one_line
 from capsule_sdk.recording.default import recover as bring_in
 from capsule_sdk.recording.default import store_and_journals
 from capsule_sdk.recording.recovery import Found
-from capsule_sdk.recording.whereabouts import elsewhere_of, instead_of
+from capsule_sdk.recording.whereabouts import elsewhere_of, instead_of, labels_of
 
 from .options import journal_option, json_option, print_json, store_option, while_somebody_reads
 
@@ -49,6 +49,11 @@ def recover(source: str | None, journal: str | None, as_json: bool) -> int:
                 f"capsules brought into the chain: {found.capsules}; records that had not ended:"
                 f" {found.unfinished}; damaged places: {found.damaged}"
             )
+            if found.left:
+                click.echo(
+                    f"NOT BROUGHT IN, and left as it is: {counted(found.left, 'place')}; the log line names"
+                    " each. Once the chain can be written, run this as the user whose processes they were"
+                )
             if found.refused:
                 click.echo(
                     f"NOT BELIEVED, and left as they are: {counted(found.refused, 'place')} where somebody else"
@@ -74,7 +79,14 @@ def status(source: str | None, journal: str | None, as_json: bool) -> int:
     Whether the chain is whole is its affair, too.
     """
     store, journals = store_and_journals(source, journal=journal)
-    found = status_of(source, store, journals, elsewhere_of(journals), instead_of(journals))
+    found = status_of(
+        source,
+        store,
+        journals,
+        elsewhere=elsewhere_of(journals),
+        instead=lambda: instead_of(journals),
+        labels=labels_of(journals),
+    )
     with while_somebody_reads():
         if as_json:
             print_json({**asdict(found), "chains": [one._asdict() for one in found.chains]})
@@ -91,7 +103,7 @@ def waiting_for(database: Path) -> str:
     """
     try:
         store, journals = store_and_journals(database)
-        found = status_of(database, store, journals)
+        found = status_of(database, store, journals, instead=lambda: instead_of(journals))
     except (CapsuleSDKError, OSError):
         return ""
     dead = [one for one in found.journals if one.alive is False]

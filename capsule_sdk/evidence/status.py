@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,8 @@ class JournalStatus:
     """The journal of one process.
 
     Attributes:
-        name: its directory; begins with when the process began to record (UTC) and the process's number.
+        name: its directory, with all above it where it is not where it belongs; begins with when the process
+            began to record (UTC) and the process's number.
         alive: whether that process lives; ``None`` where this user may not look.
         size: bytes.
         open: tasks and calls that have not ended.
@@ -103,8 +104,10 @@ def status_of(
     source: str | os.PathLike[str] | None,
     store: str,
     journals: Path,
+    *,
     elsewhere: Sequence[Path] = (),
-    instead: Sequence[Path] = (),
+    instead: Callable[[], Sequence[Path]] = tuple,
+    labels: Sequence[Path] = (),
 ) -> Status:
     """Look at a store and its journals.
 
@@ -113,7 +116,8 @@ def status_of(
         store: what to call it.
         journals: the directory of its journals.
         elsewhere: where else it may have been left what was lost.
-        instead: where journals are that others could change in their directory.
+        instead: gives where journals are that cannot lie in their directory.
+        labels: what its journals go by elsewhere; ``journals`` unless given.
 
     Raises:
         EvidenceError: there is neither a database nor a journal, so it is not the place.
@@ -145,9 +149,11 @@ def status_of(
         capsules = lost = ends_lost = cut_off = None
     try:
         with looking_as(_whose(place)):
-            for root in (journals, *instead):
-                found += _journals(root, glance if reachable else None, trouble)
-            found += _left_elsewhere(elsewhere, journals, glance if reachable else None)
+            roots = (journals, *instead())
+            for root in roots:
+                seen = glance if reachable else None
+                found += _journals(root, seen, trouble, elsewhere=root is not journals)
+            found += _left_elsewhere(elsewhere, labels or [journals], glance if reachable else None)
     finally:
         if glance is not None:
             glance.close()
@@ -162,7 +168,6 @@ def status_of(
             "what was recorded waits in the journals" if waits else "the journals say what is lost"
         )
         trouble.append(f"there is no database at {place}: {what}")
-    roots = (journals, *instead)
     damaged = tuple(str(path) for root in roots for path in set_aside_in(root))
     notes = openness(place) if isinstance(place, Path) else ()
     trouble += _troubles(found, damaged)
@@ -209,11 +214,13 @@ def _troubles(journals: Iterable[JournalStatus], damaged: tuple[str, ...]) -> It
         yield f"a damaged journal is kept: {path}"
 
 
-def _journals(root: Path, glance: Glance | None, trouble: list[str]) -> Iterator[JournalStatus]:
+def _journals(
+    root: Path, glance: Glance | None, trouble: list[str], *, elsewhere: bool
+) -> Iterator[JournalStatus]:
     """Look at those in one directory; add to ``trouble`` where that is not possible."""
     try:
         for path in homes(root):
-            journal = _journal(path, glance)
+            journal = _journal(path, glance, str(path) if elsewhere else path.name)
             if journal is not None:
                 yield journal
     except UnsafeError as error:
@@ -224,7 +231,7 @@ def _journals(root: Path, glance: Glance | None, trouble: list[str]) -> Iterator
         )
 
 
-def _journal(path: Path, glance: Glance | None) -> JournalStatus | None:
+def _journal(path: Path, glance: Glance | None, name: str) -> JournalStatus | None:
     """Look at one; ``None`` for what a dead process left with nothing in it that the chain has not."""
     try:
         alive, now = is_alive(path), time.time()
@@ -237,17 +244,17 @@ def _journal(path: Path, glance: Glance | None) -> JournalStatus | None:
             directory.close()
     except (OSError, ValueError) as error:
         if not path.exists():  # its process has just removed it
-            return JournalStatus(path.name, alive=True)
+            return JournalStatus(name, alive=True)
         if isinstance(error, UnsafeError):
-            trouble = f"{path.name} is not believed: {error}"
-            return JournalStatus(path.name, alive=None, trouble=trouble, refused=True)
-        return JournalStatus(path.name, alive=None, trouble=f"{type(error).__name__}: {error}")
+            trouble = f"{name} is not believed: {error}"
+            return JournalStatus(name, alive=None, trouble=trouble, refused=True)
+        return JournalStatus(name, alive=None, trouble=f"{type(error).__name__}: {error}")
     waiting = set(ended) if glance is None else glance.missing(ended)
     oldest = min((ended[key] for key in waiting), default=now)
     lag = round(max(0.0, now - oldest), 1)
     if alive is False and not (opened or waiting or lost or contents.damages):
         return None
-    return JournalStatus(path.name, alive, size, opened, len(waiting), lag, lost, gaps=gaps)
+    return JournalStatus(name, alive, size, opened, len(waiting), lag, lost, gaps=gaps)
 
 
 def _counted(
@@ -269,12 +276,12 @@ def _counted(
 
 
 def _left_elsewhere(
-    directories: Sequence[Path], root: Path, glance: Glance | None
+    directories: Sequence[Path], roots: Sequence[Path], glance: Glance | None
 ) -> Iterator[JournalStatus]:
     """Yield what is left, outside of the journals, by processes that are no more and could write none."""
-    for file in left_in(directories, root):
+    for file in left_in(directories, *roots):
         if isinstance(file, OSError):
-            place = str(file.filename or root)
+            place = str(file.filename or roots[0])
             yield JournalStatus(place, None, trouble=f"{type(file).__name__}: {file}")
             continue
         with suppress(OSError):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 from ..directories import Held
-from .files import Home, reading
+from .files import Home, leads_to, reading
 from .frames import Frame, Kind, encode, parse
 
 __all__ = ["Backlog"]
@@ -118,17 +118,26 @@ class Backlog:
 
     def gone(self) -> int:
         """Tell how many wait in files that somebody has removed: nobody finds them after this process."""
-        return sum(file.given - file.done for file in self._files if not file.is_there())
+        return sum(file.given - file.done for file in self._files if file.is_there() is False)
 
-    def move(self, home: Home) -> None:
+    def unseen(self) -> int:
+        """Tell how many wait in files that nobody can look at now."""
+        return sum(file.given - file.done for file in self._files if file.is_there() is None)
+
+    def move(self, home: Home, *, unseen: bool = False) -> None:
         """Write anew, in ``home``, the files that somebody has removed.
+
+        Args:
+            home: the directory of a journal.
+            unseen: whether to do so with those too that nobody can look at now.
 
         Raises:
             OSError: that cannot be done; what could not be moved stays as it was.
 
         """
         for file in self._files:
-            if not file.is_there():
+            there = file.is_there()
+            if there is False or (unseen and there is None):
                 file.move(home.directory, home.new_backlog().name)
 
     def close(self) -> None:
@@ -176,19 +185,9 @@ class _File:
         self.read += 1
         return line
 
-    def _place(self) -> str:
-        return str(self._directory.path / self._name)
-
-    def is_there(self) -> bool:
-        """Tell whether its path leads to it still."""
-        held = os.fstat(self._end)
-        try:
-            found = (self._directory.path / self._name).lstat()
-        except FileNotFoundError:
-            return False
-        except OSError:  # nobody can tell
-            return held.st_nlink > 0
-        return (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
+    def is_there(self) -> bool | None:
+        """Tell whether its path leads to it still; ``None`` where nobody can look."""
+        return leads_to(self._directory.path / self._name, os.fstat(self._end))
 
     def move(self, directory: Held, name: str) -> None:
         place = self._start.tell()

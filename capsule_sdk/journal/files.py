@@ -17,6 +17,7 @@ journal is then recovered later, never twice.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -35,6 +36,7 @@ __all__ = [
     "gaps_in",
     "homes",
     "is_alive",
+    "leads_to",
     "reading",
     "records_in",
     "set_aside_in",
@@ -94,7 +96,7 @@ class Home:
     def _made(cls, root: Held) -> Home | None:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
         hidden = f".{name}"
-        os.mkdir(hidden, 0o700, dir_fd=root.fd)
+        root.make(hidden)
         try:
             directory = root.directory(hidden)
             home = cls._locked(root, directory, os.O_CREAT | os.O_EXCL)
@@ -174,11 +176,12 @@ class Home:
             return _same(there, os.fstat(self.directory.fd)) and _same(lock, os.fstat(self._lock))
         return False
 
-    def is_there(self) -> bool:
-        """Tell whether its path leads to it still: all above it may have been moved away."""
-        with contextlib.suppress(OSError):
-            return _same((self.path / _LOCK).lstat(), os.fstat(self._lock))
-        return False
+    def is_there(self) -> bool | None:
+        """Tell whether its path leads to it still: all above it may have been moved away.
+
+        ``None``: nobody can look, as where a directory above was closed.
+        """
+        return leads_to(self.path / _LOCK, os.fstat(self._lock))
 
     def records(self) -> list[Path]:
         """Return the files of records, oldest first."""
@@ -245,7 +248,7 @@ class Home:
     def set_aside(self) -> None:
         """Keep what lies here where nobody recovers it again, and let go of it."""
         with contextlib.suppress(FileExistsError):
-            os.mkdir(_DAMAGED, 0o700, dir_fd=self._root.fd)
+            self._root.make(_DAMAGED)
         aside, name = self._root.directory(_DAMAGED), self.path.name
         try:
             os.rename(name, name, src_dir_fd=self._root.fd, dst_dir_fd=aside.fd)
@@ -270,6 +273,16 @@ class Home:
 
 def _same(one: os.stat_result, other: os.stat_result) -> bool:
     return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def leads_to(path: Path, held: os.stat_result) -> bool | None:
+    """Tell whether a path leads to what is held; ``None`` where nobody can look."""
+    try:
+        return _same(path.lstat(), held)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        return False if error.errno == errno.ELOOP or not held.st_nlink else None
 
 
 def gaps_in(directory: Held) -> list[str]:

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..directories import UnsafeError
 from .files import Home
 from .frames import Kind, encode
 
@@ -30,8 +29,6 @@ __all__ = ["Journal", "States"]
 #: Gives what still counts, each with its kind.
 States = Callable[[], Iterable[tuple[bytes, dict[str, Any]]]]
 
-#: How it fails where others swap and remove at this moment what leads there.
-_TAKEN_AWAY = {None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 _NOTHING = len(encode(Kind.RESTATED, {}))
 _CUT = encode(Kind.CUT, {})
 
@@ -41,7 +38,8 @@ class Journal:
 
     def __init__(self, root: Path, instead: Callable[[], Sequence[Path]] = tuple) -> None:
         self.root = root
-        #: Gives where to go where others could lay something in ``root``, and why it was not used.
+        #: Gives where to go where ``root`` cannot be written, or others could lay something there; and why it
+        #: was not used.
         self._instead = instead
         self.refused: OSError | None = None
         self.home: Home | None = None
@@ -95,32 +93,41 @@ class Journal:
         """Tell whether it is time to `rotate`: the file is that large, and twice what had to be said again."""
         return self.size() >= max(least, 2 * self._after_rotation)
 
-    def is_there(self) -> bool:
-        """Tell whether the file that is written can still be found by whoever recovers it."""
-        return self.home is not None and self.home.is_there() and os.fstat(self._fd).st_nlink > 0
+    def is_there(self) -> bool | None:
+        """Tell whether the file that is written can still be found by whoever recovers it.
 
-    def rotate(self, states: States) -> None:
+        ``None``: it was not removed, and nobody can look whether it has its place still.
+        """
+        if self.home is None or not os.fstat(self._fd).st_nlink:
+            return False
+        return self.home.is_there()
+
+    def rotate(self, states: States, *, anew: bool = False) -> None:
         """Go on in a new file that says again what still counts, and drop those of before.
+
+        Args:
+            states: gives what still counts.
+            anew: whether to do so in another directory; that of before is the caller's then.
 
         Raises:
             OSError: that could not be done; all files stay.
 
         """
         try:
-            self._rotate(states)
+            self._rotate(states, None if anew else self.home)
         except OSError as error:
             self.trouble = self.trouble or error
             raise
 
-    def _rotate(self, states: States) -> None:
-        home = self.home or self._new_home()
-        before, failed = home.records(), self._failed
+    def _rotate(self, states: States, of_now: Home | None) -> None:
+        home = of_now or self._new_home()
         try:
+            before, failed = home.records(), self._failed
             if self.trouble is not None:
                 home.probe()  # or each try would leave a file
             self._turn_to(home, home.new_records().name)
         except BaseException:
-            if self.home is None:
+            if of_now is None:
                 home.remove()
             raise
         self.home, self.trouble, self._failed_before = home, None, failed
@@ -134,18 +141,25 @@ class Journal:
         self._after_rotation = self.size()
 
     def _new_home(self) -> Home:
-        """Make a directory in the first place where nobody else can lay one, or take it away."""
+        """Make a directory in the first place that takes one, and where nobody else can lay or remove one."""
         try:
-            return Home.make(self.root)
+            home = Home.make(self.root)
         except OSError as refused:
-            if not isinstance(refused, UnsafeError) and refused.errno not in _TAKEN_AWAY:
-                raise
             for place in self._instead():
                 with contextlib.suppress(OSError):
                     home = Home.make(place)
                     self.refused = refused
                     return home
             raise
+        self.refused = None
+        return home
+
+    def can_return(self) -> bool:
+        """Tell whether a directory can be made again where it belongs."""
+        with contextlib.suppress(OSError):
+            Home.make(self.root).remove()
+            return True
+        return False
 
     def let_go(self) -> None:
         """Have the next `rotate` make another directory: somebody has taken this one away."""

@@ -143,9 +143,11 @@ def leftovers(root: Path) -> Iterator[Leftover | OSError]:
     except UnsafeError:
         raise
     except PermissionError as error:
-        raise UnsafeError(
-            root,
-            f"{error}: run `capsuled recover` as the user whose it is, or make it yours (chown)",
+        raise PermissionError(
+            error.errno,
+            f"{error.strerror}: run `capsuled recover` as the user whose it is, or give this one the right to"
+            " read it if it is his",
+            str(root),
         ) from error
     if held is None:
         return

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from ..directories import Held, UnsafeError, beside, ours
+from ..owners import acting_uid
 from .frames import Frame, Kind, encode, read
 from .location import mark_of
 
@@ -200,8 +201,8 @@ def entries_in(file: BinaryIO) -> Iterator[dict[str, Any]]:
             yield frame.document
 
 
-def left_in(directories: Iterable[Path], root: Path) -> Iterator[Unwritten | OSError]:
-    """Yield the files for the journals of ``root`` whose processes are no more; each is held until the next.
+def left_in(directories: Iterable[Path], *roots: Path) -> Iterator[Unwritten | OSError]:
+    """Yield the files for the journals of ``roots`` whose processes are no more; each is held until the next.
 
     In place of one that this user may not open comes the reason. What is not this user's is passed over:
     anybody may lay one in a directory for all.
@@ -212,8 +213,9 @@ def left_in(directories: Iterable[Path], root: Path) -> Iterator[Unwritten | OSE
         except OSError:
             continue
         try:
-            for name in held.names(_prefix(root)):
-                yield from _left(held, name)
+            for root in roots:
+                for name in held.names(_prefix(root)):
+                    yield from _left(held, name)
         finally:
             held.close()
 
@@ -225,7 +227,7 @@ def _left(directory: Held, name: str) -> Iterator[Unwritten | OSError]:
         return
     except OSError as error:
         with contextlib.suppress(OSError):
-            if directory.look(name).st_uid == os.geteuid():
+            if directory.look(name).st_uid == acting_uid():
                 yield error
         return
     if file is not None:

@@ -22,12 +22,12 @@ from qp_capsule import Capsule
 
 from ..chain.checkpoint import Checkpoint, default_origin, sign
 from ..chain.checkpoint_files import add_to
-from ..chain.placing import sync_directory
+from ..chain.placing import make_private, sync_directory
 from ..chain.writer import ChainWriter
 from ..clocks import monotonic
 from ..logs import errors, tell
 from ..settings import Settings
-from .safekeeping import REMINDER
+from .telling import REMINDER
 
 __all__ = ["Checkpointing", "checkpointing_of"]
 
@@ -150,7 +150,7 @@ class Checkpointing:
                 raise FileNotFoundError(
                     f"there is no directory {self._directory}: make or mount it"
                 )
-            directory.mkdir(mode=0o700, exist_ok=True)
+            make_private(directory)
             sync_directory(self._directory)
         add_to(directory, checkpoint, sign(checkpoint, chain.signing_key()))
 

@@ -301,7 +301,7 @@ def _located(settings: Settings, *, variable: bool, instead: bool = True) -> Set
         if is_postgresql(settings.url):
             return settings
         file = resolved(Path(settings.url.removeprefix("sqlite:///")).expanduser())
-        if file.is_dir():
+        if os.path.isdir(file):  # noqa: PTH112 - what cannot be looked at now is no wrong name
             raise ConfigurationError(
                 f"{settings.url!r} is a directory; name a file in it: {file}/capsules.db"
             )
@@ -346,7 +346,7 @@ def _recorder(settings: Settings, capsules: Capsules | None) -> Recorder:
     def journals() -> Path:
         from .whereabouts import journals_of  # noqa: PLC0415 - see above
 
-        return journals_of(identity(), settings.journal)
+        return journals_of(identity, settings.journal)
 
     return Recorder(settings, open_chain, identity, journals)
 

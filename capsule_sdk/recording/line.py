@@ -30,7 +30,8 @@ from ..journal.backlog import Backlog
 from ..logs import errors, tell
 from ..records.record import Record
 from .holding import Holding
-from .safekeeping import REMINDER, Safekeeping
+from .safekeeping import Safekeeping
+from .telling import REMINDER
 
 if TYPE_CHECKING:
     from .outbox import Outbox, Parcel

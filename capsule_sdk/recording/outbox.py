@@ -31,7 +31,7 @@ from ..records.record import Record
 from ..vocabulary import NOT_TAKEN
 from .checkpointing import Checkpointing
 from .recovery import Found, capsule_again, recover
-from .safekeeping import REMINDER
+from .telling import REMINDER
 
 __all__ = ["Outbox", "Parcel"]
 

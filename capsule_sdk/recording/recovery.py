@@ -29,7 +29,7 @@ from ..records.state import restored
 from ..records.task import Task
 from ..vocabulary import CUT_OFF, END_LOST, NOT_TAKEN, RECORDS_LOST
 from .holding import Holding
-from .whereabouts import elsewhere_of, instead_of
+from .whereabouts import elsewhere_of, instead_of, labels_of
 
 __all__ = ["Found", "capsule_again", "recover"]
 
@@ -86,17 +86,17 @@ def recover(root: Path, deliver: Deliver) -> Found:
     """
     total = Found()
     try:
-        places = elsewhere_of(root)
+        places, labels = elsewhere_of(root), labels_of(root)
         noted = [
             one
-            for file in left_in(places, root)
+            for file in left_in(places, *labels)
             if isinstance(file, Unwritten)
             for one in file.entries()
         ]
         for place in (root, *instead_of(root)):
             total += _recover_all(place, noted, deliver)
         if not total.left:  # or it stands in a journal of which more is known
-            for file in left_in(places, root):
+            for file in left_in(places, *labels):
                 total += _unread(file) if isinstance(file, OSError) else _count(file, deliver)
     except OSError as error:
         report("recovery", error)
@@ -112,7 +112,7 @@ def _recover_all(root: Path, noted: Sequence[Mapping[str, Any]], deliver: Delive
                 total += _unread(leftover)
             else:
                 total += _recover(leftover, noted, deliver)
-    except UnsafeError as error:
+    except OSError as error:
         total += _unread(error)
     return total
 
@@ -123,7 +123,7 @@ def _unread(error: OSError) -> Found:
         tell_once("error", event, reason=str(error))
         return Found(refused=1)
     errors["recovery"] += 1
-    tell("error", "a journal cannot be opened", error=str(error))
+    tell_once("error", "a journal cannot be opened", error=str(error))
     return Found(left=1)
 
 

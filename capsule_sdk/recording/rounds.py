@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..clocks import monotonic
@@ -58,7 +59,13 @@ class Rounds:
     def start_afresh(self) -> None:
         """Forget all that belongs to the process this was forked from; counts go on from here."""
         self.safekeeping = Safekeeping(
-            self._journals, _elsewhere, self._living, self._tended, _instead
+            self._journals,
+            lambda root: _whereabouts().elsewhere_of(root),
+            self._living,
+            self._tended,
+            instead=lambda root: _whereabouts().instead_of(root, make=True),
+            label=lambda root: _whereabouts().labels_of(root)[0],
+            homeless=lambda root: _whereabouts().why_homeless(root),
         )
         self.line = Line(self._settle_timeout, self.safekeeping)
         self.line.outbox = self.outbox
@@ -371,18 +378,11 @@ class Rounds:
         self._progress.ring()
 
 
-def _elsewhere(root: Path) -> Sequence[Path]:
-    """Return where it is left what no journal takes."""
-    from .whereabouts import elsewhere_of  # noqa: PLC0415 - imports qp-capsule
+def _whereabouts() -> ModuleType:
+    """Return the module that knows where journals are."""
+    from . import whereabouts  # noqa: PLC0415 - imports qp-capsule
 
-    return elsewhere_of(root)
-
-
-def _instead(root: Path) -> Sequence[Path]:
-    """Return where journals are kept that others could change where they belong."""
-    from .whereabouts import instead_of  # noqa: PLC0415 - see above
-
-    return instead_of(root)
+    return whereabouts
 
 
 def _bounded(seconds: float) -> float:

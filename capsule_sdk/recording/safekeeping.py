@@ -22,22 +22,19 @@ from ..journal.frames import Kind
 from ..journal.journal import Journal
 from ..journal.leftovers import Contents
 from ..journal.unwritten import Unwritten
-from ..logs import errors, gaps, report, tell, tell_once
+from ..logs import report, tell
 from ..records.record import Record
 from ..records.state import beginning, ending, missing, note, state
 from ..records.task import Task
 from .last_word import Kept
+from .telling import Telling
 
 __all__ = ["Safekeeping"]
 
-#: Seconds between two looks at the journal, and between two lines in the log about the same trouble.
-LOOK, REMINDER = 0.5, 60.0
+#: Seconds between two looks at the journal, and at where it belongs while it is elsewhere.
+LOOK, RETURN = 0.5, 60.0
 #: Bytes that a journal may have before what is in the chain is dropped from it.
 SIZE = 4 << 20
-_ELSEWHERE = (
-    "the journal is kept elsewhere: where it belongs, others could change it; mend that, or name a directory of"
-    " your own with configure(journal=...) or CAPSULE_SDK_JOURNAL"
-)
 
 
 class Safekeeping:
@@ -49,11 +46,18 @@ class Safekeeping:
         elsewhere: Callable[[Path], Sequence[Path]],
         living: Callable[[], Iterable[Record]],
         wake: Callable[[], None],
+        *,
         instead: Callable[[Path], Sequence[Path]] = lambda _: (),
+        label: Callable[[Path], Path] = lambda root: root,
+        homeless: Callable[[Path], str | None] = lambda _: None,
     ) -> None:
         self._root = root
+        #: Of that directory: where what is missed is left, where the journal goes that cannot lie there,
+        #: what it goes by then, and why nobody knows where it belongs.
         self._elsewhere = elsewhere
         self._instead = instead
+        self._label = label
+        self._homeless = homeless
         self._living = living
         #: Has whoever tends come soon.
         self._wake = wake
@@ -65,10 +69,8 @@ class Safekeeping:
         self._unwritten: Unwritten | None = None
         #: Whether that file has not taken all that is missed.
         self._untold = False
-        self._next_look = 0.0
-        self._trouble_since: float | None = None
-        self._next_reminder = 0.0
-        self._gaps_told: tuple[Home | None, tuple[str, ...]] = (None, ())
+        self._next_look = self._next_return = 0.0
+        self._telling = Telling()
 
     # -- the callers' side ------------------------------------------------------------------------
 
@@ -178,11 +180,11 @@ class Safekeeping:
             if self._journal is None:
                 root = self._root()
                 self._journal = Journal(root, lambda: self._instead(root))
+                self._next_return = now + RETURN
             self._rotate(self._journal)
+            self._telling.well(self._journal, self._homeless)
         except Exception as error:  # noqa: BLE001 - the records are in memory, and this is tried again
             self._complain(error)
-        else:
-            self._is_well()
         self._take_room()
 
     def tend(self) -> None:
@@ -194,9 +196,9 @@ class Safekeeping:
         journal = self._journal
         if journal is None:
             return
-        self._tell_gaps()
+        self._telling.gaps(journal.home)
         try:
-            if journal.is_open and not journal.is_there():
+            if journal.is_open and journal.is_there() is False:
                 tell("error", "the journal was removed while in use", directory=str(journal.root))
                 journal.let_go()
                 self._rotate(journal)
@@ -206,14 +208,29 @@ class Safekeeping:
                 self._rotate(journal)
             elif journal.outgrown(SIZE) or not (journal.is_empty() or self._anything_lives()):
                 self._rotate(journal)
+            elif self._returns(journal, now):
+                tell(
+                    "warning", "the journal is where it belongs again", directory=str(journal.root)
+                )
             else:
                 self._take_room()
                 return
+            self._telling.well(journal, self._homeless)
         except Exception as error:  # noqa: BLE001 - as above
             self._complain(error)
-        else:
-            self._is_well()
         self._take_room()
+
+    def _returns(self, journal: Journal, now: float) -> bool:
+        """Go to where the journal belongs, if it can be there again, and no capsules wait where it is."""
+        if journal.refused is None or now < self._next_return:
+            return False
+        self._next_return = now + RETURN
+        before = journal.home
+        if before is None or before.backlog() or not journal.can_return():
+            return False
+        self._rotate(journal, anew=True)
+        before.remove()
+        return True
 
     def due(self) -> float | None:
         """Return when `tend` has something to do though nothing happens, on the clock of `time.monotonic`."""
@@ -231,10 +248,13 @@ class Safekeeping:
             return
         self._next_look = 0.0
         try:
+            if waiting or self.misses or self._anything_lives():
+                self._rotate(journal)
+                return
             journal.close()
             if not (waiting or self.misses or self._anything_lives()):
                 journal.remove()
-            if waiting or self.misses or self._anything_lives():  # what has begun since, too
+            if waiting or self.misses or self._anything_lives():  # it has begun since
                 self._rotate(journal)
         except Exception as error:  # noqa: BLE001 - whoever recovers it finds all in the chain
             self._complain(error)
@@ -247,7 +267,7 @@ class Safekeeping:
         self._untold = False
         self._missed, self._below = {}, {}
         self._next_look = 0.0
-        self._trouble_since = None
+        self._telling.forget()
 
     def account(self, backlog: Backlog) -> Kept:
         """Bring to disk what can be brought there, and look what is there indeed.
@@ -258,40 +278,52 @@ class Safekeeping:
         """
         journal, living = self._journal, list(self._living())
         known: dict[str, Any] = {}
-        doubt = None
+        doubt: str | None = None
+        there: bool | None = False
         with suppress(Exception):  # what cannot be read is not called safe
             if journal is not None:
                 doubt = self._brought_to_disk(journal, backlog)
-                if journal.home is not None and journal.is_there():
+                there = journal.is_there()
+                if journal.home is not None and there:
                     known = Contents(journal.home.directory).records()
-        gone = backlog.gone()
+        gone, unseen = backlog.gone(), backlog.unseen()
         if gone:
             self.hold(uuid4().hex, gone)
-        safe, ends, lost = len(backlog) - gone, 0, 0
+        safe, ends, lost = len(backlog) - gone - unseen, 0, 0
         for record in living:
-            found = known.get(record.id.hex)
+            key, found = record.id.hex, known.get(record.id.hex)
             if found is not None and (found.ended is not None or "status" in found.begun):
                 safe += 1
                 if doubt is not None:  # its id is not counted where it is there after all
-                    self._miss(record.id.hex, missing(record))
+                    self._miss(key, missing(record))
+                continue
+            if there is None and record.journaled and record.weight and key not in self._missed:
+                unseen += 1
                 continue
             if found is not None and found.begun:
                 ends += 1
             else:
                 lost += 1
-            self._miss(record.id.hex, missing(record))
+            self._miss(key, missing(record))
         lost += sum(one["count"] for one in self._missed.values() if "count" in one)
         noted = self._noted() if ends or lost or doubt is not None else None
-        return Kept(safe, ends, lost, noted if ends or lost else None, doubt if safe else None)
+        where, noted = self.home.path if self.home else None, noted if ends or lost else None
+        return Kept(safe, ends, lost, noted, doubt if safe else None, unseen, where)
 
     def _brought_to_disk(self, journal: Journal, backlog: Backlog) -> str | None:
         """Say all again, where it is to be found; return why the disk does not confirm it."""
         with suppress(OSError):
-            if journal.is_open and not journal.is_there():
+            hidden, before = (
+                journal.is_there() is None,
+                journal.home,
+            )  # somebody has closed the way to it
+            if journal.is_open and journal.is_there() is False:
                 journal.let_go()  # somebody has taken it away
-            self._rotate(journal)
+            self._rotate(journal, anew=hidden)
+            if hidden and before is not None:
+                before.release()
             if journal.home is not None:
-                backlog.move(journal.home)
+                backlog.move(journal.home, unseen=hidden)
         try:
             journal.sync()
         except OSError as error:
@@ -318,11 +350,8 @@ class Safekeeping:
             before = None
         if before is not None and self._untold:
             self._untold = not self._told_to(before)
-        if (
-            before is not None
-            and not self._untold
-            and (home is None or before.path.parent == home.path)
-        ):
+        in_place = before is not None and (home is None or before.path.parent == home.path)
+        if in_place and not self._untold:
             return
         unwritten = None
         with suppress(OSError):
@@ -330,7 +359,7 @@ class Safekeeping:
         if unwritten is None and (before is None or self._untold):
             with suppress(Exception):  # where nothing has a name, nothing can be left
                 root = self._root()
-                unwritten = Unwritten.make_elsewhere(self._elsewhere(root), root)
+                unwritten = Unwritten.make_elsewhere(self._elsewhere(root), self._label(root))
         self._unwritten = unwritten or before
         if unwritten is None:
             return
@@ -348,7 +377,7 @@ class Safekeeping:
         if unwritten is not None:
             unwritten.remove()
 
-    def _rotate(self, journal: Journal) -> None:
+    def _rotate(self, journal: Journal, *, anew: bool = False) -> None:
         """Say again what still counts, and then miss it no more."""
         said: list[tuple[str, dict[str, Any] | None]] = []
 
@@ -357,7 +386,7 @@ class Safekeeping:
                 said.append((record.id.hex, self._missed.get(record.id.hex)))
                 yield Kind.STATE, state(record)
 
-        journal.rotate(states)
+        journal.rotate(states, anew=anew)
         for key, missed in said:
             self._forget_below(key)
             if self._missed.get(key) is missed:  # no end came meanwhile that could not be written
@@ -367,34 +396,4 @@ class Safekeeping:
         return any(True for _ in self._living())
 
     def _complain(self, error: Exception) -> None:
-        now = monotonic()
-        if self._trouble_since is None:
-            errors["recorder.journal"] += 1
-            self._trouble_since, self._next_reminder = now, now
-        if now >= self._next_reminder:
-            self._next_reminder = now + REMINDER
-            tell(
-                "error",
-                "the journal cannot be written: until the store has them, records are in memory only",
-                error=f"{type(error).__name__}: {error}",
-            )
-
-    def _tell_gaps(self) -> None:
-        """Leave in the journal what this process cannot record as it should, for ``capsuled status``."""
-        home, lines = self.home, tuple(f"{what}: {costs}" for what, costs in [*gaps.items()])
-        before = self._gaps_told[1] if self._gaps_told[0] is home else ()
-        if home is not None and lines != before:
-            self._gaps_told = home, lines
-            with suppress(OSError):  # the log has it
-                home.say_gaps(lines)
-
-    def _is_well(self) -> None:
-        self._tell_gaps()
-        journal, home = self._journal, self.home
-        if journal is not None and journal.refused is not None and home is not None:
-            facts = {"reason": str(journal.refused), "instead": str(home.path.parent)}
-            tell_once("error", _ELSEWHERE, **facts)
-        if self._trouble_since is not None:
-            seconds = round(monotonic() - self._trouble_since, 1)
-            tell("warning", "the journal can be written again", seconds=seconds)
-            self._trouble_since = None
+        self._telling.trouble(error, self._journal, misses=self.misses)
