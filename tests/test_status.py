@@ -232,6 +232,19 @@ def test_losses_and_damaged_journals_are_trouble(
     assert "capsuled verify names it" in out
 
 
+@pytest.mark.parametrize("said", ["1e999", "-3", "true", '"7"', "[]", "2.5"])
+def test_what_is_no_number_of_records_counts_none_as_lost(
+    chain: Any, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end(chain.recorder, begin_task(chain.recorder))
+    chain.capsules()
+    document = '{"outcome": {"metrics": {"records_lost": ' + said + "}}}"
+    with sqlite3.connect(chain.url) as connection:
+        connection.execute("UPDATE capsules SET type='system', data=?", [document])
+    code, out = run(capsys, "status", "--db", str(chain.url), "--json")
+    assert (code, json.loads(out)["lost"]) == (0, 0)
+
+
 def test_what_somebody_only_says_of_the_end_of_a_process_is_not_taken_for_it(
     chain: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,9 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         code = _INTERRUPTED
     except PermissionError as error:
-        code = _failed(
-            f"{error}: run this as the user whose it is, or make it yours (chown, chmod)"
-        )
+        code = _failed(f"{error}: run this as its owner, or make it yours (chown, chmod)")
     except Exception as error:  # noqa: BLE001 - never an exit code that says more than is known
         code = _failed(f"an error of its own, please report it: {type(error).__name__}: {error}")
     return code if isinstance(code, int) else 0

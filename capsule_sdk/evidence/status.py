@@ -226,9 +226,7 @@ def _journals(
     except UnsafeError as error:
         trouble.append(f"the journals in {root} are not believed: {error}")
     except OSError as error:
-        trouble.append(
-            f"the journals cannot be looked at: {error}; look as the user whose they are"
-        )
+        trouble.append(f"the journals cannot be looked at: {error}; look as their owner")
 
 
 def _journal(path: Path, glance: Glance | None, name: str) -> JournalStatus | None:
@@ -305,10 +303,12 @@ def _end_of(known: Known) -> float | None:
 
 
 def _records_lost(text: str) -> int:
+    """Return how many records a capsule says are lost; none where that is no number of records."""
     try:
-        return int(json.loads(text)["outcome"]["metrics"][RECORDS_LOST])
+        count = json.loads(text)["outcome"]["metrics"][RECORDS_LOST]
     except (LookupError, RecursionError, TypeError, ValueError):
         return 0
+    return count if type(count) is int and count > 0 else 0
 
 
 def _error_is(error: str, text: str) -> bool:
