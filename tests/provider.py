@@ -22,7 +22,9 @@ input, prompt, query) holds one of these words, surrounded by blanks:
 ``nousage``           no usage at all
 ``usagechunk``        stream: a usage chunk although ``stream_options`` did not ask for one
 ``flagme``            moderations: the input is flagged
-``shape:<name>``      one of the shapes of provider_shapes.py; or this JSON (a list: events) or page, as 200
+``shape:<name>``      one of the shapes of provider_shapes.py; or this JSON or page, as 200. A list is
+                      events, after which the connection breaks if the last one is ``"drop"``;
+                      ``data:…|`` are events as well, under a wrong type
 ====================  ==============================================================================
 
 The model ``bad`` fails with 500, whatever the text. A form (transcriptions, image edits) is steered
@@ -150,13 +152,20 @@ class _Handler(socketserver.StreamRequestHandler):
 
         A shape may be the answer itself: a JSON object, a list of the events of a stream, or a page.
         """
-        route = "gemini" if "enerateContent" in r.route else r.route
+        route, dropped = "gemini" if "enerateContent" in r.route else r.route, False
         if shape.startswith("{"):
             body, kind = shape.encode(), "application/json"
         elif shape.startswith("["):
-            body, kind = provider_shapes.events(json.loads(shape)), "text/event-stream"
+            told = json.loads(shape)
+            if dropped := told[-1:] == ["drop"]:
+                told.pop()
+            body, kind = provider_shapes.events(told), "text/event-stream"
+            if route.endswith("converse-stream"):
+                body, kind = provider_shapes.aws_events(told), "application/vnd.amazon.eventstream"
         elif shape.startswith("<"):
             body, kind = shape.encode(), "text/html"
+        elif shape.startswith("data:"):
+            body, kind = shape.replace("|", "\n\n").encode(), "text/plain"
         elif r.streamed or "stream" in r.route:
             body, kind = provider_shapes.sse(route, shape), "text/event-stream"
         else:
@@ -164,9 +173,12 @@ class _Handler(socketserver.StreamRequestHandler):
                 json.dumps(provider_shapes.whole(route, shape)).encode(),
                 "application/json",
             )
-        headers = f"Content-Length: {len(body)}\r\nx-request-id: req-{shape if shape.isalnum() else 'given'}"
+        headers = (
+            f"Content-Length: {len(body) + 1_000 * dropped}\r\n"
+            f"x-request-id: req-{shape if shape.isalnum() else 'given'}"
+        )
         self.wfile.write(self.head(200, kind, headers) + body)
-        return True
+        return not dropped
 
     def failure(self, r: Request) -> int | None:
         if r.route not in PLAIN:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -480,6 +482,24 @@ def events(given: list[Json]) -> bytes:
         name = f"event: {event['type']}\n" if "type" in event else ""
         frames.append(f"{name}data: {json.dumps(event)}\n\n")
     return "".join(frames).encode()
+
+
+def aws_events(given: list[Json]) -> bytes:
+    """The frames of an AWS event stream: each event is ``{type: payload}``."""
+    return b"".join(_aws_frame(kind, event[kind]) for event in given for kind in event)
+
+
+def _aws_frame(kind: str, payload: Json) -> bytes:
+    """Lengths, checksum, headers (a name, type 7 for a text, the text), payload, checksum; big-endian."""
+    headers = b""
+    told = {":event-type": kind, ":content-type": "application/json", ":message-type": "event"}
+    for name, value in told.items():
+        headers += struct.pack(f">B{len(name)}sBH", len(name), name.encode(), 7, len(value))
+        headers += value.encode()
+    body = json.dumps(payload).encode()
+    frame = struct.pack(">II", len(headers) + len(body) + 16, len(headers))
+    frame += struct.pack(">I", zlib.crc32(frame)) + headers + body
+    return frame + struct.pack(">I", zlib.crc32(frame))
 
 
 def _halves(text: str) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -313,3 +315,30 @@ def test_a_routers_other_functions(chain: Chain, router: litellm.Router) -> None
         run(main)
     found = expect(chain, [("plan", "success")] * 2)
     assert {environment(call)["call_type"] for call in found} == {"aembedding", "aresponses"}
+
+
+def test_a_connection_that_is_kept_carries_no_scope_to_the_next_call(
+    chain: Chain, llm: LLM
+) -> None:
+    """What a client starts for a connection runs in the context of the call that opened it."""
+
+    async def main() -> None:
+        with capsule_scope("first"):
+            await llm.aask("one")
+            await llm.aask("flaky1-kept", max_retries=2)
+        with capsule_scope("second"):
+            await asyncio.gather(*(llm.aask(f"say:{n}") for n in range(3)))
+            with contextlib.suppress(litellm.exceptions.InternalServerError):
+                await llm.aask("fail500", max_retries=2)
+        await llm.aask("nobody")
+
+    run(main)
+    found = expect(
+        chain,
+        [("first", "success")] * 2
+        + [("second", "success")] * 3
+        + [("second", "failure"), (None, "success")],
+    )
+    told = [call["context"]["environment"]["litellm_call_id"] for call in found]
+    assert len(set(told)) == len(told)
+    assert all(environment(call)["attempts"] == 1 for call in found)

@@ -360,8 +360,8 @@ def _summary_of_task(task: Task) -> str:
 
 
 def _known(total: int, unknown: int, calls: int) -> JSON:
-    """Return a sum, or nothing where every call that it would be made of is unknown."""
-    return None if calls and unknown == calls else safe(total)
+    """Return a sum, or nothing where no call that it would be made of is known."""
+    return None if calls and unknown == calls and not total else safe(total)
 
 
 def _resources(totals: Totals) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Totals:
             llm_calls=1,
             tokens_in=tokens_in or 0,
             tokens_out=tokens_out or 0,
-            usage_unknown=int(tokens_in is None and tokens_out is None),
+            usage_unknown=int(tokens_in is None or tokens_out is None),
             cost_usd=cost_usd or Decimal(0),
             cost_unknown=int(cost_usd is None),
             latency_ms=latency_ms,

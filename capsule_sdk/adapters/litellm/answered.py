@@ -17,7 +17,7 @@ from ...calls.answers.usage import Tokens, tokens_of, usage_in
 from ...calls.answers.whole import Whole, read
 from ...content import ContentPolicy, label
 from ...records.call import Answer
-from .dropped import regained, reported, sent_by
+from .dropped import body_of, regained, reported, sent_in
 from .identities import id_in, id_of, is_made_up
 
 __all__ = [
@@ -54,6 +54,8 @@ def answer_of(
     price: Price,
     logging_obj: Any = None,
     address: Any = None,
+    *,
+    body: Any = None,
 ) -> Answer:
     """Return the answer that a response of any LiteLLM call holds.
 
@@ -63,13 +65,18 @@ def answer_of(
         price: prices the tokens, where LiteLLM has not done so.
         logging_obj: LiteLLM's own object for the call, which may know what the response does not tell.
         address: where LiteLLM has sent the request; what the response holds of that is a guess.
+        body: the body of the provider's answer, where somebody has seen it.
 
     """
     hidden = get(response, "_hidden_params")
     hidden = hidden if type(hidden) is dict or isinstance(hidden, Mapping) else {}
     cached = hidden.get("cache_hit") is True
     held = fields(response)
-    tokens = reported(tokens_of(held), None if cached else logging_obj)
+    if cached:
+        body = None
+    elif body is None:
+        body = body_of(logging_obj)
+    tokens = reported(tokens_of(held), body)
     model = held.get("model") or get(response, "model") or hidden.get("litellm_model_name")
     cost: Decimal | None
     if cached:
@@ -83,8 +90,8 @@ def answer_of(
     whole = read(response, held)
     told, sent = held.get("id") or held.get("responseId"), None
     if isinstance(held.get("choices"), list) and not cached:
-        sent = sent_by(logging_obj, translated=not is_made_up(told))
-        whole = whole if sent is None else regained(whole, sent)
+        sent = sent_in(body, translated=not is_made_up(told))
+        whole = whole if sent is None else regained(whole, sent, response)
     environment = facts(
         provider=hidden.get("custom_llm_provider"),
         litellm_call_id=hidden.get("litellm_call_id"),

@@ -74,6 +74,10 @@ def request_of(
     ):
         if value:
             environment[name] = label(value)
+    if given.get("drop_params") is True or litellm.drop_params is True:
+        environment["drop_params"] = (
+            True  # what was asked of LiteLLM may be more than it asks the model
+        )
     if any(given.get(name) is not None for name in MOCKS):
         environment["mocked"] = True
     return Request(

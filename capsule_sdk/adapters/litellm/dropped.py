@@ -8,18 +8,17 @@ what the model said. Of a whole answer that it has translated, it keeps the body
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from ...calls.answers.chat import is_plain
-from ...calls.answers.reading import fields, is_void
+from ...calls.answers.chat import correct, is_plain
+from ...calls.answers.errors import BODY
+from ...calls.answers.reading import fields, is_void, word
 from ...calls.answers.usage import Tokens, tells_reasoning
-from ...calls.answers.whole import Whole, read
+from ...calls.answers.verdict import of_choices
+from ...calls.answers.whole import Whole, read, read_in_full
 
-__all__ = ["compare", "regained", "reported", "said_to_end", "sent_by"]
-
-#: Characters of an answer's body that are read once more.
-BODY: Final = 1 << 20
+__all__ = ["body_of", "compare", "regained", "reported", "said_to_end", "sent_in"]
 
 #: What it hands on, under this name or another, at once or later.
 _HANDED_ON = frozenset(
@@ -41,8 +40,11 @@ def compare(raw: Any, made: Any, feed: Callable[[Any], None]) -> None:
         feed: takes over a chunk of what is missing.
 
     """
-    choices = fields(raw).get("choices")
+    held = fields(raw)
+    choices = held.get("choices")
     if not isinstance(choices, list):
+        for of, told in _endings(held):
+            feed({"choices": [{"index": of, "delta": {}, "sent_finish_reason": word(told)}]})
         return
     handed = fields(made).get("choices")
     for number, choice in enumerate(choices):
@@ -64,6 +66,21 @@ def compare(raw: Any, made: Any, feed: Callable[[Any], None]) -> None:
         if of_delta or of_choice:
             index = entries.get("index")
             feed({"choices": [{"index": index, "delta": of_delta, **of_choice}]})
+
+
+def _endings(held: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield the choices that an event of another wire format says to have ended: index, and reason."""
+    if held.get("type") == "message_delta":
+        delta = fields(held.get("delta"))
+        if reason := delta.get("stop_reason"):
+            yield 0, reason
+    elif (reason := held.get("stopReason")) is not None:
+        yield 0, reason
+    elif isinstance(candidates := held.get("candidates"), list):
+        for number, candidate in enumerate(candidates):
+            entries = fields(candidate)
+            if reason := entries.get("finishReason"):
+                yield entries.get("index", number), reason
 
 
 def _is_made(raw: Any) -> bool:
@@ -94,6 +111,8 @@ def said_to_end(raw: Any) -> bool | None:
     kind = held.get("type")
     if isinstance(kind, str) and kind.startswith(("message_", "content_block_")):
         return kind == "message_stop" or bool(fields(held.get("delta")).get("stop_reason"))
+    if "stopReason" in held or "contentBlockIndex" in held:  # Bedrock's Converse API
+        return "stopReason" in held
     for name in ("choices", "candidates"):
         entries = held.get(name)
         if isinstance(entries, list) and entries:
@@ -102,32 +121,34 @@ def said_to_end(raw: Any) -> bool | None:
     return None
 
 
-def reported(tokens: Tokens, logging_obj: Any) -> Tokens:
+def reported(tokens: Tokens, body: Any) -> Tokens:
     """Return the tokens of an answer without those that LiteLLM has counted by itself: those of reasoning.
 
     It counts them in the text of the reasoning where the provider does not report them.
     """
-    if tokens.reasoning is None:
-        return tokens
-    body = fields(fields(logging_obj).get("model_call_details")).get("original_response")
-    if type(body) is not str or tells_reasoning(body):
+    if tokens.reasoning is None or type(body) is not str or tells_reasoning(body):
         return tokens
     return tokens._replace(reasoning=None)
 
 
-def sent_by(logging_obj: Any, *, translated: bool) -> dict[str, Any] | None:
-    """Return the body that a provider has answered a chat with, as LiteLLM keeps it.
+def body_of(logging_obj: Any) -> Any:
+    """Return the body of an answer as LiteLLM's object for the call keeps it; ``None`` where it is gone."""
+    details = fields(fields(logging_obj).get("model_call_details"))
+    body = details.get("original_response")
+    return body.lstrip() if type(body) is str else body
+
+
+def sent_in(body: Any, *, translated: bool) -> dict[str, Any] | None:
+    """Return what a provider has answered a chat with.
 
     Args:
-        logging_obj: LiteLLM's own object for the call.
+        body: the body of its answer.
         translated: whether only one in another wire format is wanted; this is seen without reading it.
 
     Returns:
-        ``None`` where there is none.
+        ``None`` where it is no JSON object, or a large one.
 
     """
-    details = fields(fields(logging_obj).get("model_call_details"))
-    body = details.get("original_response")
     if type(body) is str and body[:1] == "{" and len(body) <= BODY:
         if translated and '"choices"' in body:
             return None
@@ -138,15 +159,42 @@ def sent_by(logging_obj: Any, *, translated: bool) -> dict[str, Any] | None:
     return body if type(body) is dict else None
 
 
-def regained(whole: Whole, sent: Mapping[str, Any]) -> Whole:
-    """Return a translated answer with what LiteLLM has dropped of the one that its provider ``sent``."""
+def regained(whole: Whole, sent: Mapping[str, Any], response: Any) -> Whole:
+    """Return a translated answer with what LiteLLM has dropped of the one that its provider ``sent``.
+
+    Args:
+        whole: what was read of LiteLLM's ``response``.
+        sent: the body of the provider's answer.
+        response: what LiteLLM has made of it.
+
+    """
     if "choices" in sent:  # the wire format of the answer itself
         return whole
     own = read(sent)
+    reasons = [choice.finish for choice in own.choices] or [_reason_in(sent)]
+    if whole.plain is not None:
+        if all(map(is_plain, reasons)) and all(type(one.value()) is str for one in own.choices):
+            return whole
+        whole = read_in_full(response)
     for choice, untranslated in zip(whole.choices, own.choices, strict=False):
         choice.regain(untranslated)
-    milder = whole.verdict.status == "success" and own.verdict.status in ("blocked", "failure")
-    return whole._replace(verdict=own.verdict) if milder else whole
+    for choice, reason in zip(whole.choices, reasons, strict=False):
+        correct(choice, reason)
+    if whole.verdict.status != "success":
+        return whole
+    own_verdict = own.verdict if own.choices else of_choices(whole.choices)
+    milder = own_verdict.status in ("blocked", "failure")
+    return whole._replace(verdict=own_verdict) if milder else whole
+
+
+#: Where other wire formats have the reason to stop, at the top.
+_REASONS: Final = ("stopReason", "stop_reason", "finish_reason", "done_reason")
+
+
+def _reason_in(sent: Mapping[Any, Any]) -> str:
+    """Return the reason to stop in a format that is not read otherwise, such as Bedrock's."""
+    found = (sent.get(name) for name in _REASONS)
+    return next((word(reason) for reason in found if isinstance(reason, str)), "")
 
 
 def _rare(entries: Mapping[Any, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 
+from ...calls.answers.errors import error_in
 from ...calls.answers.usage import tokens_of
 from ...calls.memory import Remembering, memory_of, whose
 from ...content import ContentPolicy
@@ -33,7 +34,7 @@ from .discovery import asks_model
 from .pieces import Pieces
 from .refusals import blocked
 from .streams import follow
-from .wording import error_in, words_of
+from .wording import words_of
 
 if TYPE_CHECKING:
     from .logger import CapsuleLogger
@@ -171,7 +172,7 @@ class Flight:
 
     def received(self, body: Any) -> None:
         """Note the body of an answer; what LiteLLM notes in its place when it fails is no JSON."""
-        if type(body) is str and body[:1] == "{":
+        if type(body) is str and (body := body.lstrip())[:1] == "{":
             self._body = body
 
     def belongs_to(self, logging_obj: Any) -> None:
@@ -188,9 +189,8 @@ class Flight:
         """The call has its whole answer."""
         for recorder, call in self._claim():
             with self.guarded("litellm.answer"):
-                answer = answer_of(
-                    response, call.policy, self._price, self.logging_obj(), self._address
-                )
+                known = self.logging_obj(), self._address
+                answer = answer_of(response, call.policy, self._price, *known, body=self._body)
                 if is_mocked(call.request):
                     answer = answer.invented()
                 if self._attempts and answer.environment.get("cache_hit"):
@@ -304,7 +304,7 @@ class Flight:
         """The call, or a step of its stream, has raised; the error is on its way to the caller."""
         with self.guarded("litellm.failed"):
             if self._pieces is not None and stream is not None:
-                self._pieces.kept(stream)
+                self._body = self._pieces.kept(stream) or self._body
         with self.guarded("litellm.failed"):
             self.failed(error)
         self._pieces = None  # an end that LiteLLM's stream invents after an error is none

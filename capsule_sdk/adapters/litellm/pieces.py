@@ -8,18 +8,20 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from ...calls.answers.reading import get, word
+from ...calls.answers.errors import error_in
+from ...calls.answers.reading import fields, get, word
 from ...calls.answers.stream import Stream
-from ...calls.answers.usage import Tokens, tokens_of, usage_in
+from ...calls.answers.usage import Tokens, tells_reasoning, tokens_of, usage_in
 from ...calls.answers.verdict import Verdict
 from ...calls.answers.whole import Whole
-from ...content import ContentPolicy
+from ...content import ContentPolicy, canonical, safe
 from ...content.inert import module_of, per_class
 from ...logs import guarded
 from ...records.call import Answer
 from .answered import Price, cost_of, facts, headers_of, request_id, sealable, shown
 from .dropped import compare, said_to_end
 from .identities import id_in, id_of
+from .unstreamed import Unstreamed, watch_body
 
 __all__ = ["Pieces"]
 
@@ -32,7 +34,7 @@ class Pieces:
 
     __slots__ = (
         "_came", "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_raw", "_reasoned", "_sent_id",
-        "_stream", "cached", "facts",
+        "_stream", "_unstreamed", "cached", "facts",
     )  # fmt: skip
 
     def __init__(self, price: Price, *, mocked: bool = False) -> None:
@@ -52,6 +54,8 @@ class Pieces:
         #: Whether a chunk or event came from the provider, and whether one of them told tokens of reasoning.
         self._raw = False
         self._reasoned = False
+        #: What has come in the place of a stream.
+        self._unstreamed: Unstreamed | None = None
         self.cached = False
         self.facts: dict[str, Any] = {}
 
@@ -72,9 +76,12 @@ class Pieces:
         self._came = True
         if not self._ended or not self._sent_id:
             self._look_at(raw)
-        if not self._reasoned and (raw is chunk or _is_openai(type(raw))):  # none of LiteLLM's
-            self._raw = True
-            self._reasoned = _tells_reasoning(raw)
+        if not self._reasoned:
+            if raw is chunk or _is_openai(type(raw)):  # none of LiteLLM's
+                self._raw = True
+                self._reasoned = _tells_reasoning(raw)
+            elif not self._raw:  # LiteLLM's, of one that nobody saw; it counts later
+                self._reasoned = _tells_reasoning(raw)
         compare(raw, chunk, self._stream.feed)
 
     def _look_at(self, raw: Any) -> None:
@@ -84,14 +91,26 @@ class Pieces:
         self._ended = self._ended or ends
         self._sent_id = self._sent_id or id_in(raw)
 
-    def kept(self, stream: Any) -> None:
-        """Take over the last event of a stream that raises instead of handing it on."""
+    def kept(self, stream: Any) -> str:
+        """Take over the last event of a stream that raises instead of handing it on; return the body.
+
+        That is what came in the place of a stream, as JSON; nothing where a stream has come.
+        """
         event = get(stream, "completed_response")
         if word(get(event, "type")).startswith("response."):
             self._stream.feed(event)
+        return self._instead()
+
+    def _instead(self) -> str:
+        """Return the body that has come in the place of a stream, as JSON."""
+        if self._unstreamed is None:
+            return ""
+        return self._unstreamed.text(is_all=not self._came and not self._stream.has_events)
 
     def begin(self, stream: Any, logging_obj: Any = None, address: Any = None) -> None:
         """Take what the stream tells before its first chunk."""
+        with guarded("litellm.stream"):
+            self._unstreamed = watch_body(stream)
         with guarded("litellm.stream"):
             provider = get(stream, "custom_llm_provider")
             self.cached = provider == "cached_response"
@@ -110,6 +129,8 @@ class Pieces:
         That is the usage: as the provider sent it, which the caller had not asked for, or as LiteLLM has
         estimated it. What the provider sent still stands in the chunks that the stream keeps.
         """
+        if (error := error_in(self._instead())) is not None:
+            self._stream.feed({"error": error})
         self._stream.finish()
         if not self._came and hasattr(type(stream), "chunk_creator"):
             self._ended = False  # what it hands on then is made up
@@ -137,19 +158,25 @@ class Pieces:
     def _whole(self) -> Whole:
         """Return what has come; where only LiteLLM says that it was finished, it is not."""
         whole = self._stream.whole()
-        if self._ended is False and whole.verdict.status == "success":
-            for choice in whole.choices:
-                choice.finish, choice.absent = "", "choices"
-            return whole._replace(verdict=Verdict("partial", ended="unfinished"))
-        return whole
+        if self._ended is not False or whole.verdict.status not in ("success", "failure"):
+            return whole
+        for choice in whole.choices:
+            choice.finish, choice.absent = "", "choices"
+        if whole.verdict.status == "failure":
+            return whole
+        return whole._replace(verdict=Verdict("partial", ended="unfinished"))
 
     def answer(self, policy: ContentPolicy) -> Answer:
         """Return what has come, as ``policy`` lets it be sealed."""
         stream = self._stream
         tokens = tokens_of(stream.usage)
-        if self._raw and not self._reasoned:  # LiteLLM has counted them itself, in the text
+        if self._came and not self._reasoned:  # LiteLLM has counted them itself, in the text
             tokens = tokens._replace(reasoning=None)
         whole = self._whole()
+        final = stream.is_counted and self._ended is not False
+        if not final:  # so far, and the provider counts on
+            tokens = tokens._replace(tokens_out=None, reasoning=None)
+        cost = self._cost(tokens) if final or self.cached else None
         environment = {
             **self.facts,
             **facts(
@@ -160,7 +187,7 @@ class Pieces:
         }
         if self.cached:
             environment["cache_hit"] = True
-        answer = sealable(whole, policy, tokens, self._cost(tokens), environment)
+        answer = sealable(whole, policy, tokens, cost, environment)
         if self._estimated is not None:
             answer = answer.estimated(*self._estimated)
         return answer.invented() if self._mocked else answer
@@ -186,7 +213,10 @@ def _is_openai(kind: type) -> bool:
 def _tells_reasoning(raw: Any) -> bool:
     """Tell whether a chunk or an event of a provider's tells tokens of reasoning."""
     usage = usage_in(raw)
-    return usage is not None and tokens_of(usage).reasoning is not None
+    if usage is not None and tokens_of(usage).reasoning is not None:
+        return True
+    beside = fields(raw).get("additionalModelResponseFields")  # Bedrock's
+    return beside is not None and tells_reasoning(canonical(safe(beside)))
 
 
 def _as_they_came(stream: Any) -> list[Any]:

@@ -26,6 +26,7 @@ from ...scopes.driving import drive
 __all__ = ["Follower", "follow", "is_stream"]
 
 _FOLLOWER = "_capsule_sdk_follower"
+_LOOKED_AT = "_capsule_sdk_looked_at"
 
 #: The method that LiteLLM runs in its threads, by which these keep a stream alive.
 _LATER = "run_success_logging_and_cache_storage"
@@ -243,6 +244,11 @@ def _watch_parser(stream: Any, follower: Follower) -> None:
     LiteLLM's chunks take only the reasons to stop that it knows; what the provider said stands in the event.
     """
     source = stream.__dict__.get("completion_stream")
+    if type(source) is types.GeneratorType or type(source) is types.AsyncGeneratorType:
+        if stream.__dict__.get(_LOOKED_AT) is True:
+            return
+        stream.__dict__[_LOOKED_AT] = True
+        source = _whose(source)
     own = getattr(source, "__dict__", None)
     if type(own) is not dict or _FOLLOWER in own:
         return
@@ -256,25 +262,35 @@ def _watch_parser(stream: Any, follower: Follower) -> None:
     own[_FOLLOWER] = follower
 
 
+def _whose(generator: Any) -> Any:
+    """Return the object whose method a generator is, such as Bedrock's decoder; ``None`` if it is no method."""
+    frame = getattr(generator, "gi_frame", None) or getattr(generator, "ag_frame", None)
+    return frame.f_locals.get("self") if frame is not None else None
+
+
 @functools.cache
 def _parsing(base: type) -> type | None:
     """Return the subclass of a parser's class that shows each event; ``None`` where it is no parser."""
-    parser = getattr(base, "chunk_parser", None)
-    if not inspect.isfunction(parser):
+    for name in ("chunk_parser", "_chunk_parser"):
+        parser = getattr(base, name, None)
+        if inspect.isfunction(parser):
+            break
+    else:
         return None
 
     @functools.wraps(parser)
-    def chunk_parser(self: Any, chunk: Any, *args: Any, **kwargs: Any) -> Any:
+    def chunk_parser(self: Any, *args: Any, **kwargs: Any) -> Any:
         follower = self.__dict__.get(_FOLLOWER)
         if follower is not None:
-            follower.made(chunk, chunk)  # only its reason to stop: the rest is compared later
-        return parser(self, chunk, *args, **kwargs)
+            for event in (*args, *kwargs.values())[:1]:
+                follower.made(event, event)  # only what it tells itself: the rest is compared later
+        return parser(self, *args, **kwargs)
 
     names = {
         "__module__": base.__module__,
         "__qualname__": base.__qualname__,
         "__doc__": base.__doc__,
-        "chunk_parser": chunk_parser,
+        name: chunk_parser,
     }
     return type(base.__name__, (base,), names)
 

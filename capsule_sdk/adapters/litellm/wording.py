@@ -11,24 +11,20 @@ said; that stands in the body, or in the errors that LiteLLM's was made of.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from ...calls.answers.errors import error_in
 from ...calls.answers.verdict import error_of
 from ...content.inert import MISSING, held, is_builtin, module_of
-from .dropped import BODY
 
-__all__ = ["error_in", "words_of"]
+__all__ = ["words_of"]
 
 _KNOWN = frozenset({"litellm", "openai"})
 _args = BaseException.__dict__["args"].__get__
 _cause = BaseException.__dict__["__cause__"].__get__
 _context = BaseException.__dict__["__context__"].__get__
 
-#: Where a body has its error, in the order in which they are believed.
-_PLACES = ("error", "errors", "detail", "details", "message", "msg", "error_message")
-#: Entries of an answer that is one; its ``message`` is no error.
-_ANSWERS = frozenset({"candidates", "choices", "content", "output"})
 _CAUSES = 5  # errors behind an error
 
 
@@ -49,21 +45,6 @@ def words_of(error: BaseException, body: Any = None, around: int = 0) -> str | N
         return None
     told = next((words for words in _told(error, body, around) if words), "")
     return said if not told or told in said else f"{said.rstrip(' -')} - {told}"
-
-
-def error_in(body: Any) -> Any:
-    """Return the error that the body of an answer holds, or consists of."""
-    if isinstance(body, str):
-        body = _json(body)
-    if not isinstance(body, Mapping):
-        return None
-    for name in _PLACES:
-        found = body.get(name)
-        if name == "message" and (not isinstance(found, str) or any(map(body.get, _ANSWERS))):
-            continue
-        if found:
-            return found[0] if isinstance(found, list) and len(found) == 1 else found
-    return None
 
 
 def _own_words(error: BaseException) -> str | None:
@@ -109,12 +90,3 @@ def _behind(error: BaseException, around: int) -> Iterator[BaseException]:
         if not isinstance(original, BaseException) or id(original) in seen:
             original = _cause(found) or _context(found)
         found = original
-
-
-def _json(text: str) -> Any:
-    if text[:1] != "{" or len(text) > BODY:
-        return None
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None

@@ -11,7 +11,7 @@ from .gemini import read_ratings
 from .reading import NOISE, Taken, fields, get, is_void, lean, word
 from .verdict import error_of, of_finish
 
-__all__ = ["ECHOES", "is_plain", "read_choice", "read_top"]
+__all__ = ["ECHOES", "correct", "is_plain", "read_choice", "read_top"]
 
 #: Entries at the top of an answer that tell of the machine, not of the answer.
 ECHOES: Final = NOISE | {
@@ -50,11 +50,9 @@ def read_choice(value: Any) -> Choice:
     native = own.take("native_finish_reason") or entry.take("native_finish_reason")
     entry.left.pop("native_finish_reason", None)
     sent = word(entry.take("sent_finish_reason", "made_finish_reason"))
-    if sent and is_plain(sent) and _meaning(sent) != _meaning(choice.finish):
-        choice.ends(sent)  # the library has told that of another choice, or none
-    for told in (native, sent):
-        if told is not None:
-            _native(choice, word(told))
+    if native is not None:
+        _native(choice, word(native))
+    correct(choice, sent)
     choice.error = error_of(entry.take("error") or own.take("error"))
     for given in (entry, own):
         read_filters(choice, given.take("content_filter_results", "content_filter_result"))
@@ -62,6 +60,15 @@ def read_choice(value: Any) -> Choice:
     choice.rest(entry.rest(CHOICE_NOISE))
     choice.rest(own.rest(CHOICE_NOISE))
     return choice
+
+
+def correct(choice: Choice, sent: str) -> None:
+    """Have a choice end as its provider has ``sent``, and not as a library has translated it."""
+    if not sent:
+        return
+    if is_plain(sent) and _meaning(sent) != _meaning(choice.finish):
+        choice.ends(sent)  # the library has told that of another choice, or none
+    _native(choice, sent)
 
 
 def read_top(choice: Choice, entry: Taken) -> None:
@@ -115,7 +122,8 @@ def _native(choice: Choice, native: str) -> None:
     code, finish = native.lower(), choice.finish.lower()
     if code in NORMAL or (code in _CUT and finish in _CUT):
         return
-    if of_finish(choice.finish).status == "success":
+    status = of_finish(choice.finish).status
+    if status in ("success", of_finish(native).status):
         choice.finish = native
     elif code != finish:
         choice.blocks(reason=native)

@@ -81,18 +81,22 @@ class Frames:
         elif len(self._bad) < _BAD:
             self._bad.append(data[:_RAW].decode("utf-8", "replace"))
 
-    def flush(self) -> None:
-        """Read what is still waiting: an event without its end, or what are no events at all."""
+    def flush(self) -> list[Any]:
+        """Read what is still waiting: an event without its end, or what are no events at all.
+
+        Returns:
+            The documents of JSON that have come in the place of events.
+
+        """
         left, self._parts, self._waiting = b"".join(self._parts), [], 0
         if self._events and left.strip():
             self._frame(left.replace(b"\r\n", b"\n"))
         elif left:
             self._keep(left)
-        if not self._raw or self._size > _RAW:
-            return
-        for event in _documents(bytes(self._raw)):
+        documents = _documents(bytes(self._raw)) if self._raw and self._size <= _RAW else []
+        if documents:
             self._raw.clear()
-            self._take(event)
+        return documents
 
     def add_to(self, choice: Choice) -> None:
         """Add what could not be read as events: a text as the answer's, other bytes by digest and size."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from .chat import ECHOES
 from .choice import Choice
+from .errors import error_in
 from .events import MessageEvents, ResponseEvents
 from .frames import Frames
 from .gemini import MARKS
@@ -26,8 +27,8 @@ class Stream:
     """One streamed answer in the making."""
 
     __slots__ = (
-        "_candidates", "_choices", "_error", "_frames", "_messages", "_over", "_read", "_responses",
-        "_room", "_top", "_unknown", "id", "model", "usage",
+        "_at_end", "_candidates", "_choices", "_error", "_frames", "_messages", "_new", "_over", "_read",
+        "_responses", "_room", "_top", "_unknown", "id", "model", "usage",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -42,6 +43,8 @@ class Stream:
         self._error: tuple[str, str] | None = None
         self._read: Whole | None = None
         self._over = False
+        #: Whether a piece has just reported tokens, and whether the last such came when all was said.
+        self._new = self._at_end = False
         #: The fullest report of tokens.
         self.usage: Any = None
         self.model = ""
@@ -62,7 +65,11 @@ class Stream:
         """Nothing more comes, by itself: take over what raw events still wait for the rest of a frame."""
         self._over = True
         if self._frames is not None:
-            self._frames.flush()
+            for document in self._frames.flush():
+                if (error := error_in(document)) is not None:
+                    self._error = error_of(error)
+                else:
+                    self._take(document)
 
     def take_usage(self, usage: Any) -> None:
         """Keep the fullest report: the Messages API counts input first and output at the end."""
@@ -72,8 +79,14 @@ class Stream:
         if isinstance(usage, dict) and isinstance(self.usage, dict):
             usage = {**self.usage, **{name: value for name, value in usage.items() if value}}
         self.usage = usage
+        self._new = True
 
     def _take(self, piece: Any) -> None:
+        self._sort(piece)
+        if self._new:
+            self._new, self._at_end = False, self.complete
+
+    def _sort(self, piece: Any) -> None:
         held = fields(piece)
         choices = held.get("choices")
         if isinstance(choices, list | tuple):
@@ -228,6 +241,17 @@ class Stream:
             any(choice.get(f"{told}finish_reason") for told in ("", "sent_", "made_"))
             for choice in started
         )
+
+    @property
+    def has_events(self) -> bool:
+        """Whether an event of a message or a response has come, or raw bytes."""
+        found = (self._messages, self._responses, self._frames)
+        return any(one is not None for one in found)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether the report of tokens is of the whole answer: providers report what there is so far, too."""
+        return self._at_end or (self._over and self._error is None and not self._broke_off())
 
     def whole(self) -> Whole:
         """Return the answer, as far as it has come. To be asked once nothing more comes."""

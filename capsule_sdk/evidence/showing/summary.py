@@ -50,7 +50,7 @@ class Summary(NamedTuple):
         summary: what it says of its outcome in a few words.
         error: what went wrong.
         signed_at: when it was sealed, UTC.
-        usage_unknown: of a task, how many calls under it told no tokens, so that no sum has them.
+        usage_unknown: of a task, how many calls under it did not tell all tokens, so that a sum lacks them.
         cost_unknown: of a task, how many calls under it have no known cost.
         estimated_in: tokens of the prompt as somebody has guessed them, where the provider told none.
         estimated_out: tokens of the answer, likewise.
