@@ -20,16 +20,13 @@ from pathlib import Path
 from typing import Final
 
 from capsule_sdk.clocks import monotonic
-from capsule_sdk.forks import Stage, at_fork
+from capsule_sdk.directories import ours
 
 __all__ = ["turn"]
 
 #: Seconds between two looks whether it is one's turn: as long for all, so that nobody has a better chance. The
 #: turn passes on while its last owner writes, so this delays no commit.
 _LOOK: Final = 0.004
-
-#: Descriptors that a forked child must not keep: with each it would keep the turn.
-_ours: set[int] = set()
 
 
 @contextlib.contextmanager
@@ -40,14 +37,14 @@ def turn(directory: Path, patience: float) -> Iterator[None]:
     except OSError:
         yield
         return
-    _ours.add(descriptor)
+    ours.add(descriptor)  # or a forked child would keep the turn
     try:
         with contextlib.suppress(OSError):  # a file system without locks
             _take(descriptor, monotonic() + patience)
         yield
     finally:
-        if descriptor in _ours:
-            _ours.discard(descriptor)
+        if descriptor in ours:
+            ours.discard(descriptor)
             os.close(descriptor)  # gives it back, too
 
 
@@ -61,13 +58,3 @@ def _take(descriptor: int, deadline: float) -> None:
         else:
             return
         time.sleep(_LOOK * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-
-
-def _after_fork_in_child(_: object) -> None:
-    for descriptor in _ours:
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
-    _ours.clear()
-
-
-at_fork(Stage.REST, in_child=_after_fork_in_child)
