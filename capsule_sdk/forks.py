@@ -70,7 +70,7 @@ class _Beginning:
         self.renew()
 
     def renew(self) -> None:
-        """Be free. Who is inside in this thread leaves the lock of before."""
+        """Be free. A block that this thread is inside of leaves the lock of before."""
         self.lock = threading.RLock()
         # The lock's own methods: a method in Python would leave room for a signal handler between the lock and
         # the block, see `capsule_sdk.interrupts`.

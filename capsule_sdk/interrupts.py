@@ -46,7 +46,7 @@ class held:  # noqa: N801 - used as a statement: with suppress(NotHad), held(loc
 
 
 class Bell:
-    """Wakes who waits, in any thread, as `threading.Condition` does; ringing takes no lock."""
+    """Wakes waiting threads, as `threading.Condition` does; ringing takes no lock."""
 
     __slots__ = ("_waiting",)
 
@@ -54,7 +54,7 @@ class Bell:
         self._waiting: dict[SimpleQueue[None], None] = {}
 
     def ring(self) -> None:
-        """Have all who wait look again."""
+        """Have all waiting threads look again."""
         for one in list(self._waiting):
             one.put(None)
 

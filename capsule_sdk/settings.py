@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from .content import ContentPolicy, Limits
 from .errors import ConfigurationError
-from .logs import tell
+from .logs import tell_once
 from .outward import without_password
 
 __all__ = ["PREFIX", "Settings", "is_disabled", "refuse_unknown", "say_once"]
@@ -213,14 +213,9 @@ def refuse_unknown(where: str, unknown: Iterable[str], known: Iterable[str]) -> 
         raise ConfigurationError(f"{where} has no setting {name}=; {hint}")
 
 
-_said: set[str] = set()
-
-
 def say_once(problem: str) -> None:
     """Log what is wrong with the settings, once in a process however many recorders are made."""
-    if problem not in _said:
-        _said.add(problem)
-        tell("error", "a setting cannot be used", problem=problem)
+    tell_once("error", "a setting cannot be used", problem=problem)
 
 
 def _parsed(name: str, text: str, default: object) -> object:

@@ -325,7 +325,7 @@ def test_outside_every_task_the_current_one_takes_everything_and_records_nothing
     chain: Chain, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the log says so, once for each way to write to it."""
-    monkeypatch.setattr("capsule_sdk.scopes.scope._told", set())
+    monkeypatch.setattr("capsule_sdk.logs._told", set())
     task = current_task()
     assert task.recording is False
     task.reason("a", options=["b"], selected="b", confidence=1)

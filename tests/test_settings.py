@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from capsule_sdk import capsule_scope, configure, current_task, flush, shutdown
-from capsule_sdk import settings as settings_of
+from capsule_sdk import capsule_scope, configure, current_task, flush, logs, shutdown
 from capsule_sdk.errors import ConfigurationError, RecordingError
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.settings import PREFIX, Settings, is_disabled
@@ -17,7 +16,7 @@ from capsule_sdk.settings import PREFIX, Settings, is_disabled
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings_of, "_said", set())
+    monkeypatch.setattr(logs, "_told", set())
 
 
 def test_defaults() -> None:

@@ -42,7 +42,7 @@ __all__ = [
 
 _default: Recorder | None = None
 _configured = False
-#: Grows whenever another recorder becomes the default one, so that who keeps one knows when to ask anew.
+#: Grows whenever another recorder becomes the default one: whoever keeps one knows by it when to ask anew.
 _generation = 0
 #: Recorders of loggers that were given a chain of their own, by the identity of its store.
 _others: dict[str, Recorder] = {}

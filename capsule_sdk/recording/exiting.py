@@ -37,9 +37,8 @@ def close_all(recorders: Sequence[Recorder]) -> None:
         left[recorder] = 1  # unless it is known better
         _try(partial(_drain, recorder, last_call, left))
     deadline = max(last_call, monotonic()) + CLOSING
-    for recorder in sorted(
-        recorders, key=lambda one: left[one] > 0
-    ):  # those first that close at once
+    # Those first that close at once.
+    for recorder in sorted(recorders, key=lambda one: left[one] > 0):
         patience = 0.0 if left[recorder] else max(0.0, deadline - monotonic())
         _try(partial(recorder.close, patience))
 

@@ -17,7 +17,7 @@ __all__ = ["known", "live", "live_recorders"]
 
 #: All recorders. No `weakref.WeakSet`: a line of Python would run as one dies, and Ctrl-C be lost there.
 known: set[weakref.ref[Recorder]] = set()
-#: Those that have a writer, or something to answer for. Held here: who replaces one may forget it.
+#: Those that have a writer, or something to answer for. Held here: whoever replaces one may forget it.
 live: set[Recorder] = set()
 
 

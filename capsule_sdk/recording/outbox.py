@@ -135,13 +135,11 @@ class Outbox:
         ``None``: the store is away, and it is not known whether any got there. A capsule that the store will
         never take is replaced by a stand-in.
         """
-        added, seen = 0, False
         while capsules := [parcel.capsule for parcel in parcels if not parcel.dropped]:
             try:
                 if self._chain is None:
                     self._chain = self._open_chain()
                 added = self._chain.append(capsules)
-                seen = True
                 self._note(self._chain, capsules)
                 break
             except CapsuleRejected as error:
@@ -151,8 +149,8 @@ class Outbox:
             except Exception as error:  # noqa: BLE001 - a custom storage may raise anything
                 self._store_is_away(error)
                 return None
-        if not seen:
-            return added  # nothing was left to deliver, so nobody knows whether the store is there
+        else:
+            return 0  # nothing was left to deliver, so nobody knows whether the store is there
         if self.away_since is not None:
             seconds = round(monotonic() - self.away_since, 1)
             tell("warning", "the store is back", seconds=seconds, **self._figures())

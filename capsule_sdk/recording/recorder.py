@@ -287,9 +287,8 @@ class Recorder:
         try:
             if not writer.begin():
                 self._writer = None
-        except (
-            BaseException
-        ):  # whether it runs is not known: then it ends, and the next record has another
+        except BaseException:
+            # Whether it runs is not known: then it ends, and the next record has another.
             self._writer, writer.stopping = None, True
             raise
 

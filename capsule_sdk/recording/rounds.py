@@ -5,7 +5,7 @@ middle of anything, and what a round has in hand would be nowhere (`capsule_sdk.
 store happens inside a round, so that nobody who waits for one to end (a fork, the end of the writer) waits for
 the store to come back.
 
-Who makes the rounds, and when, is `capsule_sdk.recording.recorder`'s affair.
+Which thread makes the rounds, and when, is decided in `capsule_sdk.recording.recorder`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LINGER = 0.025
 RECOVERY = 60.0
 #: Seconds that a caller waits for another one to take in what has come.
 PATIENCE = 1.0
-#: Seconds that who waits for a round to end waits beyond the time that it was given.
+#: Seconds that a round is waited for beyond the time that it was given.
 ROUND_PATIENCE = 10.0
 
 
@@ -233,9 +233,8 @@ class Rounds:
                 self.make(deadline)
             if not self.line or monotonic() >= deadline:
                 return
-            self.gather(
-                deadline
-            )  # without the lock, so that nobody who wants to fork waits for the store
+            # Without the lock, so that no fork waits for the store.
+            self.gather(deadline)
 
     def gather(self, deadline: float | None = None) -> None:
         """Wait for a record, for the next task to be placed, for the next try, or for ``deadline``."""

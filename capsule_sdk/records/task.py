@@ -62,7 +62,7 @@ def is_fraction(value: Any) -> bool:
 
 
 class Keeper(Protocol):
-    """Who records a task."""
+    """The recorder of a task, as the task sees it."""
 
     def note(self, task: Task, field: str) -> None:
         """Keep what has been written to ``field`` of an open task."""
@@ -154,7 +154,7 @@ class Task(Record):
         #: weeks.
         self._started = bytearray()
         self.open_children = 0
-        #: Who records it; a call recorded elsewhere names it as parent but is not counted by it.
+        #: Its recorder; a call recorded elsewhere names it as parent but is not counted by it.
         self.recorder: Keeper | None = None
         self.subtree = Totals()
 

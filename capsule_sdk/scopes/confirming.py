@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Confirmation", "is_covered"]
 
-#: How many threads of one event loop wait at once; who comes later waits for one of them first.
+#: How many threads of one event loop wait at once; whoever comes later waits for one of them first.
 THREADS = 40
 
 _threads: anyio.lowlevel.RunVar[anyio.CapacityLimiter] = anyio.lowlevel.RunVar(

@@ -225,9 +225,8 @@ def _generator(inner: Generator[Any, Any, T], run: Run) -> Generator[Any, Any, T
             except BaseException as error:
                 run.suspend()
                 run.fail(error)
-                given = closing = (
-                    None  # or the exception and this frame would keep each other alive
-                )
+                # Or the exception and this frame would keep each other alive.
+                given = closing = None
                 raise
             run.suspend()
             run.pass_on(item)

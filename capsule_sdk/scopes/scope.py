@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 from ..content import ContentPolicy
 from ..errors import ConfigurationError, RecordingError
-from ..logs import guarded, report, tell
+from ..logs import guarded, report, tell_once
 from ..recording.default import get_recorder
 from ..recording.recorder import Recorder
 from ..records.attribution import NOBODY, Attribution
@@ -43,15 +43,10 @@ __all__ = [
 _NOWHERE = Scope(None, NOBODY)
 
 
-#: What has been written outside of every task, and said in the log.
-_told: set[str] = set()
-
-
 def _recorded_nowhere(what: str) -> None:
     """Say, once in a process for each way to write to a task, that there was none."""
-    if what not in _told and not is_disabled():
-        _told.add(what)
-        tell(
+    if not is_disabled():
+        tell_once(
             "warning",
             "written outside of every task, and recorded nowhere: write to a task inside a decorated call or"
             " a capsule_scope",
