@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..content import JSON, ContentPolicy, canonical, instance, label
-from ..content.readers import Marker
+from ..content.readers import Marker, may_be_text
 from .media import decoded, digested, in_data_url
 from .objects import entries_of, is_model, items_of
 
@@ -58,7 +58,8 @@ def sealed_messages(
     held_whole = len(messages) <= MOST
     for message in reversed(messages[-MOST:]):
         is_bare = is_chat and instance(message, str)
-        taken = taken_apart({"role": "user", "content": message} if is_bare else message)
+        whole_message = {"role": "user", "content": message} if is_bare else message
+        taken = taken_apart(whole_message, redacting=policy.redact is not None)
         held_whole = held_whole and whole > 0
         entry = policy.value(taken) if whole > 0 else digests.value(taken)
         whole -= len(canonical(entry))
@@ -69,22 +70,26 @@ def sealed_messages(
     return sealed, held_whole
 
 
-def taken_apart(value: Any) -> Any:
-    """Return a message, or other content, with its labels marked as such and its media replaced."""
-    return _Taking().node(value, 0, own=False)
+def taken_apart(value: Any, *, redacting: bool = False) -> Any:
+    """Return a message, or other content, with its labels marked as such and its media replaced.
+
+    Where texts are ``redacting`` a medium that may be a text has no digest, as no such bytes have one.
+    """
+    return _Taking(redacting).node(value, 0, own=False)
 
 
 class _Taking:
     """One pass over one message, which looks at so many entries and no more: a message may hold itself."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "redacting")
 
-    def __init__(self) -> None:
+    def __init__(self, redacting: bool) -> None:
         self.left = _ENTRIES
+        self.redacting = redacting
 
     def node(self, value: Any, depth: int, *, own: bool) -> Any:
         if instance(value, str):
-            return _of_data_url(value) if str.startswith(value, "data:") else value
+            return self.of_data_url(value) if str.startswith(value, "data:") else value
         self.left -= 1
         if depth >= _DEEPEST or self.left < 0:
             return value
@@ -106,23 +111,27 @@ class _Taking:
         if type(entry) is str:
             if not own and name in _LABELS:
                 return Marker(label(entry))
-            if name in _ENCODED and (media := _of_base64(entry, beside)) is not None:
+            if name in _ENCODED and (media := self.of_base64(entry, beside)) is not None:
                 return media
         return self.node(entry, depth + 1, own=own or name in _OWN)
 
+    def of_data_url(self, url: str) -> Any:
+        """Return what stands for the content of a ``data:`` URL; the text itself if it is none."""
+        held = in_data_url(url)
+        return url if held is None else self.digested(*held)
 
-def _of_data_url(url: str) -> Any:
-    """Return what stands for the content of a ``data:`` URL; the text itself if it is none."""
-    held = in_data_url(url)
-    return url if held is None else digested(*held)
+    def of_base64(self, value: str, beside: Mapping[Any, Any]) -> Any:
+        """Return what stands for content in base64; ``None`` if it is none."""
+        if beside.get("type") == "text" or value[:5] == "data:":
+            return None
+        told = (beside.get(name) for name in _TOLD_BY)
+        media_type = next((kind for kind in told if isinstance(kind, str)), "")
+        if not media_type and (len(value) < _SURE or " " in value[:1024]):
+            return None
+        content = decoded(value)
+        return None if content is None else self.digested(content, media_type)
 
-
-def _of_base64(value: str, beside: Mapping[Any, Any]) -> Any:
-    """Return what stands for content in base64; ``None`` if it is none."""
-    if beside.get("type") == "text" or value[:5] == "data:":
-        return None
-    media_type = next((told for name in _TOLD_BY if isinstance(told := beside.get(name), str)), "")
-    if not media_type and (len(value) < _SURE or " " in value[:1024]):
-        return None
-    content = decoded(value)
-    return None if content is None else digested(content, media_type)
+    def digested(self, content: bytes, media_type: str) -> Any:
+        """Return what stands for a medium; of one that `redact` might change no digest is told."""
+        hidden = self.redacting and may_be_text(content)
+        return digested(content, media_type, hashing=not hidden)

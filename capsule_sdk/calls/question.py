@@ -163,7 +163,10 @@ def _add_in_full(
     if new and held_whole:  # without new ones the earlier capsule is as good for whoever comes next
         remembering.holds(prefixes, beside)
     if parts.content:
-        content = {name: taken_apart(value) for name, value in parts.content.items()}
+        redacting = parts.policy.redact is not None
+        content = {
+            name: taken_apart(value, redacting=redacting) for name, value in parts.content.items()
+        }
         arguments["content"] = policy.value(content)
     if parts.tools:
         offered = arguments["tools"]

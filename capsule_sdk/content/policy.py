@@ -46,7 +46,7 @@ _MORE: Final = "…"  # the key under which a cut object says that it is cut
 _DEEPEST: Final = 100  # an Enum whose value is itself ends here, long before Python's own limit
 _SHORT: Final = 64  # characters of a key or a label below which what it becomes is kept
 _FEW: Final = 32  # entries of an object that may be read the short way
-_GUESSABLE: Final = 1024  # bytes that may be a text that `redact` would change: no digest is sealed
+_GUESSABLE: Final = 1024  # bytes that `redact` might change whatever they are: no digest is sealed
 _BEYOND: Final = 8_192  # characters behind the last one kept that a secret may end in
 _LONG: Final = 1024  # characters from which a text counts as more than one entry
 
@@ -275,7 +275,8 @@ class _Walk:
             return self.error(read(value), type_name(kind), depth)
         if shape is readers.BYTES:
             size, sha3 = self.once(value, read)
-            omit = self.policy.mode == "omit" or (self.policy.redact and size <= _GUESSABLE)
+            redact = self.policy.redact and (size <= _GUESSABLE or readers.may_be_text(value))
+            omit = self.policy.mode == "omit" or redact
             return {"bytes": size} if omit else {"bytes": size, "sha3_256": sha3}
         plain: JSON = read(value)
         return plain
@@ -346,8 +347,8 @@ class _Walk:
 
     def array(self, entries: list[Any], total: int, depth: int, *, ordered: bool) -> JSON:
         result = [self.node(entry, depth) for entry in entries]
-        for place in options_in(entries):
-            result[place] = SECRET
+        for place, start in options_in(entries):
+            result[place] = entries[place][:start] + SECRET if start else SECRET
         if not ordered:
             result.sort(key=canonical)
         if total > len(entries):

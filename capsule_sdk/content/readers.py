@@ -18,6 +18,7 @@ A reader may raise all the same (a released buffer, a list that another thread c
 from __future__ import annotations
 
 import gc
+import re
 from array import array
 from collections import ChainMap, UserDict, UserList, UserString, deque
 from collections.abc import Callable, Iterable
@@ -60,6 +61,7 @@ __all__ = [
     "Marker",
     "Reader",
     "known",
+    "may_be_text",
     "reader",
 ]
 
@@ -77,6 +79,8 @@ Reader: TypeAlias = tuple[str, Callable[..., Any]]
 
 _SLICE = 1 << 20
 _CLASSES_KEPT = 1024
+_HEAD = 1 << 16  # bytes in which what is no text says so
+_NO_TEXT = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f]")
 
 
 class Marker(str):
@@ -169,6 +173,18 @@ def _bytes(value: Any) -> tuple[int, str]:
     view = memoryview(value)
     sha3.update(view if view.c_contiguous and view.ndim == 1 else view.tobytes())
     return view.nbytes, sha3.hexdigest()
+
+
+def may_be_text(value: Any) -> bool:
+    """Tell bytes that may hold a text: their head has no control character that no text has."""
+    cls: type = type(value)
+    for base in (bytes, bytearray):
+        if issubclass(cls, base):
+            head = bytes(base.__getitem__(value, slice(_HEAD)))
+            break
+    else:
+        head = memoryview(value).tobytes()[:_HEAD]
+    return head[:2] in (b"\xff\xfe", b"\xfe\xff") or _NO_TEXT.search(head) is None
 
 
 def _fraction(value: Fraction) -> Any:

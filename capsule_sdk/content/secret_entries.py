@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from .secret_commands import flags_in
 from .secret_names import names_secret
 from .secret_shapes import may_be_header
 
@@ -45,13 +46,16 @@ def is_pair(kind: type, entries: list[Any]) -> bool:
     return type(entries[0]) is str and type(entries[1]) is str and may_be_header(*entries)
 
 
-def options_in(entries: list[Any]) -> list[int]:
-    """Return the places of the secrets in a command: `["mysql", "--password", "…"]`."""
-    return [
-        place
+def options_in(entries: list[Any]) -> list[tuple[int, int]]:
+    """Return the secrets in a command, `["mysql", "--password", "…"]`: place, and where in it it begins."""
+    found = [
+        (place, 0)
         for place, entry in enumerate(entries[:-1], 1)
-        if type(entry) is str and entry[:2] == "--" and is_named(entry[2:])
+        if type(entry) is str and entry[:1] == "-" and is_named(entry.lstrip("-"))
     ]
+    if entries and type(entries[0]) is str and all(type(entry) is str for entry in entries):
+        found += flags_in(entries)
+    return found
 
 
 def values_in(entries: list[tuple[Any, Any]]) -> list[str]:

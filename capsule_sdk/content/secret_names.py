@@ -17,7 +17,7 @@ _SHORT = 64  # characters of a name of which the answer is kept, so that what is
 
 # Last words that say it alone, as a word: `auth` does, `author` does not.
 _LAST = re.compile(
-    r"auth|bearer|cookies?|cvc|cvv|jwt|mnemonic|oauth|otp|passcodes?|pin|pw|pwd|sas|totp"
+    r"auth|bearer|cookies?|cvc|cvv|jwt|mdp|mnemonic|oauth|otp|passcodes?|pin|pw|pwds?|sas|senhas?|totp"
 )
 
 # Endings of all words written as one, so that `dbpassword` and `authtoken` count too.
@@ -29,8 +29,12 @@ _ENDING = re.compile(
     r"|(access|api|auth|bearer|refresh)tokens?$|(^id|security|session)token$"
     r"|(?<!prior)(?<!pre)authorization$"  # a permit of an insurer is not a header
     r"|accesskeyid$|connectionstring$|credentials?$|secrets?$|secretstring$|servicerolekey$"
-    r"|clientassertion$|codeverifier$|samlresponse$|(azure|github|gitlab)pat$|passwort$|contraseñas?$"
-    r"|pass(phrase|wd|words?)$|(admin|become|db|ftp|mail|my|mysql|postgres|redis|root|smtp|sql|sudo|user|vault)pass$|(recovery|backup|seed)(codes?|phrase)$"
+    r"|clientassertion$|codeverifier$|samlresponse$|(azure|github|gitlab)pat$"
+    r"|passwort$|kennwort$|contraseñas?$|motdepasse$|wachtwoord$|haslo$|heslo$|geheimzahl$"
+    r"|pass(phrase|wd|words?)$|(recovery|backup|seed)(codes?|phrase)$"
+    r"|(account|admin|amqp|app|basic|become|cert|client|db|encryption|ftp|git|http|imap|jdbc|key|keystore|ldap|login|mail|mongo"
+    r"|my|mysql|oracle|pg|postgres|proxy|rabbitmq|redis|registry|require|root|sa|service|sftp|smtp|sql|ssh|store|sudo|svc"
+    r"|truststore|user|vault|web|wifi)pass$"
 )
 
 # What stands before `token` where it is a piece of text, a page or a price, and not a key.
@@ -42,6 +46,21 @@ _PIECE = re.compile(
 # Words behind the secret's name that still hold the secret: `password_hash`, `authTokenValue`.
 _TRAILER = re.compile(
     r"confirm|confirmation|dev|encrypted|hash|header|old|pem|plain|plaintext|prod|staging|test|v|value|[0-9]+"
+)
+# Whose or which secret it is: `API_KEY_OPENAI`, `password_new`.
+_WHOSE = re.compile(
+    r"again|anthropic|aws|azure|backup|current|database|db|gcp|github|gitlab|google|live|local|mysql|new|openai|postgres"
+    r"|previous|primary|production|redis|repeat|root|sandbox|secondary|slack|stripe"
+)
+# How it is held: `api_key_list`. Behind `token` a piece of a text: `token_str`.
+_HELD = re.compile(
+    r"array|b64|base64|bytes|decrypted|encoded|json|list|map|raw|set|str|string|text|values"
+)
+# Words that mean something else with one of these behind them: `auth_list`, `pin_map`, `cookie_text`.
+_ALSO = frozenset({"auth", "bearer", "cookie", "cookies", "oauth", "pin", "sas", "authorization"})
+# Beyond the letters of which names are made elsewhere.
+_FOREIGN = re.compile(
+    r"парол[ья]$|密码$|密碼$|パスワード$|비밀번호$|lösenord(et)?$|şifre$|hasło$", re.IGNORECASE
 )
 
 
@@ -55,14 +74,25 @@ def names_secret(name: str) -> bool:
 
 
 def _names_secret(name: str) -> bool:
-    words = [word.lower() for word in _WORDS.findall(name[-_LONGEST:])]
-    while words and _TRAILER.fullmatch(words[-1]):
-        words.pop()
-    if not words:
-        return False
-    if words[-1] == "token":
+    end = name[-_LONGEST:]
+    words = [word.lower() for word in _WORDS.findall(end)]
+    held = False
+    while words and _is_trailer(words):
+        held = held or _HELD.fullmatch(words.pop()) is not None
+    if words and words[-1] == "token":
+        if held:
+            return _ENDING.search("".join(words)) is not None
         return len(words) == 1 or not _PIECE.fullmatch(words[-2])
-    return bool(_LAST.fullmatch(words[-1]) or _ENDING.search("".join(words)))
+    if words and (_LAST.fullmatch(words[-1]) or _ENDING.search("".join(words))):
+        return not (held and words[-1] in _ALSO)
+    return end.endswith("pass_") or (not end.isascii() and _FOREIGN.search(end) is not None)
+
+
+def _is_trailer(words: list[str]) -> bool:
+    last = words[-1]
+    if _TRAILER.fullmatch(last):
+        return True
+    return len(words) > 1 and bool(_WHOSE.fullmatch(last) or _HELD.fullmatch(last))
 
 
 _kept = lru_cache(maxsize=4096)(_names_secret)

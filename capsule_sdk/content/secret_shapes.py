@@ -12,19 +12,18 @@ waits (decision 21). What damages an ordinary text is as much of a fault as a se
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
+from .secret_commands import without_logins, without_oracle, without_set
 from .secret_keys import SECRET, without_hooks, without_keys, without_private_keys
+from .secret_markup import without_markup
 from .secret_names import names_secret
+from .secret_values import is_nothing, is_random, is_telling
 
 __all__ = ["SECRET", "may_be_header", "without_secrets"]
 
 _SHORT: Final = 20  # characters: below there is no key of a provider
-#: In small letters: without one of these there is neither a name of a secret nor a header.
-_WORDS: Final = (
-    b"pass", b"key", b"token", b"secret", b"auth", b"pwd", b"cookie", b"bearer", b"credential", b"jwt", b"sig",
-    b"identified by",
-)  # fmt: skip
 
 # ── URLs ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -41,12 +40,14 @@ _SERVER = re.compile(
 _USER_ALONE = re.compile(
     r"(://)(?=[\w.-]{0,40}?(?=[A-Za-z]{0,15}[0-9])[A-Za-z0-9]{16})[\w.-]{20,512}+(?=@|:x-oauth-basic@)"
 )
+_SETTING = (b"set", b"env ", b"login ", b"user", b"variable", b"requirepass")  # without a sign
 _SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
 
 # ── settings, headers, JSON and programs, by the name in front ────────────────────────────────────
 
-_NAMED = re.compile(
-    r"(?<![\w.-])(?P<name>[\w.-]{2,256}+)(?P<quote>\\{0,7}[\"'])?\]?\*{0,2}[ \t]{0,32}+(?P<sign>[:=])",
+#: The sign, a quote, and the name, in a text that is read from its end: there are fewer signs than words.
+_DEMAN = re.compile(
+    r"([:=])[ \t]{0,32}+\*{0,2}\]?(?:`|([\"']\\{0,7}))?([\w.-]{2,256}+)(?![\w.-])",
     re.ASCII,
 )
 _ESCAPED_END = r"(?!\\[nrt])"  # in the repr of a text, or in JSON, a line ends like this
@@ -80,30 +81,35 @@ _NAMED_VALUE = re.compile(
 _BEARER = re.compile(
     r"(\bbearer[ ]+)(?=[^\s0-9]{0,256}[0-9])[A-Za-z0-9_.~+/=-]{16,}", re.IGNORECASE
 )
-_OPTION = re.compile(r"(?<!\S)--([A-Za-z][\w-]{1,63})[ ]{1,32}[\"']?([^\s\"'<\[$-][^\s\"']*)")
-_CURL = re.compile(
-    r"(\bcurl\b[^\n]{0,300}?\s(?:-u|--user)[ =]?[\"']?[^\s:\"']{1,128}:)(?!//)[^\s\"']+"
-)
 _SQL = re.compile(r"""(\b(?:password|identified by)\s{1,8}(["']))[^"'\n]+(?=\2)""", re.IGNORECASE)
 
-_LIKELY: Final = 6  # characters of a secret without quotes
-_TELLING = re.compile(r"[^A-Za-z._-]|[a-z][A-Z]")  # no word is written like that
-_PLACEHOLDER = re.compile(
-    r"(?:(?:Basic|Bearer|Token) )?(?:\$\{?[\w.]*\}?|\$\{\{.*\}\}|\$\([^()]*\)|<[^<>]*>|\{\{?[^{}]*\}\}?"
-    r"|%\(\w+\)s|%s|[*.x•]+|your[-_ ].*|\[secret\].*)",
-    re.IGNORECASE,
-)
+_ENDS: Final = frozenset("\r\n\\|>")  # of a line whose value is below
 _LINE: Final = 256  # characters of a line that are looked at in front of a name
 
-#: Values that are none: what a program, a type or a setting has in the place of one.
-_NOTHING = frozenset(
-    {
-        "any", "auto", "basic", "bearer", "bool", "bytes", "default", "digest", "disabled", "empty",
-        "enabled", "es256", "false", "hs256", "include", "int", "nil", "no", "none", "null", "number", "oauth2",
-        "object", "off", "omit", "on", "optional", "required", "rs256", "same-origin", "secretstr", "str",
-        "string", "text", "true", "undefined", "yes",
-    }
-)  # fmt: skip
+_END: Final = (
+    r"(?:\r?\n|(?:\\{1,7}r)?\\{1,7}n)"  # of a line; inside a text that is quoted it is escaped
+)
+_ESCAPED_LINE: Final = rf"(?:(?!{_END})[^\n\"])++"
+#: YAML's texts of several lines, and a value on the line behind its name.
+_BLOCK = re.compile(
+    rf"[ \t]{{0,8}}+[|>][-+0-9]{{0,2}}[ \t]{{0,8}}+(?:\#[^\n\\]{{0,200}}+)?(?P<end>(?P<real>\r?\n)|{_END})"
+    rf"(?P<indent>[ \t]{{1,64}}+)(?P<line>(?(real)[^\n]++|{_ESCAPED_LINE}))"
+)
+_REST = {True: re.compile(r"[^\n]*+"), False: re.compile(rf"(?:{_ESCAPED_LINE})?+")}
+_NEXT_LINE = re.compile(
+    rf"[ \t]{{0,8}}+(?:{_END}[ \t]{{0,64}}+){{1,2}}(?P<quote>\\{{0,7}}[\"'`])?(?P<value>[^\s\"'`\\,]{{6,512}}+)"
+    r"(?(quote)\\{0,7}[\"'`])(?=[ \t]{0,8}[,;]?(?:\s|\\{1,7}[rn]|\Z|[\"')\]}]))"
+)
+
+
+class _Name(NamedTuple):
+    """The name of a secret in a text, with the sign behind it."""
+
+    name: str
+    sign: str
+    start: int
+    end: int  # behind the sign
+    quoted: bool
 
 
 def without_secrets(text: str) -> str:
@@ -114,22 +120,25 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("DB_PASSWORD=hunter2 max_tokens=7")
     'DB_PASSWORD=[secret] max_tokens=7'
     """
-    if len(text) < _SHORT and ":" not in text and "=" not in text:
+    if len(text) < _SHORT and not (":" in text or "=" in text or " -" in text):
         return text
     raw = text.encode("utf-8", "surrogatepass")
     small = raw.lower()
     if _has_sign(small):
-        for word in _WORDS:
-            if word in small:
-                text = _without_named(text, small)
-                break
-    if b"curl" in small:
-        text = _CURL.sub(rf"\1{SECRET}", text)
-    if b"://" in raw:
+        if _has_word(small):
+            text = _without_named(text, small)
+        elif b"=" in small and b"sig" in small:
+            text = _behind_names(text)
+    if b"-" in small and (b" -" in small or (b"[" in small and b"'-" in small)):
+        text = without_logins(text, small)
+    if b"/" in raw:
         if b"@" in raw:
-            for pattern in (_SERVER, _USER_ALONE, _USER):
-                text = pattern.sub(rf"\1{SECRET}", text)
-        text = without_hooks(text)
+            text = without_oracle(text)
+        if b"://" in raw:
+            if b"@" in raw:
+                for pattern in (_SERVER, _USER_ALONE, _USER):
+                    text = pattern.sub(rf"\1{SECRET}", text)
+            text = without_hooks(text)
     return without_keys(text, raw)
 
 
@@ -138,12 +147,32 @@ def _has_sign(small: bytes) -> bool:
     return (
         b":" in small
         or b"=" in small
+        or b"_" in small
         or b"(" in small
         or b"[" in small
-        or b"--" in small
+        or b"<" in small
+        or b"|" in small
+        or (b"-" in small and b"--" in small)
         or b"bearer" in small
-        or b"identified by" in small
         or b"password" in small
+        or ((b"'" in small or b'"' in small) and b"identified by" in small)
+    )
+
+
+def _has_word(small: bytes) -> bool:
+    """Tell whether there may be a name of a secret, or a header that holds one."""
+    return (
+        b"pass" in small
+        or b"key" in small
+        or b"token" in small
+        or b"auth" in small
+        or b"secret" in small
+        or b"cookie" in small
+        or b"pwd" in small
+        or b"bearer" in small
+        or b"credential" in small
+        or b"jwt" in small
+        or ((b"'" in small or b'"' in small) and b"identified by" in small)
     )
 
 
@@ -154,12 +183,16 @@ def _without_named(text: str, small: bytes) -> str:
     if b":" in small or b"=" in small:
         text = _NAMED_VALUE.sub(_second, text) if b"value" in small else text
         text = _behind_names(text)
+    if b"<" in small or b"|" in small or b"%" in small:
+        text = without_markup(text, small)
+    for word in _SETTING:
+        if word in small:
+            text = without_set(text)
+            break
     if b"," in small:
         text = _PAIR.sub(_second, text)
     if b"bearer" in small:
         text = _BEARER.sub(rf"\1{SECRET}", text)
-    if b"--" in small:
-        text = _OPTION.sub(_option, text)
     if b"identified by" in small or b"password '" in small:
         text = _SQL.sub(rf"\1{SECRET}", text)
     return text
@@ -168,7 +201,7 @@ def _without_named(text: str, small: bytes) -> str:
 def _second(pair: re.Match[str]) -> str:
     """Replace the second of a name and its value, where the name names a secret."""
     value = str(pair.lastgroup)
-    if not names_secret(pair["name"]) or _is_nothing(pair[value]):
+    if not names_secret(pair["name"]) or is_nothing(pair[value]):
         return pair[0]
     start, end = (place - pair.start() for place in pair.span(value))
     if (
@@ -181,34 +214,41 @@ def _second(pair: re.Match[str]) -> str:
     return f"{pair[0][:start]}{SECRET}{pair[0][end:]}"
 
 
-def _option(found: re.Match[str]) -> str:
-    if not names_secret(found[1]) or _is_nothing(found[2]):
-        return found[0]
-    return found[0][: found.start(2) - found.start()] + SECRET
+def _names(text: str) -> Iterator[_Name]:
+    """Yield the names of secrets that stand in front of ``:`` or ``=``."""
+    size, found = len(text), list[tuple[str, str, int, int, bool]]()
+    for match in _DEMAN.finditer(text[::-1]):
+        name = match[3][::-1]
+        if names_secret(name) or (match[1] == "=" and name.lower() in _SIGNATURES):
+            start, end = size - match.end(), size - match.start()
+            found.append((name, match[1], start, end, match[2] is not None))
+    for told in reversed(found):
+        yield _Name(*told)
 
 
 def _behind_names(text: str) -> str:
     """Replace values behind the name of a secret and ``:`` or ``=``."""
     parts: list[str] = []
     done = 0
-    for found in _NAMED.finditer(text):
-        name = found["name"]
-        if not names_secret(name) and not (found["sign"] == "=" and name.lower() in _SIGNATURES):
-            continue
-        place = _value(text, found) if found.end() > done else None
+    for found in _names(text):
+        place = _value(text, found) if found.end > done else None
         if place is not None:
             parts += (text[done : place[0]], SECRET)
             done = place[1]
     return "".join([*parts, text[done:]]) if parts else text
 
 
-def _value(text: str, named: re.Match[str]) -> tuple[int, int] | None:
+def _value(text: str, named: _Name) -> tuple[int, int] | None:
     """Return where the secret behind a name and its separator lies; ``None`` if there is none."""
-    name, sign, start = named["name"], named["sign"], named.end()
-    while text[start : start + 1] in (" ", "\t", "=", ">", "*") and start < named.end() + _LINE:
+    name, sign, start = named.name, named.sign, named.end
+    if text[start : start + 1] in _ENDS or text[start : start + 2].strip()[:1] in _ENDS:
+        lines = _below(text, named)
+        if lines is not None:
+            return lines
+    while text[start : start + 1] in (" ", "\t", "=", ">", "*") and start < named.end + _LINE:
         start += 1
     if sign == ":":
-        if text[named.start() - 1 : named.start()] == ":":
+        if text[named.start - 1 : named.start] == ":":
             return None  # urn:ietf:params:oauth:…
         if typed := _ANNOTATION.match(text, start):
             start = typed.end()
@@ -220,25 +260,42 @@ def _value(text: str, named: re.Match[str]) -> tuple[int, int] | None:
     return value.span(str(value.lastgroup)) if value and _is_value(text, named, value) else None
 
 
+def _below(text: str, named: _Name) -> tuple[int, int] | None:
+    """Return where the secret lies that stands on the lines below its name."""
+    if named.sign == ":" and (block := _BLOCK.match(text, named.end)):
+        if is_nothing(block["line"]):
+            return None
+        end, begin = block.end(), block["end"] + block["indent"]
+        rest = _REST[block["real"] is not None]
+        while text.startswith(begin, end):  # the other lines of it
+            line = rest.match(text, end + len(begin))
+            end = line.end() if line else len(text)
+        return block.start("line"), end
+    line = _NEXT_LINE.match(text, named.end)
+    if line is None or not is_random(line["value"]) or line["value"][0] in "#&!@":
+        return None
+    return line.span("value")
+
+
 def _is_header(name: str, header: re.Match[str]) -> bool:
     """Tell ``Authorization: Bearer abc`` from two words."""
-    if _is_nothing(header["token"]):
+    if is_nothing(header["token"]):
         return False
     known = header["scheme"].lower() in _SCHEMES
-    return known or ("auth" in name.lower() and _is_telling(header["token"]))
+    return known or ("auth" in name.lower() and is_telling(header["token"]))
 
 
-def _is_value(text: str, named: re.Match[str], value: re.Match[str]) -> bool:
+def _is_value(text: str, named: _Name, value: re.Match[str]) -> bool:
     kind = str(value.lastgroup)
     said = value[kind]
     if kind == "bare":
         return _is_bare_secret(text, named, value)
-    if named["name"].lower() == "token" and not _is_telling(said):
+    if named.name.lower() == "token" and not is_telling(said):
         return False  # a piece of a text
-    if _is_nothing(said) or (kind == "ticks" and (named["sign"] == "=" or not _is_telling(said))):
+    if is_nothing(said) or (kind == "ticks" and (named.sign == "=" or not is_telling(said))):
         return False
     # A quote that closes the text before it: input('Password: '), …
-    return named["quote"] is not None or kind == "long" or not _CLOSING.match(said)
+    return named.quoted or kind == "long" or not _CLOSING.match(said)
 
 
 def may_be_header(name: str, value: str) -> bool:
@@ -247,19 +304,11 @@ def may_be_header(name: str, value: str) -> bool:
     return header or not value.replace("-", "_").replace(" ", "_").isidentifier()
 
 
-def _is_nothing(said: str) -> bool:
-    return said.strip().lower() in _NOTHING or _PLACEHOLDER.fullmatch(said) is not None
-
-
-def _is_telling(said: str) -> bool:
-    return len(said) >= _LIKELY and _TELLING.search(said) is not None
-
-
-def _is_bare_secret(text: str, named: re.Match[str], value: re.Match[str]) -> bool:
+def _is_bare_secret(text: str, named: _Name, value: re.Match[str]) -> bool:
     """Tell a secret without quotes from a word, a type, a variable or a call."""
     said, after = value[0], text[value.end() : value.end() + 1]
-    sign, separator = named["sign"], named.end() - 1
-    if _is_nothing(said) or said.startswith("$") or after in ("(", "[", "{"):
+    sign, separator = named.sign, named.end - 1
+    if is_nothing(said) or said.startswith("$") or after in ("(", "[", "{"):
         return False
     path = said.rstrip(":").replace(".", "_")
     if (
@@ -268,14 +317,14 @@ def _is_bare_secret(text: str, named: re.Match[str], value: re.Match[str]) -> bo
         and names_secret(said.rstrip(":"))
     ):
         return False  # api_key=settings.api_key
-    if named["name"] in ("PWD", "OLDPWD") and said.startswith("/"):
+    if named.name in ("PWD", "OLDPWD") and said.startswith("/"):
         return False
     if sign == "=" and value.start() == separator + 1 and after not in (")", ",", "`"):
         return True  # a setting, a connection string, the query of a URL
-    if _is_telling(said):
+    if is_telling(said):
         return "|" not in text[value.end() : value.end() + 2]  # a type: AuthTypes | None
     line = max(text.rfind("\n", max(0, separator - _LINE), separator) + 1, separator - _LINE, 0)
-    alone = text[line:separator].strip(" \t-\"'") == named["name"] and after in (
+    alone = text[line:separator].strip(" \t-\"'") == named.name and after in (
         "",
         "\n",
         "\r",
