@@ -29,7 +29,7 @@ CANARY = "Zw8sword" + "fish"
 
 # Takes the options from their declarations, and a task's methods from its class: a new one is tried as well.
 PROGRAM = """
-import inspect, itertools, os, sys
+import contextlib, inspect, itertools, json, os, sys
 import litellm
 from capsule_sdk import CapsuleLogger, capsule_scope, capsuled, configure, current_task, flush
 from capsule_sdk.records.task import Task
@@ -84,6 +84,20 @@ for given in options(TaskOptions):
         work(secret("argument"), **{secret("name"): secret("value")})
     except ValueError:
         pass
+SHAPES = [f"<password>{CANARY}</password>", f"mysql -p{CANARY} db", f"password: |\\n  {CANARY}",
+          f"x%26token%3D{CANARY}", f"| token | {CANARY} |", f"curl -u ana:{CANARY} h",
+          f"machine h login a password {CANARY}", f"ENV API_KEY {CANARY}"]
+@capsuled
+def shaped(text, *more):
+    print(repr(current_task()), file=sys.stderr)
+    if more:
+        raise RuntimeError(text, json.dumps(text)) from ValueError([text])
+    return {"nested": [json.dumps({"a": json.dumps(text)})], "long": "word " * 4000 + text}
+for shape in SHAPES:
+    shaped(shape)
+    with contextlib.suppress(RuntimeError):
+        shaped(json.dumps(shape), ["mysql", "-p" + CANARY], {"pass_": CANARY})
+ask(messages=[{"role": "user", "content": " and ".join(SHAPES)}])
 ask(model="openai/token=" + CANARY)
 NAMED = ("session_id", "user_id", "correlation_id", "trace_id", "tags", "model_group")
 ask(metadata={name: secret(name) for name in NAMED})

@@ -45,7 +45,7 @@ _TOOL = re.compile(
     rf"|(?<![\w.-])(?P<tool>{'|'.join(sorted(map(re.escape, _FLAGS), reverse=True))})(?![\w=.-])"
 )
 _FLAG = re.compile(
-    r"""[ ]-(?P<letter>[apPuUw])(?P<gap>[ ]{0,4}=?)["']?(?P<value>(?!-)[^\s"'|;&]{1,512})"""
+    r"""[ ]-(?P<letter>[apPuUw])(?P<gap>[ ]{0,4}=?)["']?(?P<value>(?!-)(?:(?!\\[nrt])[^\s"'|;&]){1,512})"""
 )
 #: The same in the repr of a list, as errors show a command: `['mysql', '-phunter2']`.
 _LISTED = re.compile(
@@ -71,11 +71,13 @@ _CURL = re.compile(
 _LITERAL = re.compile(r"(\s--from-literal[= ][\"']?[\w.-]{1,128}=)(?![$<{])[^\s\"']{1,512}")
 #: A variable and its value with nothing but spaces between them; whether the command is one for variables.
 _SET = re.compile(
-    r"(?<![\w.-])(?:(?:(?P<sure>ENV|setenv|setx|set[ ]-\w{1,3})|set)[ ]{1,4}[\"']?(?P<name>[\w.-]{2,128})"
-    r"|requirepass)[\"']?[ ]{1,4}[\"']?(?P<value>[^\s\"'$<{=\[][^\s\"']{0,511})"
+    r"(?:(?<![\w.-])|(?<=\\n))"
+    r"(?:(?:(?P<sure>ENV|setenv|setx|set[ ]-\w{1,3})|set)[ ]{1,4}[\"']?(?P<name>[\w.-]{2,128})"
+    r"|requirepass)[\"']?[ ]{1,4}[\"']?(?P<value>[^\s\"'$<{=\[](?:(?!\\[nrt])[^\s\"']){0,511})"
 )
 _PASSWORD = re.compile(
-    r"(?:passw(?:or)?d|secret)[ \t]{1,8}(?:[0-9]{1,2}[ \t])?(?P<value>[^\s\"'<{$][^\s\"']{0,511})"
+    r"(?:passw(?:or)?d|secret)[ \t]{1,8}(?:[0-9]{1,2}[ \t])?"
+    r"(?P<value>[^\s\"'<{$](?:(?!\\[nrt])[^\s\"']){0,511})"
 )
 #: In front of it: a line of `.netrc`, or of a router.
 _USER = re.compile(

@@ -44,9 +44,9 @@ _AROUND = " \t\r`*\"'"  # a cell's text
 
 # A query inside a query, `password%3Dhunter2%26`, and JSON inside one, `%22password%22%3A%22hunter2%22`: found
 # from the end of the text on, where the sign comes before the name.
-_ESCAPED = re.compile(r"(?:22(?:52)?%)?[DAda]3(?:52)?%(?:22(?:52)?%)?(?P<name>[\w.-]{2,128}+)")
+_ESCAPED = re.compile(r"[DAda]3(?:52)?%(?:22(?:52)?%)?(?P<name>[\w.-]{2,128}+)")
 _ESCAPED_VALUE = re.compile(
-    r"(?:[^%&\s\"'<>+]|%(?!(?:25)?(?:2[26Cc]|7[Dd]|0[AaDd]))(?:25)?[0-9A-Fa-f]{2})+"
+    r"(?:%(?:25)?2[02]|\+){0,3}+(?P<value>(?:[^%&\s\"'<>+]|%(?!(?:25)?(?:2[26Cc]|7[Dd]|0[AaDd]))(?:25)?[0-9A-Fa-f]{2})+)"
 )
 
 
@@ -134,8 +134,8 @@ def _without_escaped(text: str) -> str:
         if names_secret(found["name"][::-1]):
             start = size - found.start()
             value = _ESCAPED_VALUE.match(text, start, last)
-            if value and not is_nothing(value[0]):
+            if value and not is_nothing(value["value"]):
                 parts += (text[value.end() : done], SECRET)
-                done = start
+                done = value.start("value")
             last = size - found.end()
     return "".join([text[:done], *reversed(parts)]) if parts else text

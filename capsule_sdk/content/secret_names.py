@@ -54,7 +54,7 @@ _WHOSE = re.compile(
 )
 # How it is held: `api_key_list`. Behind `token` a piece of a text: `token_str`.
 _HELD = re.compile(
-    r"array|b64|base64|bytes|decrypted|encoded|json|list|map|raw|set|str|string|text|values"
+    r"array|b64|base|bytes|decrypted|encoded|json|list|map|raw|set|str|string|text|values"
 )
 # Words that mean something else with one of these behind them: `auth_list`, `pin_map`, `cookie_text`.
 _ALSO = frozenset({"auth", "bearer", "cookie", "cookies", "oauth", "pin", "sas", "authorization"})

@@ -152,6 +152,7 @@ def _has_sign(small: bytes) -> bool:
         or b"[" in small
         or b"<" in small
         or b"|" in small
+        or b"%" in small
         or (b"-" in small and b"--" in small)
         or b"bearer" in small
         or b"password" in small
