@@ -254,7 +254,7 @@ AROUND = st.sampled_from(
         lambda text: json.dumps({"m": text, "n": 1}, indent=1),
         repr, lambda text: repr([text]), lambda text: f"<p>{text}</p>",
         lambda text: f"first\n{text}\nlast line",
-        lambda text: f"see ({text}), please", lambda text: "é🔑 " + text,
+        lambda text: f"see ({text}), please", lambda text: f"é🔑 {text}",
     ]
 )  # fmt: skip
 
