@@ -25,7 +25,7 @@ from provider_shapes import (
 )
 
 from capsule_sdk.calls.answers.stream import Stream
-from capsule_sdk.calls.answers.usage import Tokens, tokens_of
+from capsule_sdk.calls.answers.usage import Tokens, tells_reasoning, tokens_of
 from capsule_sdk.calls.answers.whole import Whole, read
 from capsule_sdk.calls.media import decoded
 from capsule_sdk.content import ContentPolicy, canonical
@@ -399,6 +399,16 @@ def test_how_an_answer_says_that_it_ended(answer: Any, expected: Any) -> None:
 def test_tokens_in_every_dialect(usage: Any, expected: Tokens) -> None:
     assert tokens_of(usage) == expected
     assert tokens_of({"usage": usage}) == expected
+
+
+@pytest.mark.parametrize("said", ["think", "reason", "thoughttoken", "Reason_"])
+def test_no_answer_of_a_model_makes_its_caller_wait_for_how_many_tokens_it_took(said: str) -> None:
+    answer = {"content": said * 20_000, "usage": {"reasoning_tokens": 0}}
+    started = time.perf_counter()
+    assert not tells_reasoning(json.dumps(answer))
+    assert time.perf_counter() - started < 2
+    answer["usage"] = {"completion_tokens_details": {"reasoning_tokens": 7}}
+    assert tells_reasoning(json.dumps(answer))
 
 
 def test_two_tool_calls_that_share_an_index_are_two() -> None:

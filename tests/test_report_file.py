@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
@@ -153,6 +154,15 @@ DATA = SMALL.index(b'<script type="application/json" id="manifest">')
 def test_what_is_no_whole_report_is_refused_with_its_reason(text: str, why: str) -> None:
     with pytest.raises(EvidenceError, match=why):
         read_back(text)
+
+
+@pytest.mark.parametrize("more", ["id=" + " " * 100_000, "id=  " * 20_000, "id" + "\n" * 100_000])
+def test_blanks_in_a_hostile_page_do_not_keep_an_auditor_waiting(more: str) -> None:
+    started = time.perf_counter()
+    assert read_back(SMALL.decode() + more) == ['{"a": 1}', '{"b": "ü"}']
+    assert time.perf_counter() - started < 5
+    with pytest.raises(EvidenceError, match="twice"):
+        read_back(SMALL.decode() + more + "id\n= ' Records")
 
 
 def test_a_text_file_that_is_no_utf8_is_refused(tmp_path: Path) -> None:

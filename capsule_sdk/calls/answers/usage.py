@@ -29,9 +29,10 @@ _REASONING: Final = (
 _REPORTS: Final = ("usage", "usage_metadata", "usageMetadata")
 _DETAILS_IN: Final = ("prompt_tokens_details", "input_tokens_details")
 _DETAILS_OUT: Final = ("completion_tokens_details", "output_tokens_details")
-#: In the JSON of a body; in a text within it the quotation marks are escaped.
+#: In the JSON of a body; in a text within it the quotation marks are escaped. Names have bounds: what a model
+#: says is in the body too, and must not cost quadratic time.
 _TELLS_REASONING: Final = re.compile(
-    r'(?<!\\)"\w*(?:reason|thought|think)\w*token\w*"\s*:\s*[1-9]', re.IGNORECASE
+    r'(?<!\\)"\w{0,40}(?:reason|thought|think)\w{0,40}token\w{0,40}"\s*:\s*[1-9]', re.IGNORECASE
 )
 
 

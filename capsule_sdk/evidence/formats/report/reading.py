@@ -34,9 +34,9 @@ _LARGEST_RECORD: Final = 64 << 20  # bytes
 _CONTINUING: Final = bytes(range(0x80, 0xC0))  # UTF-8: what does not begin a character
 _SPACE: Final = re.compile(r"[ \t\r\n\f]+")  # what `atob` passes over (WHATWG, Infra)
 #: What makes an element one of the two, and what must not stand in a page: a character that a browser might
-#: pass over where this reader sees it, as the escapes of ISO-2022-JP.
+#: pass over where this reader sees it, as the escapes of ISO-2022-JP. Linear: blanks are matched in one way.
 _NAMES_DATA: Final = re.compile(
-    r"""\bid\s*=\s*["']?\s*(?:manifest|records)\b""", re.IGNORECASE | re.ASCII
+    r"""\bid\s*=[\s"']*(?:manifest|records)\b""", re.IGNORECASE | re.ASCII
 )
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
