@@ -107,6 +107,27 @@ def test_flush_and_confirm_wait_for_what_lies_on_disk(faulty: FaultyChain) -> No
 
 
 @pytest.mark.usefixtures("short")
+def test_a_forked_child_keeps_no_file_of_the_backlog(faulty: FaultyChain) -> None:
+    """Or the disk would get its room back only when the child ends."""
+    rec = faulty.recorder()
+
+    def is_held() -> bool:
+        links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return any("/backlog-" in str(link.readlink()) for link in links)
+
+    with away(faulty):
+        for _ in range(100):
+            end(rec, begin_task(rec))
+        until(lambda: len(rec._rounds.line.backlog) > 0)
+        assert is_held()
+        if (child := os.fork()) == 0:
+            os._exit(is_held())
+        assert os.waitpid(child, 0)[1] == 0
+    assert rec.flush(30) == 0
+    assert not is_held()
+
+
+@pytest.mark.usefixtures("short")
 def test_the_backlog_outlives_its_process(faulty: FaultyChain, tmp_path: Path) -> None:
     rec = faulty.recorder(exit_timeout=0.1)
     with away(faulty):

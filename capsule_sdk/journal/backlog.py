@@ -12,7 +12,8 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO
+from io import BufferedReader
+from typing import Any, BinaryIO, cast
 
 from ..directories import Held
 from .files import Home, leads_to, reading
@@ -145,6 +146,11 @@ class Backlog:
         for file in self._files:
             file.close()
 
+    def forget(self) -> None:
+        """Leave the files to the process that this one was forked from."""
+        for file in self._files:
+            file.forget()
+
 
 class _File:
     """One file of the queue, written at its end and read from its start."""
@@ -215,6 +221,12 @@ class _File:
         os.close(self._end)
         self._start.close()
         self._directory.close()
+
+    def forget(self) -> None:
+        """Close it in a forked child; past the buffer, whose lock a thread of the parent may have held."""
+        with contextlib.suppress(OSError):
+            os.close(self._end)
+            cast("BufferedReader", self._start).raw.close()
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):

@@ -382,5 +382,6 @@ class Recorder:
             if isinstance(record, Task):
                 record.recorder = None
         self._rounds.safekeeping.forget()
+        self._rounds.line.backlog.forget()
         self._rounds.start_afresh()
         self._start_afresh()
