@@ -123,8 +123,7 @@ def _manifest(
 ) -> dict[str, Any]:
     known = read_checkpoints(checkpoints)
     if known:
-        first = next(source.entries(), None)
-        known = of_chain(known, ((first and first.record()) or {}).get("hash"))
+        known = of_chain(known, _first_hash(source))
     return manifest_of(
         kind,
         source=source.name,
@@ -133,6 +132,13 @@ def _manifest(
         keys=keys,
         checkpoints=known,
     )
+
+
+def _first_hash(source: Source) -> str | None:
+    """Return the hash that the first record of a chain carries; ``None`` where there is none."""
+    first = next(source.entries(), None)
+    record = None if first is None else first.record()
+    return None if record is None else record.get("hash")
 
 
 def _tell(count: int, out: str | Path, selection: Selection) -> None:

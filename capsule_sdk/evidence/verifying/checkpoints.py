@@ -94,7 +94,8 @@ def of_chain(known: Sequence[KnownCheckpoint], first_hash: str | None) -> list[K
     own = [one for one in known if not one.among_others or _first_hash(one) in (None, first_hash)]
     if known and not own:
         raise EvidenceError(
-            f"none of {len(known)} checkpoints is of this chain: they name other first records"
+            f"none of {len(known)} checkpoints is of this chain: they name other first records;"
+            " name the files themselves to put them in all the same"
         )
     return own
 
