@@ -98,20 +98,20 @@ _EASY_CONNECT = re.compile(
 )
 
 
-def without_logins(text: str, small: bytes) -> str:
-    """Return a text without what stands behind options; ``small`` is the text in small letters, in UTF-8."""
-    if b"[" in small and b"'-" in small:
+def without_logins(text: str, small: str) -> str:
+    """Return a text without what stands behind options; ``small`` is the text in small letters."""
+    if "[" in small and "'-" in small:
         text = _LISTED.sub(_Flags(text), text)
     if _DASHED.search(text) is None:
         return text
     text = _FLAG.sub(_Flags(text), text)
-    if b"pass" in small:
+    if "pass" in small:
         text = _PASS_FROM.sub(rf"\1{SECRET}", text)
-    if b"|" in small:
+    if "|" in small:
         text = _ECHOED.sub(rf"\1{SECRET}", text)
-    if b"curl" in small:
+    if "curl" in small:
         text = _CURL.sub(rf"\1{SECRET}", text)
-    if b"--from-literal" in small:
+    if "--from-literal" in small:
         text = _LITERAL.sub(rf"\1{SECRET}", text)
     return _OPTION.sub(_option, text)
 

@@ -50,20 +50,20 @@ _ESCAPED_VALUE = re.compile(
 )
 
 
-def without_markup(text: str, small: bytes) -> str:
-    """Return a text without secrets that a place names; ``small`` is it in small letters, in UTF-8."""
-    if b"<" in small:
-        if b"</" in small:
+def without_markup(text: str, small: str) -> str:
+    """Return a text without secrets that a place names; ``small`` is it in small letters."""
+    if "<" in small:
+        if "</" in small:
             text = _ELEMENT.sub(_named, text)
-            if b"<string>" in small or b"<value>" in small:
+            if "<string>" in small or "<value>" in small:
                 text = _KEY_AND_VALUE.sub(_named, text)
-        if b"value" in small:
+        if "value" in small:
             text = _TAG.sub(_field, text)
-    if b"|" in small:
+    if "|" in small:
         text = _without_cells(text)
-        if b"--" in small:
+        if "--" in small:
             text = _without_columns(text)
-    if b"%3" in small or b"%253" in small:
+    if "%3" in small or "%253" in small:
         text = _without_escaped(text)
     return text
 

@@ -40,7 +40,7 @@ _SERVER = re.compile(
 _USER_ALONE = re.compile(
     r"(://)(?=[\w.-]{0,40}?(?=[A-Za-z]{0,15}[0-9])[A-Za-z0-9]{16})[\w.-]{20,512}+(?=@|:x-oauth-basic@)"
 )
-_SETTING = (b"set", b"env ", b"login ", b"user", b"variable", b"requirepass")  # without a sign
+_SETTING = ("set", "env ", "login ", "user", "variable", "requirepass")  # without a sign
 _SIGNATURES = frozenset({"sig", "signature", "x-amz-signature", "x-goog-signature"})
 
 # ── settings, headers, JSON and programs, by the name in front ────────────────────────────────────
@@ -123,78 +123,78 @@ def without_secrets(text: str) -> str:
     if len(text) < _SHORT and not (":" in text or "=" in text or " -" in text):
         return text
     raw = text.encode("utf-8", "surrogatepass")
-    small = raw.lower()
+    small = raw.lower().decode("latin-1")  # a search in a text is quicker than one in bytes
     if _has_sign(small):
         if _has_word(small):
             text = _without_named(text, small)
-        elif b"=" in small and b"sig" in small:
+        elif "=" in small and "sig" in small:
             text = _behind_names(text)
-    if b"-" in small and (b" -" in small or (b"[" in small and b"'-" in small)):
+    if "-" in small and (" -" in small or ("[" in small and "'-" in small)):
         text = without_logins(text, small)
-    if b"/" in raw:
-        if b"@" in raw:
+    if "/" in text:
+        if "@" in text:
             text = without_oracle(text)
-        if b"://" in raw:
-            if b"@" in raw:
+        if "://" in text:
+            if "@" in text:
                 for pattern in (_SERVER, _USER_ALONE, _USER):
                     text = pattern.sub(rf"\1{SECRET}", text)
             text = without_hooks(text)
     return without_keys(text, raw)
 
 
-def _has_sign(small: bytes) -> bool:
+def _has_sign(small: str) -> bool:
     """Tell whether there is one of the signs that stand between a name and its secret, or a word that does."""
     return (
-        b":" in small
-        or b"=" in small
-        or b"_" in small
-        or b"(" in small
-        or b"[" in small
-        or b"<" in small
-        or b"|" in small
-        or b"%" in small
-        or (b"-" in small and b"--" in small)
-        or b"bearer" in small
-        or b"password" in small
-        or ((b"'" in small or b'"' in small) and b"identified by" in small)
+        ":" in small
+        or "=" in small
+        or "_" in small
+        or "(" in small
+        or "[" in small
+        or "<" in small
+        or "|" in small
+        or "%" in small
+        or ("-" in small and "--" in small)
+        or "bearer" in small
+        or "password" in small
+        or (("'" in small or '"' in small) and "identified by" in small)
     )
 
 
-def _has_word(small: bytes) -> bool:
+def _has_word(small: str) -> bool:
     """Tell whether there may be a name of a secret, or a header that holds one."""
     return (
-        b"pass" in small
-        or b"key" in small
-        or b"token" in small
-        or b"auth" in small
-        or b"secret" in small
-        or b"cookie" in small
-        or b"pwd" in small
-        or b"bearer" in small
-        or b"credential" in small
-        or b"jwt" in small
-        or ((b"'" in small or b'"' in small) and b"identified by" in small)
+        "pass" in small
+        or "key" in small
+        or "token" in small
+        or "auth" in small
+        or "secret" in small
+        or "cookie" in small
+        or "pwd" in small
+        or "bearer" in small
+        or "credential" in small
+        or "jwt" in small
+        or (("'" in small or '"' in small) and "identified by" in small)
     )
 
 
-def _without_named(text: str, small: bytes) -> str:
+def _without_named(text: str, small: str) -> str:
     """Replace what a word in front of it calls a secret; ``small`` is the text in small letters."""
-    if b"private key" in small:
+    if "private key" in small:
         text = without_private_keys(text)
-    if b":" in small or b"=" in small:
-        text = _NAMED_VALUE.sub(_second, text) if b"value" in small else text
+    if ":" in small or "=" in small:
+        text = _NAMED_VALUE.sub(_second, text) if "value" in small else text
         text = _behind_names(text)
-    if b"<" in small or b"|" in small or b"%" in small:
+    if "<" in small or "|" in small or "%" in small:
         text = without_markup(text, small)
     for word in _SETTING:
         if word in small:
             text = without_set(text)
             break
-    if b"," in small:
+    if "," in small:
         text = _PAIR.sub(_second, text)
-    if b"bearer" in small:
+    if "bearer" in small:
         text = _BEARER.sub(rf"\1{SECRET}", text)
-    if b"identified by" in small or b"password '" in small:
+    if "identified by" in small or "password '" in small:
         text = _SQL.sub(rf"\1{SECRET}", text)
     return text
 
