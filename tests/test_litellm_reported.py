@@ -11,6 +11,8 @@ import pytest
 from litellm_support import LITELLM_NOISE, LLM, expect_one, run, user
 from test_litellm_told import ask, chunk, message, message_events, only
 
+from capsule_sdk.adapters.litellm.flight import Flight
+
 if TYPE_CHECKING:
     from conftest import Capsule, Chain
 
@@ -92,22 +94,70 @@ def converse_events(reason: str, **rest: Any) -> list[dict[str, Any]]:
 # -- tokens of reasoning --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("gone", [False, True], ids=["", "gone"])
 @pytest.mark.parametrize(
     "text", ['{"reasoning_tokens":7,"thinking_tokens":7}', "<think>hm-hm</think>hello"]
 )
 def test_tokens_of_reasoning_in_the_answers_own_text_are_no_report(
-    chain: Chain, llm: LLM, text: str
+    chain: Chain, llm: LLM, monkeypatch: pytest.MonkeyPatch, text: str, gone: bool
 ) -> None:
-    """LiteLLM counts the thinking by itself, and 1.105 has let go of the body by then."""
+    """LiteLLM counts the thinking by itself, and its object that has the body may be gone by then.
+
+    It is in 1.105, for the first call of a process.
+    """
+    if gone:
+        monkeypatch.setattr(Flight, "logging_obj", lambda flight: None)
     usage = {"input_tokens": 4, "output_tokens": 9}
     blocks = [
         {"type": "thinking", "thinking": "one-two-three", "signature": "s"},
         {"type": "text", "text": text},
     ]
     ask(llm, CLAUDE, {**message(usage), "content": blocks})
-    metrics = expect_one(chain, None, "success")["outcome"]["metrics"]
+    call = expect_one(chain, None, "success")
+    metrics = call["outcome"]["metrics"]
     assert "tokens_reasoning" not in metrics
     assert metrics["tokens_out"] == 9
+    assert call["context"]["environment"]["response_id"] == "msg_1"
+
+
+@STREAMED
+def test_responses_that_litellm_makes_of_messages_have_no_tokens_and_ids_of_its_own(
+    chain: Chain, llm: LLM, streamed: bool
+) -> None:
+    usage = {"input_tokens": 4, "output_tokens": 9}
+    answer: Any = message_events(usage) if streamed else message(usage)
+    text = f"shape:{json.dumps(answer, separators=(',', ':'))}"
+    base = llm.provider.base_url.removesuffix("/v1")
+    found: Any = litellm.responses(
+        model=CLAUDE, input=text, stream=streamed, api_base=base, api_key="sk-test"
+    )
+    if streamed:
+        list(found)
+    call = expect_one(chain, None, "success")
+    assert "tokens_reasoning" not in call["outcome"]["metrics"]
+    assert call["context"]["environment"].get("response_id") in (None, "msg_1")
+
+
+@STREAMED
+def test_a_long_id_of_the_providers_is_unwrapped(chain: Chain, llm: LLM, streamed: bool) -> None:
+    own = "resp_" + "0a" * 50
+    response = {
+        "id": own, "object": "response", "created_at": 1, "status": "completed", "model": "gpt-4o",
+        "output": [], "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
+    }  # fmt: skip
+    answer = [{"type": "response.completed", "response": response}] if streamed else response
+    ask(llm, "responses", answer, streamed=streamed)
+    assert only(chain)["context"]["environment"]["response_id"] == own
+
+
+@pytest.mark.parametrize("way", ["argument", "setting", "neither"])
+def test_a_capsule_says_that_litellm_may_leave_out_parameters(
+    chain: Chain, llm: LLM, way: str
+) -> None:
+    litellm.drop_params = way == "setting"
+    llm.ask(**({"drop_params": True} if way == "argument" else {}))
+    told = expect_one(chain, None, "success")["context"]["environment"].get("drop_params")
+    assert told is (None if way == "neither" else True)
 
 
 @STREAMED

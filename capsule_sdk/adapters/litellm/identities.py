@@ -34,7 +34,7 @@ def id_of(told: Any, sent: str | None) -> str | None:
         return sent
     if not told or is_made_up(told):
         return None
-    found = unwrapped(word(told))
+    found = word(unwrapped(told) if isinstance(told, str) else told)
     return found if found and not is_made_up(found) else None
 
 

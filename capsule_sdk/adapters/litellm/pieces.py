@@ -33,8 +33,8 @@ class Pieces:
     """One streamed answer in the making."""
 
     __slots__ = (
-        "_came", "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_raw", "_reasoned", "_sent_id",
-        "_stream", "_unstreamed", "cached", "facts",
+        "_bridged", "_came", "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_raw", "_reasoned",
+        "_sent_id", "_stream", "_unstreamed", "cached", "facts",
     )  # fmt: skip
 
     def __init__(self, price: Price, *, mocked: bool = False) -> None:
@@ -49,6 +49,8 @@ class Pieces:
         #: what it sent.
         self._ended: bool | None = None
         self._sent_id: str | None = None
+        #: Whether it is a stream of responses that LiteLLM makes of one of chunks, which nobody sees.
+        self._bridged = False
         #: Whether LiteLLM has made chunks of anything at all.
         self._came = False
         #: Whether a chunk or event came from the provider, and whether one of them told tokens of reasoning.
@@ -112,6 +114,7 @@ class Pieces:
         with guarded("litellm.stream"):
             self._unstreamed = watch_body(stream)
         with guarded("litellm.stream"):
+            self._bridged = get(stream, "litellm_custom_stream_wrapper") is not None
             provider = get(stream, "custom_llm_provider")
             self.cached = provider == "cached_response"
             hidden = get(stream, "_hidden_params")
@@ -170,7 +173,9 @@ class Pieces:
         """Return what has come, as ``policy`` lets it be sealed."""
         stream = self._stream
         tokens = tokens_of(stream.usage)
-        if self._came and not self._reasoned:  # LiteLLM has counted them itself, in the text
+        if (
+            self._came or self._bridged
+        ) and not self._reasoned:  # LiteLLM has counted them in the text
             tokens = tokens._replace(reasoning=None)
         whole = self._whole()
         final = stream.is_counted and self._ended is not False

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from ...content import label
 from .choice import Choice
 from .growing import Room, copied, grow, plain
 from .reading import NOISE, fields, get, is_void, word
@@ -118,7 +119,7 @@ class ResponseEvents:
         response = get(event, "response")
         if fields(response):
             self.model = word(get(response, "model")) or self.model
-            self.id = word(get(response, "id")) or self.id
+            self.id = label(get(response, "id")) or self.id  # longer than a word: it may be wrapped
             if name not in ("created", "in_progress", "queued"):
                 yield usage_in(response)
                 self._end(name, response)
