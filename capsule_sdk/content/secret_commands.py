@@ -37,12 +37,14 @@ _FLAGS: Final = {
 }  # fmt: skip
 #: Those that take `user:password` with one option.
 _CLIENTS: Final = frozenset({"http", "https", "ab", "xh", "curl", "lftp", "smbclient", "rpcclient"})
+_START: Final = r"(?:(?<![\w.-])|(?<=\\[nrt]))"  # of a word, behind an escaped end of a line too
 _LINE: Final = 400  # characters of a line that are looked at in front of an option
 
 _TOOL = re.compile(
-    r"(?<![\w.-])(?:docker|podman|nerdctl|helm|oras|skopeo|buildah|crane|az|oc|cf|npm|jf|argocd|vault)\b[^\n]{0,64}?"
+    _START
+    + r"(?:docker|podman|nerdctl|helm|oras|skopeo|buildah|crane|az|oc|cf|npm|jf|argocd|vault)\b[^\n]{0,64}?"
     r"[ ]'?(?P<login>login)\b"
-    rf"|(?<![\w.-])(?P<tool>{'|'.join(sorted(map(re.escape, _FLAGS), reverse=True))})(?![\w=.-])"
+    rf"|{_START}(?P<tool>{'|'.join(sorted(map(re.escape, _FLAGS), reverse=True))})(?![\w=.-])"
 )
 _FLAG = re.compile(
     r"""[ ]-(?P<letter>[apPuUw])(?P<gap>[ ]{0,4}=?)["']?(?P<value>(?!-)(?:(?!\\[nrt])[^\s"'|;&]){1,512})"""
@@ -52,27 +54,31 @@ _LISTED = re.compile(
     r"""[ ]'-(?P<letter>[apPuUw])(?P<gap>(?:',[ ]')?)(?P<value>(?!-)[^\s'"\\]{1,512})"""
 )
 _DASHED = re.compile(r"[ ]-[-a-zA-Z]")  # what may be an option
-_PARTS = re.compile(r"[\n|;&]")
+_PARTS = re.compile(r"[\n|;&]|\\n")
 _PASS_FROM = re.compile(
-    r"(\bhtpasswd[ ](?:-\w{1,8}[ ]){0,4}-\w{0,6}b\w{0,6}[ ](?:-\w{1,8}[ ]){0,4}"
+    rf"({_START}htpasswd[ ](?:-\w{{1,8}}[ ]){{0,4}}"
+    r"-\w{0,6}b\w{0,6}[ ](?:-\w{1,8}[ ]){0,4}"
     r"[^\s-]\S{0,256}[ ][^\s|;&>]{1,128}[ ][\"']?"
-    r"|\bhtpasswd[ ](?:-\w{1,8}[ ]){0,4}-(?=\w{0,6}b)\w{0,6}n\w{0,6}[ ][^\s-]\S{0,128}[ ][\"']?"
+    rf"|{_START}htpasswd[ ](?:-\w{{1,8}}[ ]){{0,4}}"
+    r"-(?=\w{0,6}b)\w{0,6}n\w{0,6}[ ][^\s-]\S{0,128}[ ][\"']?"
     r"|[ ]-pass(?:in|out)?[ ]{1,4}[\"']?pass:)(?![$<{])[^\s\"'|;&>]{1,256}"
 )
 _ECHOED = re.compile(
-    r"(\b(?:echo|printf|printf[ ]%s|print)[ ]{1,4}(?:-n[ ])?[\"']?)(?![$<{`-])[^\s\"'|$]{1,256}"
+    rf"({_START}"
+    r"(?:echo|printf|printf[ ]%s|print)[ ]{1,4}(?:-n[ ])?[\"']?)(?![$<{`-])[^\s\"'|$]{1,256}"
     r"(?=[\"']?[ ]{0,4}\|[ ]{0,4}[^\n|]{0,128}"
     r"(?:--password-stdin|--passphrase-fd|\bsudo[ ]-S|\bchpasswd|\bpasswd[ ]--stdin|--with-token))"
 )
 _OPTION = re.compile(r"-(?<!\S-)-?([A-Za-z][\w-]{2,63})[ ]{1,32}[\"']?([^\s\"'<\[$-][^\s\"']*)")
 _CURL = re.compile(
-    r"(\bcurl\b[^\n]{0,300}?\s(?:-\w{0,4}u|--user|--proxy-user)[ =]?[\"']?[^\s:\"']{1,128}:)(?!//)[^\s\"']+"
+    rf"({_START}"
+    r"curl\b[^\n]{0,300}?\s(?:-\w{0,4}u|--user|--proxy-user)[ =]?[\"']?[^\s:\"']{1,128}:)(?!//)[^\s\"']+"
 )
 _LITERAL = re.compile(r"(\s--from-literal[= ][\"']?[\w.-]{1,128}=)(?![$<{])[^\s\"']{1,512}")
 #: A variable and its value with nothing but spaces between them; whether the command is one for variables.
 _SET = re.compile(
-    r"(?:(?<![\w.-])|(?<=\\n))"
-    r"(?:(?:(?P<sure>ENV|setenv|setx|set[ ]-\w{1,3})|set)[ ]{1,4}[\"']?(?P<name>[\w.-]{2,128})"
+    _START
+    + r"(?:(?:(?P<sure>ENV|setenv|setx|set[ ]-\w{1,3})|set)[ ]{1,4}[\"']?(?P<name>[\w.-]{2,128})"
     r"|requirepass)[\"']?[ ]{1,4}[\"']?(?P<value>[^\s\"'$<{=\[](?:(?!\\[nrt])[^\s\"']){0,511})"
 )
 _PASSWORD = re.compile(
@@ -81,8 +87,8 @@ _PASSWORD = re.compile(
 )
 #: In front of it: a line of `.netrc`, or of a router.
 _USER = re.compile(
-    r"(?P<sure>\b(?:machine\s{1,8}\S{1,128}|default)\s{1,64})?"
-    r"\b(?:login|username|user)[ \t]{1,8}\S{1,128}\s{1,64}(?:account[ \t]\S{1,64}\s{1,64})?\Z"
+    rf"(?P<sure>{_START}(?:machine\s{{1,8}}\S{{1,128}}|default)\s{{1,64}})?"
+    r"(?:login|username|user)[ \t]{1,8}\S{1,128}\s{1,64}(?:account[ \t]\S{1,64}\s{1,64})?\Z"
 )
 #: The default of a variable of Terraform's.
 _DEFAULT = re.compile(
@@ -91,7 +97,8 @@ _DEFAULT = re.compile(
 )
 _SLASHED = re.compile(r"/[^\s\"'/@]{1,128}@")
 _EASY_CONNECT = re.compile(
-    r"(\b(?:jdbc:oracle:\w{3,8}:|(?:sqlplus|sqlldr|impdp|expdp|rman[ ]target)[ ](?:-\w{1,3}[ ]){0,3}[\"']?)"
+    rf"({_START}"
+    r"(?:jdbc:oracle:\w{3,8}:|(?:sqlplus|sqlldr|impdp|expdp|rman[ ]target)[ ](?:-\w{1,3}[ ]){0,3}[\"']?)"
     r"[\w$#.]{1,128}/)"
     r"""(?!/)[^\s"'/@]{1,128}(?=@)""",
     re.IGNORECASE,
