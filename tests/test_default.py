@@ -165,14 +165,24 @@ def test_what_qp_capsule_wrote_and_what_we_write_are_one_chain(chain: Any) -> No
 def test_nothing_is_left_behind_by_many_configures(tmp_path: Path) -> None:
     from capsule_sdk.recording.forking import live_recorders
 
-    before, descriptors = set(live_recorders()), 0
+    before = set(live_recorders())
     for number in range(5):
         configure(url=tmp_path / f"{number}.db")
         with capsule_scope("task"):
             pass
-        gc.collect()
-        descriptors = descriptors or len(list(Path("/dev/fd").iterdir()))
-    assert len(list(Path("/dev/fd").iterdir())) <= descriptors
+    gc.collect()
     assert set(live_recorders()) - before == {get_recorder()}
     writers = [t for t in threading.enumerate() if t.name == "capsule-writer"]
     assert len(writers) == 1
+
+
+def test_a_recorder_that_was_shut_down_keeps_no_descriptor(tmp_path: Path) -> None:
+    descriptors = []
+    for number in range(5):
+        configure(url=tmp_path / f"{number}.db")
+        with capsule_scope("task"):
+            pass
+        capsule_sdk.shutdown()
+        gc.collect()
+        descriptors.append(len(list(Path("/dev/fd").iterdir())))
+    assert descriptors[-1] <= descriptors[0]
