@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any, Literal
 
 from .content import ContentPolicy, Limits
+from .content.secret_shapes import without_secrets
 from .errors import ConfigurationError
 from .logs import tell_once
 from .outward import without_password
@@ -71,7 +72,8 @@ class Settings:
     def __repr__(self) -> str:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         given["url"] = without_password(self.url)
-        return f"Settings({', '.join(f'{name}={value!r}' for name, value in given.items())})"
+        told = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        return without_secrets(f"Settings({told})")
 
     @classmethod
     def from_environment(

@@ -23,6 +23,7 @@ from capsule_sdk.records.attribution import Attribution
 from capsule_sdk.records.authority import Authority
 from capsule_sdk.records.call import Answer, LLMCall, Request
 from capsule_sdk.records.capsules import capsule_of
+from capsule_sdk.settings import Settings
 
 #: In every secret of this module; put together, so that no scanner takes the file for a leak.
 CANARY = "Zw8sword" + "fish"
@@ -195,6 +196,12 @@ def records() -> list[Any]:
     for record in (task, call):
         record.settle("success")
     return [task, call]
+
+
+def test_the_repr_of_settings_holds_no_secret() -> None:
+    shown = repr(Settings.from_environment({"agent_id": f"token={CANARY}"}, {}))
+    assert CANARY not in shown
+    assert "agent_id='token=[secret]'" in shown
 
 
 def test_nothing_that_is_made_of_a_record_holds_a_secret() -> None:
