@@ -536,3 +536,40 @@ def test_what_lazily_dispatches_is_refused_below_and_works_above(chain: Chain) -
     assert (Shown().show(1), Shown().show("a"), Shown().add_one(2)) == ("int", "object", 3)
     with pytest.raises(DecorationError, match="cannot be called"):
         capsuled(functools.singledispatchmethod(lambda self: 0))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+def test_a_recorded_function_that_takes_on_the_attributes_of_another_stays_itself(
+    chain: Chain,
+) -> None:
+    """As in a decorator that records what it makes, over a function that is recorded already."""
+
+    @capsuled(name="inner")
+    def add(a: int) -> int:
+        return a + 1
+
+    @functools.wraps(add)
+    @capsuled(name="outer")
+    def twice(a: int) -> int:
+        return 2 * add(a)
+
+    assert twice(1) == 4
+    assert chain.sources() == ["inner", "outer"]
+
+
+def test_a_function_that_is_given_all_of_another_one_is_that_one(chain: Chain) -> None:
+    """As modules are reloaded in place: code and attributes, since a closure cannot be assigned."""
+
+    def made(value: int) -> Callable[[], int]:
+        @capsuled(name=f"version {value}")
+        def edited() -> int:
+            return value
+
+        return edited
+
+    held: Any = made(1)
+    assert held() == 1
+    for value in (2, 3):
+        later: Any = made(value)
+        held.__code__, held.__dict__ = later.__code__, later.__dict__
+        assert held() == later() == value
+    assert chain.sources() == ["version 1"] + ["version 2"] * 2 + ["version 3"] * 2
