@@ -18,10 +18,11 @@ from __future__ import annotations
 import concurrent.futures.thread  # noqa: F401 - see above
 import logging  # noqa: F401 - see above
 import os
-import threading
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
+
+from .threads import RLock, get_ident
 
 __all__ = [
     "PATIENCE",
@@ -71,7 +72,7 @@ class _Beginning:
 
     def renew(self) -> None:
         """Be free. A block that this thread is inside of leaves the lock of before."""
-        self.lock = threading.RLock()
+        self.lock = RLock()
         # The lock's own methods: a method in Python would leave room for a signal handler between the lock and
         # the block, see `capsule_sdk.interrupts`.
         self.__enter__ = self.lock.__enter__
@@ -129,7 +130,7 @@ def at_fork(
 
 def _before() -> None:
     done: list[tuple[_Hook, list[Any]]] = []
-    under_way[threading.get_ident()] = done
+    under_way[get_ident()] = done
     problems: list[BaseException] = []
     for hook in sorted(_hooks, key=lambda hook: hook.stage):
         stilled: list[Any] = []
@@ -140,18 +141,18 @@ def _before() -> None:
 
 def end_of_fork() -> None:
     """Let go of all that this thread has stilled for a fork."""
-    done = under_way.get(threading.get_ident())
+    done = under_way.get(get_ident())
     problems: list[BaseException] = []
     while done:
         hook, stilled = done[-1]
         _do(hook.in_parent, stilled, problems)
         done.pop()
-    under_way.pop(threading.get_ident(), None)
+    under_way.pop(get_ident(), None)
     _report(problems)
 
 
 def _in_child() -> None:
-    done = under_way.pop(threading.get_ident(), [])
+    done = under_way.pop(get_ident(), [])
     under_way.clear()
     problems: list[BaseException] = []
     for hook in sorted(_hooks, key=lambda hook: hook.stage, reverse=True):

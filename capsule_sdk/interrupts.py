@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from _thread import start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
 from math import inf
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
+
+from .threads import Empty, SimpleQueue, start_new_thread
 
 __all__ = ["Bell", "NotHad", "held", "undisturbed"]
 

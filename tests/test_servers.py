@@ -2,109 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
-import sqlite3
-import subprocess
-import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
-from chain_support import ROOT, assert_one_unbroken_chain, rows
-
-from capsule_sdk.evidence.exporting.export import read_chain
+from chain_support import assert_one_unbroken_chain
+from serving import call_all, nothing_committed, recover, serving
 
 GUNICORN = ("gunicorn", "process_programs:wsgi()", "--preload", "--bind", "unix:{socket}")
 UVICORN = ("uvicorn", "process_programs:asgi", "--factory", "--workers=2", "--uds", "{socket}")
 
 
-class Server:
-    """A server of several processes, what it answered, and the chain that it wrote."""
-
-    def __init__(self, home: Path, *command: str, **environ: str) -> None:
-        self.db = home / "capsules.db"
-        self._socket = home / "socket"
-        self.answered: dict[str, int] = {}  # name of the call -> the process that answered
-        self._log = home / "server.log"
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *(part.format(socket=self._socket) for part in command)],
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-                    **environ,
-                },
-                cwd=home,
-                stdout=log,
-                stderr=log,
-            )
-        self._client = httpx.Client(
-            transport=httpx.HTTPTransport(uds=str(self._socket), retries=3), base_url="http://app"
-        )
-        self._wait_until_it_answers()
-
-    def _wait_until_it_answers(self) -> None:
-        until = time.monotonic() + 60
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                self._client.get("/").raise_for_status()
-                return
-            assert self._process.poll() is None, self.log
-            assert time.monotonic() < until, self.log
-            time.sleep(0.05)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def call(self, name: str, path: str = "call") -> None:
-        """Make a request; one that is cut off by the end of its process is not answered."""
-        with contextlib.suppress(httpx.TransportError):
-            answer = self._client.get(f"/{path}/{name}", headers={"connection": "close"})
-            self.answered[name] = int(answer.raise_for_status().json())
-
-    def stop(self) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
-        self._client.close()
-
-    def requests(self) -> Counter[str]:
-        return Counter(capsule["trigger"]["request"] for capsule in read_chain(self.db))
-
-    def assert_exactly(self, *more: str) -> None:
-        """What was answered is in the chain, once; and what was called before it was served."""
-        assert self.requests() == Counter([*self.answered, *more]), self.log
-        assert_one_unbroken_chain(self.db, len(self.answered) + len(more))
-        assert "Traceback" not in self.log
-
-
-@contextlib.contextmanager
-def serving(home: Path, *command: str, **environ: str) -> Iterator[Server]:
-    server = Server(home, *command, **environ)
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-def call_all(server: Server, count: int, path: str = "call") -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: server.call(f"{path}-{number}", path), range(count)))
-    assert len([name for name in server.answered if name.startswith(f"{path}-")]) == count
-
-
 @pytest.mark.parametrize(
     "workers",
-    [["--workers=3"], ["--workers=2", "--worker-class=gthread", "--threads=4"]],
-    ids=["sync", "gthread"],
+    [
+        ["--workers=3"],
+        ["--workers=2", "--worker-class=gthread", "--threads=4"],
+        ["--workers=2", "--worker-class=gevent"],
+    ],
+    ids=["sync", "gthread", "gevent"],
 )
 def test_gunicorn_that_forks_after_the_first_record(tmp_path: Path, workers: list[str]) -> None:
+    """Also where gevent replaces threads by greenlets in a worker, when all has long been imported."""
     with serving(tmp_path, *GUNICORN, *workers) as server:
         call_all(server, 200)
     assert len(set(server.answered.values())) > 1
@@ -139,36 +61,6 @@ def test_gunicorn_one_of_whose_workers_is_killed_while_it_serves(tmp_path: Path)
     assert {*server.answered, "import"} <= set(found)
     assert set(found) <= {f"call-{number}" for number in range(200)} | {"after", "import"}
     assert_one_unbroken_chain(server.db, len(found))
-
-
-@contextlib.contextmanager
-def nothing_committed(db: Path) -> Iterator[None]:
-    """Hold the lock of the database, so that what is answered meanwhile cannot be in the chain yet."""
-    until = time.monotonic() + 10
-    while not db.exists() or not read_count(db):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    other = sqlite3.connect(db, isolation_level=None, timeout=10)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.rollback()
-        other.close()
-
-
-def read_count(db: Path) -> int:
-    try:
-        return len(rows(db))
-    except sqlite3.OperationalError:
-        return 0
-
-
-def recover(db: Path) -> None:
-    command = [sys.executable, "-m", "capsule_sdk.cli", "recover", "--db", str(db)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", ["call", "in-thread"])

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -31,6 +30,7 @@ from sqlalchemy.pool import Pool
 from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import CapsuleRejected, CapsuleSDKError, ChainUnavailable
 from capsule_sdk.forks import Stage, at_fork
+from capsule_sdk.threads import Daemon, Lock
 
 from .sealing import SealGuard, draft, unseal
 from .table import state_tenant
@@ -52,7 +52,7 @@ class BridgedChain:
         self._seal = SealGuard(capsules.seal)
         #: Made here, in the thread that begins the first record: at the end of a process none can be.
         self._loop: _LoopThread | None = _LoopThread()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._pid = os.getpid()
         self._suspect = _Suspect("")
         _bridges.add(weakref.ref(self, _bridges.discard))
@@ -196,7 +196,7 @@ class BridgedChain:
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._loop = None
         engine: object = getattr(self._capsules.storage, "_engine", None)
         if isinstance(engine, AsyncEngine):
@@ -226,9 +226,7 @@ class _LoopThread:
 
     def __init__(self) -> None:
         ready: Future[BlockingPortal] = Future()
-        self._thread = threading.Thread(
-            target=_run_loop, args=(ready,), name="capsule-sdk-bridge", daemon=True
-        )
+        self._thread = Daemon(lambda: _run_loop(ready), "capsule-sdk-bridge")
         self._thread.start()
         self.portal = ready.result()
 

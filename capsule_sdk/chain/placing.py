@@ -16,7 +16,6 @@ import errno
 import fcntl
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Final
 from capsule_sdk.forks import Stage, at_fork
 from capsule_sdk.logs import tell
 from capsule_sdk.owners import give_back
+from capsule_sdk.threads import Lock
 
 __all__ = ["make_private", "make_private_directory", "put_new", "sync_directory"]
 
@@ -33,7 +33,7 @@ _NO_LOCKS: Final = frozenset(
     {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 )
 
-_threads = threading.Lock()
+_threads = Lock()
 _told: set[tuple[str, int | None]] = set()
 
 
@@ -159,7 +159,7 @@ def sync_directory(directory: Path) -> None:
 
 def _after_fork_in_child(_: object) -> None:
     global _threads  # noqa: PLW0603 - another thread of the parent may have held the old one
-    _threads = threading.Lock()
+    _threads = Lock()
 
 
 at_fork(Stage.REST, in_child=_after_fork_in_child)

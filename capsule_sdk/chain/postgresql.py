@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from sqlalchemy.pool import NullPool
 
 from capsule_sdk.errors import ChainUnavailable, ConfigurationError
 from capsule_sdk.forks import Stage, Stilled, at_fork, let_go
+from capsule_sdk.threads import RLock
 
 from .location import postgresql_identity, postgresql_url
 
@@ -75,7 +75,7 @@ class PostgresServer:
         self._engine = _engine(self._url)
         self._read_only = read_only
         #: Held while the connection is in use.
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self._pid = os.getpid()
         self._connection: sa.Connection | None = None
         self._raw: Any = None  #: psycopg's, of the same connection
@@ -109,7 +109,7 @@ class PostgresServer:
         if self._pid == os.getpid():
             return
         self._pid = os.getpid()
-        self.lock = threading.RLock()
+        self.lock = RLock()
         _abandoned.append(self._engine)
         # A thread of the parent may have held locks of the old one.
         self._engine = _engine(self._url)

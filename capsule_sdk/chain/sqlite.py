@@ -21,7 +21,6 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -38,6 +37,7 @@ from sqlalchemy.pool import NullPool
 from capsule_sdk.clocks import monotonic
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.forks import Stage, Stilled, at_fork, let_go
+from capsule_sdk.threads import RLock
 
 from .privacy import remedy
 from .turns import turn
@@ -63,7 +63,7 @@ class SQLiteFile:
         self.path = path
         self._connect = connect
         #: Held while the connection is in use.
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self._pid = os.getpid()
         self._connection: sa.Connection | None = None
         self._inode: tuple[int, int] | None = None
@@ -161,7 +161,7 @@ class SQLiteFile:
     def after_fork_in_child(self) -> None:
         """Start afresh; without a connection if the parent's is still open in this process."""
         self._pid = os.getpid()
-        self.lock = threading.RLock()
+        self.lock = RLock()
         if self._connection is not None:
             _abandoned.append(self._connection)
             self._connection, self._inherited = None, True

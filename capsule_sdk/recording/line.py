@@ -16,8 +16,6 @@ Invariants:
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import deque
 from contextlib import suppress
 from math import inf
@@ -29,6 +27,7 @@ from ..interrupts import NotHad, held
 from ..journal.backlog import Backlog
 from ..logs import errors, tell
 from ..records.record import Record
+from ..threads import Empty, RLock, SimpleQueue
 from .holding import Holding
 from .safekeeping import Safekeeping
 from .telling import REMINDER
@@ -67,10 +66,10 @@ class Line:
         #: How many records were lost, and of these, how many no capsule speaks of yet, and that one's id.
         self.lost = self._unsaid = self._lost_before = self._damaged = self._despairs = 0
         self._loss = uuid4()
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self._taking_in = False
         self._holding = Holding(patience)
-        self._inbox: queue.SimpleQueue[Record | None] = queue.SimpleQueue()
+        self._inbox: SimpleQueue[Record | None] = SimpleQueue()
         self._arrived: deque[Record] = deque()
         self._next_reminder = 0.0
 
@@ -92,7 +91,7 @@ class Line:
 
     def wait(self, timeout: float | None) -> None:
         """Wait for something to take in, or for `wake`."""
-        with suppress(queue.Empty):
+        with suppress(Empty):
             record = self._inbox.get(timeout=timeout)
             if record is not None:
                 self._arrived.append(record)
@@ -225,7 +224,7 @@ class Line:
                     self.pending.pop(record, None)  # a second time, after it was committed
             try:
                 record_or_call = self._inbox.get_nowait()
-            except queue.Empty:
+            except Empty:
                 return
             if record_or_call is not None:
                 self._arrived.append(record_or_call)

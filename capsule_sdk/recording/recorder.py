@@ -14,7 +14,6 @@ The writer's work itself is in `rounds`, what a fork means in `forking`, the end
 from __future__ import annotations
 
 import sys
-import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from ..logs import errors, gaps, report
 from ..records.record import Ended, Record
 from ..records.task import Task
 from ..settings import Settings
+from ..threads import get_ident
 from .exiting import close_at_exit_of_worker
 from .forking import known, live
 from .last_word import say
@@ -108,7 +108,7 @@ class Recorder:
 
     def ready(self) -> None:
         """Have journal and writer ready, so that no record's own time has their beginning in it."""
-        if under_way and threading.get_ident() in under_way:
+        if under_way and get_ident() in under_way:
             end_of_fork()  # which was interrupted: no fork is under way where a record begins
         if self._writer is None or not self._rounds.safekeeping.is_open:
             self.start()

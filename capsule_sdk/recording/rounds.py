@@ -10,7 +10,6 @@ Which thread makes the rounds, and when, is decided in `capsule_sdk.recording.re
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from ..clocks import monotonic
 from ..forks import Stilled
 from ..interrupts import Bell, NotHad, held, undisturbed
 from ..records.record import Record
+from ..threads import Empty, RLock, SimpleQueue, get_ident
 from .line import Line
 from .safekeeping import Safekeeping
 
@@ -71,12 +71,12 @@ class Rounds:
         self.line.outbox = self.outbox
         if (checkpoints := self._checkpoints()) is not None:
             checkpoints.forget()
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._under_way = False
         #: The threads that want the rounds to stand still, and until when that is to be heeded.
         self._wanted: dict[int, float] = {}
         self._hurrying = False
-        self._hurry: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._hurry: SimpleQueue[None] = SimpleQueue()
         self._progress = Bell()
         #: While the store is away: when to try it again, on the clock of `time.monotonic`.
         self._next_try = 0.0
@@ -149,14 +149,14 @@ class Rounds:
 
     def pause(self, stilled: list[Stilled], patience: float) -> None:
         """Keep everybody out of a round, unless the one under way takes too long."""
-        self._wanted[threading.get_ident()] = monotonic() + patience
+        self._wanted[get_ident()] = monotonic() + patience
         try:
             for lock in (self._lock, self.line.lock):
                 stilled.append(Stilled(lock))
                 if not stilled[-1].take(patience):
                     return
         finally:
-            self._wanted.pop(threading.get_ident(), None)
+            self._wanted.pop(get_ident(), None)
 
     def _is_wanted(self) -> bool:
         """Tell whether somebody waits for the rounds to stand still, and has not given up."""
@@ -257,7 +257,7 @@ class Rounds:
     def _linger(self) -> None:
         """Wait for more to come, unless there is enough for a round."""
         if not self._hurrying:
-            with suppress(queue.Empty):
+            with suppress(Empty):
                 self._hurry.get(timeout=LINGER)
 
     def make(
@@ -288,7 +288,7 @@ class Rounds:
             undisturbed(lambda: self._fold(patience), patience + ROUND_PATIENCE)
 
     def _fold(self, patience: float) -> None:
-        outbox, me = self.outbox, threading.get_ident()
+        outbox, me = self.outbox, get_ident()
         self._wanted[me] = monotonic() + patience
         try:
             with suppress(NotHad), held(self._lock, patience):
@@ -329,7 +329,7 @@ class Rounds:
 
     def _need_not_hurry(self) -> None:
         self._hurrying = False
-        with suppress(queue.Empty):
+        with suppress(Empty):
             while True:
                 self._hurry.get_nowait()
 

@@ -7,11 +7,11 @@ begun, waited for and let go of where no handler runs (`capsule_sdk.interrupts`)
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Final
 
 from ..interrupts import undisturbed
+from ..threads import Daemon, get_ident
 
 __all__ = ["Writer"]
 
@@ -28,16 +28,14 @@ class Writer:
         self._work = work
         #: Whether it is to end.
         self.stopping = False
-        self._thread: threading.Thread | None = None
+        self._thread: Daemon | None = None
 
     def begin(self) -> bool:
         """Begin; false where no thread can be had."""
         return undisturbed(self._begin, PATIENCE) is not False
 
     def _begin(self) -> bool:
-        self._thread = threading.Thread(
-            target=self._work, args=(self,), name="capsule-writer", daemon=True
-        )
+        self._thread = Daemon(lambda: self._work(self), "capsule-writer")
         try:
             self._thread.start()
         except RuntimeError:
@@ -47,7 +45,7 @@ class Writer:
 
     def is_here(self) -> bool:
         """Tell whether this is the thread that asks."""
-        return self._thread is not None and self._thread.ident == threading.get_ident()
+        return self._thread is not None and self._thread.ident == get_ident()
 
     def join(self, patience: float) -> None:
         """Wait for its end, so many seconds at most."""
@@ -55,7 +53,5 @@ class Writer:
 
     def _join(self, patience: float) -> None:
         thread = self._thread
-        if thread is not None and not self.is_here():
-            thread.join(patience)
-            if not thread.is_alive():
-                self._thread = None
+        if thread is not None and not self.is_here() and thread.join(patience):
+            self._thread = None

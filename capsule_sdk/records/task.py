@@ -8,7 +8,6 @@ garbage collection may end its task inside any line of the same thread.
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,6 +17,7 @@ from .. import content
 from ..errors import TaskClosedError
 from ..forks import Stage, at_fork
 from ..logs import guarded, tell
+from ..threads import RLock
 from .labels import labelled
 from .record import Record, sealed_error
 from .totals import Totals
@@ -71,12 +71,12 @@ class Keeper(Protocol):
 
 #: For what belongs together in the fields of a task, of all tasks: it is held for a few instructions, and one
 #: lock can be made anew in a forked child, where another thread of the parent may have held it.
-_lock = threading.RLock()
+_lock = RLock()
 
 
 def _renew_lock(_: object) -> None:
     global _lock  # noqa: PLW0603 - see above
-    _lock = threading.RLock()
+    _lock = RLock()
 
 
 at_fork(Stage.REST, in_child=_renew_lock)

@@ -12,7 +12,6 @@ thread is taken from those that the user's code shares.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ import anyio.to_thread
 
 from ..clocks import monotonic
 from ..errors import RecordingError
+from ..threads import Lock
 
 if TYPE_CHECKING:
     from ..recording.recorder import Recorder
@@ -52,7 +52,7 @@ class Confirmation:
 
     def __init__(self, records: Sequence[tuple[Recorder, Record]]) -> None:
         self._records = records
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._done = False
         self._deadline = monotonic() + max(recorder.patience for recorder, _ in records)
 

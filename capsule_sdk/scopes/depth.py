@@ -7,11 +7,11 @@ limit holds for each thread, and a new one has all of it.
 from __future__ import annotations
 
 import sys
-from _thread import start_new_thread
 from collections.abc import Callable
 from contextvars import copy_context
-from queue import SimpleQueue
 from typing import TypeVar
+
+from ..threads import SimpleQueue, start_new_thread
 
 __all__ = ["elsewhere", "has_room"]
 
