@@ -25,6 +25,8 @@ from capsule_sdk.scopes.node import innermost
 
 OURS = f"{os.sep}capsule_sdk{os.sep}"
 MODES = ("function", "coroutine", "scope", "call", "flush")
+#: Seconds within which a signal that came in code of LiteLLM's comes again.
+SOON = 200e-6
 
 
 class Interrupt(BaseException):
@@ -63,9 +65,10 @@ def interrupted(
     until, hits, problems = time.monotonic() + seconds, 0, []
 
     def handler(_: int, frame: FrameType | None) -> None:
-        # LiteLLM's own pool of threads does not survive one: it is left alone.
+        # LiteLLM's own pool of threads does not survive one: it is left alone, and the next look is soon.
         if mode != "call" or (frame is not None and OURS in frame.f_code.co_filename):
             raise Interrupt
+        signal.setitimer(signal.ITIMER_REAL, chances.uniform(1e-6, SOON))
 
     before = signal.signal(signal.SIGALRM, handler)
     try:

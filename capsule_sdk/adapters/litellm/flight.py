@@ -80,8 +80,6 @@ class Flight:
         scope: Scope | None,
         made: list[Flight] | None = None,
     ) -> None:
-        if made is not None:
-            made.append(self)  # first: an interrupt must not leave it open where nobody knows it
         self._attempts: list[str] = []
         #: Where the request was sent last, as LiteLLM says when it sends it.
         self._address: Any = None
@@ -98,6 +96,9 @@ class Flight:
         self.early = False
         self._strict = False
         self._trouble: Exception | None = None
+        if made is not None:
+            # Before anything is open, and not before it is whole: an interrupted call puts right what is here.
+            made.append(self)
         seen: set[int] = set()
         for logger in loggers:
             self._strict |= not logger.swallow_errors
