@@ -71,14 +71,25 @@ _worker = False
 
 
 def close_at_exit_of_worker() -> None:
-    """Do as ``atexit`` in a worker that `multiprocessing` has forked: it ends by finalizers of its own."""
+    """Do as ``atexit`` in a worker that `multiprocessing` or Celery has forked: it ends in a way of its own."""
     global _worker  # noqa: PLW0603 - a process ends once, whichever recorder comes first
+    if _worker:
+        return
+    if (celery := sys.modules.get("celery.signals")) is not None:
+        # A child of its pool says so, and is gone by `os._exit` a second later.
+        celery.worker_process_shutdown.connect(
+            _at_end_of_pool_worker, weak=False, dispatch_uid="capsule_sdk"
+        )
     multiprocessing: Any = sys.modules.get("multiprocessing.process")
-    if not _worker and multiprocessing is not None and multiprocessing.parent_process() is not None:
+    if multiprocessing is not None and multiprocessing.parent_process() is not None:
         from multiprocessing.util import Finalize  # noqa: PLC0415 - only where it is in use already
 
         Finalize(None, _at_exit, exitpriority=0)
         _worker = True
+
+
+def _at_end_of_pool_worker(**_: object) -> None:
+    _at_exit()
 
 
 def _after_fork_in_child(_: object) -> None:

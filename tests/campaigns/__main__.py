@@ -15,6 +15,7 @@ from campaigns import (
     outputs,
     planting,
     poison,
+    pressing,
     stepping,
 )
 
@@ -22,6 +23,7 @@ CAMPAIGNS = {
     "forks": forking.run,
     "interrupts": interrupting.run,
     "steps": stepping.run,
+    "notebook": pressing.run,
     "poison": poison.run,
     "companions": companions.run,
     "records": fuzzing.run,
