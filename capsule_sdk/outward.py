@@ -98,9 +98,9 @@ def without_password(url: str | None) -> str | None:
 
 # -- CSV ------------------------------------------------------------------------------------------
 
-#: What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection). Full-width, small and raised
-#: forms are made of these (Unicode, NFKC); a minus sign is not.
-_BEGINS_A_FORMULA: Final = frozenset("=+-@\N{MINUS SIGN}")
+#: What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection), old ones a bar too, for a
+#: command (DDE). Full-width, small and raised forms are made of these (Unicode, NFKC); a minus sign is not.
+_BEGINS_A_FORMULA: Final = frozenset("=+-@|\N{MINUS SIGN}")
 #: Before what may be taken for the beginning of a cell, where a semicolon or a tab divides them.
 _BEGINS_A_CELL = re.compile(r"(?:\A|[;\t\n])[\s'\"\ufffd]*(?=(.))", re.DOTALL)
 

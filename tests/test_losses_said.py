@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from chain_support import ROOT
 from recording import make_task
 from tallying import said
 
 import capsule_sdk
+from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.journal.backlog import Backlog
 from capsule_sdk.journal.files import Home
 from capsule_sdk.journal.frames import Kind, encode
@@ -178,3 +182,53 @@ def left_behind(database: Path) -> None:
 
 def refuse(*_: object) -> None:
     raise PermissionError(13, "Permission denied")
+
+
+@pytest.mark.internal_errors
+def test_a_record_that_cannot_begin_counts_as_lost_and_the_chain_says_so_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun = recorded + lost, also with a broken installation. The user's code goes on."""
+
+    def missing(_: object = None) -> None:
+        raise ModuleNotFoundError("No module named 'sqlalchemy'")
+
+    recorder = capsule_sdk.configure(tmp_path / "capsules.db")
+    monkeypatch.setattr("capsule_sdk.recording.recorder.load", missing)
+    for _ in range(3):
+        with capsule_sdk.capsule_scope("work"):
+            pass
+    stats = recorder.stats()
+    assert (stats.lost, stats.submitted, stats.committed, stats.pending) == (3, 3, 0, 0)
+    assert stats.errors >= 3
+    monkeypatch.undo()
+    with capsule_sdk.capsule_scope("work"):
+        pass
+    assert capsule_sdk.flush() == 0
+    stats = recorder.stats()
+    assert (stats.lost, stats.submitted, stats.committed) == (3, 4, 1)
+    capsules = list(read_chain(tmp_path / "capsules.db"))
+    assert sum(one["outcome"]["metrics"].get("records_lost", 0) for one in capsules) == 3
+
+
+def test_a_process_whose_installation_is_broken_says_at_its_end_how_many_are_lost(
+    tmp_path: Path,
+) -> None:
+    program = """
+import logging, sys
+logging.basicConfig()
+sys.modules["sqlalchemy"] = None
+import capsule_sdk
+for _ in range(4):
+    with capsule_sdk.capsule_scope("work"):
+        print("went on")
+print(capsule_sdk.get_recorder().stats().lost)
+"""
+    environment = {**os.environ, "QUANTUMPIPES_DATA_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )  # fmt: skip
+    assert done.stdout.split("\n")[-2] == "4"
+    assert done.stdout.count("went on") == 4
+    assert "records are lost at the end of the process" in done.stderr
+    assert "lost=4" in done.stderr

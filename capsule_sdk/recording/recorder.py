@@ -103,11 +103,23 @@ class Recorder:
             record.parent, record.counted = None, False
         if isinstance(record, Task):
             record.recorder = self
-        self.ready()
+        self._ready()
         rounds.safekeeping.begun(record)
 
     def ready(self) -> None:
-        """Have journal and writer ready, so that no record's own time has their beginning in it."""
+        """Have journal and writer ready, so that no record's own time has their beginning in it.
+
+        Raises:
+            Exception: they cannot be had (a module is missing); the record that cannot begin counts as lost.
+
+        """
+        try:
+            self._ready()
+        except Exception:
+            self._rounds.line.count_lost(1)
+            raise
+
+    def _ready(self) -> None:
         if under_way and get_ident() in under_way:
             end_of_fork()  # which was interrupted: no fork is under way where a record begins
         if self._writer is None or not self._rounds.safekeeping.is_open:

@@ -13,11 +13,12 @@ class Stats:
 
     Attributes:
         open: tasks and calls that have not ended yet.
-        submitted: records that have ended.
+        submitted: records that have ended, and those that could not begin.
         committed: of these, how many are durably in the chain.
         pending: of these, how many are not yet.
         failed: of these, how many could not be recorded; a capsule of type ``system`` says so in their place.
-        lost: of these, how many neither the store nor the disk took; one such capsule says how many.
+        lost: of these, how many neither the store nor the disk took, or could not begin because a part of the
+            installation is missing; one such capsule says how many, once that can be sealed.
         recovered: capsules brought into the chain that processes before this one had left behind.
         errors: internal errors in this process, in whatever recorder.
         commit_lag: seconds from the end of the last committed record to its commit.
