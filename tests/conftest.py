@@ -6,9 +6,12 @@ Every test starts with no recorder, no ``CAPSULE_SDK_…`` variable, and qp-caps
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ import pytest
 import capsule_sdk
 from capsule_sdk import logs
 from capsule_sdk.evidence.exporting.export import read_chain
+from capsule_sdk.journal import temporary
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.scopes import node
 
@@ -118,10 +122,27 @@ class Chain:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _temporary() -> Iterator[Path]:
+    """Give a place for what the SDK keeps among what is temporary; remove what is empty elsewhere."""
+    directory = Path(tempfile.mkdtemp(prefix="capsuled-tests-"))
+    directory.chmod(0o1777)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+    for own in temporary.own_places(""):
+        for empty in (*own.glob("*.records"), own):
+            with contextlib.suppress(OSError):  # something is in it
+                empty.rmdir()
+
+
 @pytest.fixture(autouse=True)
 def _sdk(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    _temporary: Path,
 ) -> Iterator[None]:
+    monkeypatch.setattr(temporary, "directories", lambda: [_temporary])
     for name in list(os.environ):
         if name.startswith("CAPSULE_SDK_"):
             monkeypatch.delenv(name)

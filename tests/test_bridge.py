@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -567,3 +569,101 @@ def test_the_journal_of_another_storage_lies_in_the_data_directory_under_the_nam
         assert f"{Faulty.__module__}.{Faulty.__qualname__}" in directory.name
         assert str(id(faulty)) not in directory.name
     assert capsule_sdk.flush() == 0
+
+
+# -- an outage is nobody's fault (decision 25) ------------------------------------------------------
+
+
+class Hours:
+    """A clock that goes on by two seconds with each look."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 2.0
+        return self.now
+
+
+class Away(MemoryStorage):
+    """Takes nothing, takes all, or what it is told."""
+
+    def __init__(self, takes: Callable[[Capsule], bool]) -> None:
+        super().__init__()
+        self.takes = takes
+
+    async def store(self, capsule: Capsule, tenant_id: str | None = None) -> Capsule:
+        if not self.takes(capsule):
+            raise TypeError("in words of its own")
+        return await super().store(capsule, tenant_id)
+
+
+def appended(chain: BridgedChain, group: list[Capsule], tries: int) -> int:
+    """Append as the recorder does: again and again until all are there; return how many were rejected."""
+    rejected = 0
+    for _ in range(tries):
+        try:
+            chain.append(group)
+        except ChainUnavailable:
+            continue
+        except CapsuleRejected as error:
+            rejected += 1
+            group = [one for one in group if str(one.id) != error.capsule_id]
+        else:
+            return rejected
+    raise AssertionError("it never ends")
+
+
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> Hours:
+    clock = Hours()
+    monkeypatch.setattr(bridge, "monotonic", clock)
+    return clock
+
+
+def test_an_outage_of_hours_puts_no_stand_in_in_the_place_of_a_good_record(hours: Hours) -> None:
+    storage = Away(lambda _: False)
+    chain, group = BridgedChain(Capsules(storage=storage), "away"), capsules(5)
+    for _ in range(300):
+        with pytest.raises(ChainUnavailable):
+            chain.append(group)
+    assert hours.now > 500
+    storage.takes = lambda _: True
+    assert chain.append(group) == 5
+    chain.close()
+
+
+@pytest.mark.parametrize("back", range(30, 52))
+def test_an_outage_that_ends_in_any_moment_blames_nobody(hours: Hours, back: int) -> None:
+    """Also in the middle of the judgement, and where it goes away once more behind that."""
+    for again in (0, 1, 2):
+        calls = itertools.count()
+        storage = Away(
+            lambda _, calls=calls, again=again: (
+                (number := next(calls)) >= back and number - back - 1 not in range(again)
+            )
+        )
+        chain, group = BridgedChain(Capsules(storage=storage), "away"), capsules(3)
+        assert appended(chain, group, 100) == 0
+        assert len(storage.chains[None]) == 3
+        chain.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_storage_that_comes_and_goes_blames_nobody(hours: Hours, seed: int) -> None:
+    luck = random.Random(seed)
+    storage = Away(lambda _: luck.random() < 0.3)
+    chain = BridgedChain(Capsules(storage=storage), "away")
+    assert appended(chain, capsules(20), 1000) == 0
+    chain.close()
+
+
+@pytest.mark.parametrize("behind", [1, 2, 7])
+def test_a_record_that_fails_by_itself_is_told_from_an_outage(hours: Hours, behind: int) -> None:
+    group = capsules(2 + behind)
+    bad = group[1]
+    storage = Away(lambda one: one.id != bad.id)
+    chain = BridgedChain(Capsules(storage=storage), "picky")
+    assert appended(chain, list(group), 100) == 1
+    assert len(storage.chains[None]) == 1 + behind
+    chain.close()

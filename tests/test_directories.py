@@ -339,8 +339,7 @@ def test_where_nothing_is_safe_records_are_in_memory_and_that_is_said(
     for name in ("data", "temporary", "place"):
         lay(shared / name, 0o777)
     monkeypatch.setenv("QUANTUMPIPES_DATA_DIR", str(shared / "data"))
-    monkeypatch.setattr(tempfile, "tempdir", str(shared / "temporary"))
-    monkeypatch.setattr(temporary, "COMMON", [])
+    monkeypatch.setattr(temporary, "directories", lambda: [shared / "temporary"])
     capsule_sdk.configure(shared / "place" / "chain.db")
     with capsule_sdk.capsule_scope("work"):
         pass

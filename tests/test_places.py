@@ -32,6 +32,7 @@ from capsule_sdk.recording.recorder import Recorder
 
 pytestmark = [two_users, pytest.mark.internal_errors]
 
+DIRECTORIES = temporary.directories
 #: A user that no system file names, and another one.
 ME, OTHER = 12345, 54321
 
@@ -48,6 +49,7 @@ def shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     directory.chmod(0o755)
     lay(directory / "tmp", 0o1777)
     monkeypatch.setattr(temporary, "COMMON", [])
+    monkeypatch.setattr(temporary, "directories", DIRECTORIES)
     monkeypatch.setattr(tempfile, "tempdir", str(directory / "tmp"))
     yield directory
     subprocess.run(["umount", "-lR", str(directory / "home")], capture_output=True, check=False)

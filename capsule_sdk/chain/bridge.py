@@ -39,6 +39,7 @@ __all__ = ["BridgedChain"]
 
 _CONFLICT_PATIENCE = 10.0  # seconds of conflicts before the caller is told
 _TRIES, _PATIENCE = 5, 30.0  # that one capsule gets, in a row, and seconds, before it is judged
+_TRIALS = 3  # that it gets then, each after another one was taken, as long as there are some
 _CLOSING_PATIENCE = 2.0  # seconds that closing the storage may take
 _abandoned: list[Pool] = []  # of a parent: dropping one would close what the parent uses
 
@@ -99,9 +100,10 @@ class BridgedChain:
         others: Sequence[Capsule],
         error: ChainUnavailable,
     ) -> None:
-        """Reject a capsule that fails again and again, while another one behind it is taken.
+        """Reject a capsule that fails again and again, while others behind it are taken.
 
-        Where none is taken, or none waits, it is the storage that is away, and all are kept.
+        Where none is taken, or none waits, it is the storage that is away, and all are kept: decision 25. A
+        storage that comes and goes is no fault of a capsule, which has to fail each time, in turn with others.
         """
         suspect, key = self._suspect, str(capsule.id)
         if suspect.key != key:
@@ -109,21 +111,34 @@ class BridgedChain:
         suspect.failures += 1
         if suspect.failures < _TRIES or monotonic() < suspect.since + _PATIENCE:
             return
-        try:
-            if not suspect.judged and not any(
-                loop.portal.call(self._append, one) for one in others
-            ):
+        rest, again = iter(others), error
+        for number in range(_TRIALS):
+            try:
+                taken = suspect.judged or self._takes_another(loop, rest)
+                if not taken and not number:
+                    return
+            except CapsuleSDKError:
                 return
-        except CapsuleSDKError:
-            return
-        try:
-            loop.portal.call(self._append, capsule)
-        except ChainUnavailable as again:
-            suspect.judged, suspect.failures, suspect.since = True, 0, monotonic()
-            raise CapsuleRejected(
-                key,
-                f"the storage takes others, and failed with this one {_TRIES} times or more: {again}",
-            ) from error
+            try:
+                loop.portal.call(self._append, capsule)
+            except ChainUnavailable as refused:
+                again = refused
+            else:
+                return
+        suspect.judged, suspect.failures, suspect.since = True, 0, monotonic()
+        raise CapsuleRejected(
+            key,
+            f"the storage takes others, and failed with this one {_TRIES} times or more: {again}",
+        ) from error
+
+    def _takes_another(self, loop: _LoopThread, rest: Iterator[Capsule]) -> bool:
+        """Bring the next of these into the chain that is not there; false where there is none.
+
+        Raises:
+            CapsuleSDKError: the storage does not take it.
+
+        """
+        return any(loop.portal.call(self._append, one) for one in rest)
 
     def fold(self) -> bool:
         """Return true: what the storage has taken is its affair."""
