@@ -11,10 +11,12 @@ from typing import Any
 
 import celery
 
-from capsule_sdk import CapsuleLogger, capsule_scope, capsuled
+from capsule_sdk import capsule_scope, capsuled
 
 if "CAPSULE_SDK_DISABLED" not in os.environ:  # who only gives work needs no LiteLLM
     import litellm
+
+    from capsule_sdk import CapsuleLogger
 
     litellm.callbacks = [CapsuleLogger()]
 PLACE = Path(os.environ["BROKER"])
