@@ -67,6 +67,6 @@ async def asgi(scope: dict[str, Any], _: Any, send: Callable[..., Any]) -> None:
 with capsule_scope("import"):
     # Not over HTTP: the processes would share the connection that LiteLLM keeps open.
     litellm.completion(**asked("import", ""), mock_response="hi")
-# LiteLLM's threads import while they log: a fork in the middle of that would leave the lock of the import to the
-# children, which wait for it forever.
+# LiteLLM's threads import while they log: a fork in the middle of that would leave the import's lock to the
+# children, which would wait for it forever.
 time.sleep(2)
