@@ -134,6 +134,12 @@ class _Handler(socketserver.StreamRequestHandler):
         self.server.stopping.wait(float(r.words.get("slow", 0)))
         if "drop" in r.words:
             return False
+        if "lines" in r.words:
+            told = json.loads(r.words["lines"])
+            body = "".join(f"{json.dumps(line)}\n" for line in told).encode()
+            length = f"Content-Length: {len(body)}"
+            self.wfile.write(self.head(200, "application/x-ndjson", length) + body)
+            return True
         if "shape" in r.words:
             return self.shaped(r, r.words["shape"])
         if status := self.failure(r):

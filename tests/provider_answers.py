@@ -19,7 +19,7 @@ _NUMBER = r"\d+(?:\.\d+)?"
 _STEERING = re.compile(
     r"(?<!\S)(?:fail(?P<fail>[45]\d\d)|slow(?P<slow>" + _NUMBER + r")"
     r"|midslow(?P<midslow>(?:" + _NUMBER + r")?)|flaky(?P<flaky>\d+-\S+)|say:(?P<say>\S+)"
-    r"|shape:(?P<shape>\S+)"
+    r"|shape:(?P<shape>\S+)|lines:(?P<lines>\S+)"
     r"|long(?P<long>\d+)|tokens(?P<tokens>\d+/\d+)"
     r"|(?P<flag>policy400|drop|miderr|middrop|echo|calltool|nousage|usagechunk|flagme))(?!\S)"
 )

@@ -18,7 +18,7 @@ from ...calls.answers.usage import Tokens, tells_reasoning
 from ...calls.answers.verdict import of_choices
 from ...calls.answers.whole import Whole, read, read_in_full
 
-__all__ = ["body_of", "compare", "regained", "reported", "said_to_end", "sent_in"]
+__all__ = ["body_of", "compare", "reads_as_end", "regained", "reported", "said_to_end", "sent_in"]
 
 #: What it hands on, under this name or another, at once or later.
 _HANDED_ON = frozenset(
@@ -119,6 +119,50 @@ def said_to_end(raw: Any) -> bool | None:
             told = (fields(entry) for entry in entries)
             return any(entry.get("finish_reason") or entry.get("finishReason") for entry in told)
     return None
+
+
+#: Where a piece that is no chunk of a chat says that it is the last: of LiteLLM's own kind, and of providers'.
+_MARKS: Final = (
+    "amazon-bedrock-invocationMetrics", "completionReason", "completion_reason", "done", "done_reason",
+    "finishReason", "finish_reason", "finished", "generated_text", "stopReason", "stop_reason",
+)  # fmt: skip
+
+#: Where such marks stand, if not at the top.
+_PARTS: Final = ("choices", "details", "outputs", "results")
+
+#: Reasons to stop that are none.
+_GO_ON: Final = frozenset({"not_finished", "null", "none", "finish_reason_unspecified"})
+
+
+def reads_as_end(piece: Any) -> bool:
+    """Tell whether a piece that LiteLLM has read, of any kind, says that the answer is finished.
+
+    Its parsers read that in what a provider sends; only a stream that ends without it ends by LiteLLM's own
+    word. A protocol of bare text knows no end but that of its body: there, any text may be the last.
+    """
+    if isinstance(piece, str | bytes):
+        text = piece.decode("utf-8", "replace") if isinstance(piece, bytes) else piece
+        try:
+            piece = json.loads(text.strip().removeprefix("data:"))
+        except (ValueError, RecursionError):
+            return True
+    held = fields(piece)
+    if "is_finished" in held:
+        return bool(held["is_finished"])
+    return any(
+        any(_is_end(entries.get(name)) for name in _MARKS) for entries in (held, *_inner(held))
+    )
+
+
+def _is_end(told: Any) -> bool:
+    return bool(told) and not (isinstance(told, str) and told.lower() in _GO_ON)
+
+
+def _inner(held: Mapping[Any, Any]) -> Iterator[Mapping[Any, Any]]:
+    for name in _PARTS:
+        inner = held.get(name)
+        for entry in inner if isinstance(inner, list) else (inner,):
+            yield fields(entry)
 
 
 def reported(tokens: Tokens, body: Any) -> Tokens:

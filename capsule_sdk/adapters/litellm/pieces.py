@@ -19,7 +19,7 @@ from ...content.inert import module_of, per_class
 from ...logs import guarded
 from ...records.call import Answer
 from .answered import Price, cost_of, facts, headers_of, request_id, sealable, shown
-from .dropped import compare, said_to_end
+from .dropped import compare, reads_as_end, said_to_end
 from .identities import id_in, id_of
 from .unstreamed import Unstreamed, watch_body
 
@@ -33,8 +33,8 @@ class Pieces:
     """One streamed answer in the making."""
 
     __slots__ = (
-        "_bridged", "_came", "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_raw", "_reasoned",
-        "_sent_id", "_stream", "_unstreamed", "cached", "facts",
+        "_bridged", "_came", "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_raw", "_read_end",
+        "_reasoned", "_sent_id", "_stream", "_translated", "_unstreamed", "cached", "facts",
     )  # fmt: skip
 
     def __init__(self, price: Price, *, mocked: bool = False) -> None:
@@ -49,6 +49,9 @@ class Pieces:
         #: what it sent.
         self._ended: bool | None = None
         self._sent_id: str | None = None
+        #: Whether LiteLLM translates the stream, and ends any of them as if the provider had said so; and
+        #: whether what it read of the provider, before that, says that the answer is finished.
+        self._translated = self._read_end = False
         #: Whether it is a stream of responses that LiteLLM makes of one of chunks, which nobody sees.
         self._bridged = False
         #: Whether LiteLLM has made chunks of anything at all.
@@ -64,7 +67,14 @@ class Pieces:
     @property
     def complete(self) -> bool:
         """Whether the model has said, for each choice, that it had finished."""
-        return self._stream.complete and self._ended is not False
+        return self._stream.complete and self._confirmed
+
+    @property
+    def _confirmed(self) -> bool:
+        """Whether the provider has said that it had finished, where LiteLLM would say so in any case."""
+        if self._ended is not None:
+            return self._ended
+        return self._read_end or not self._translated or self._mocked or self.cached
 
     def feed(self, chunk: Any) -> None:
         """Take over what one chunk brings. An error in here must not reach the chunk's reader."""
@@ -89,6 +99,7 @@ class Pieces:
     def _look_at(self, raw: Any) -> None:
         ends = said_to_end(raw)
         if ends is None:
+            self._read_end = self._read_end or reads_as_end(raw)
             return
         self._ended = self._ended or ends
         self._sent_id = self._sent_id or id_in(raw)
@@ -114,6 +125,7 @@ class Pieces:
         with guarded("litellm.stream"):
             self._unstreamed = watch_body(stream)
         with guarded("litellm.stream"):
+            self._translated = hasattr(type(stream), "chunk_creator")
             self._bridged = get(stream, "litellm_custom_stream_wrapper") is not None
             provider = get(stream, "custom_llm_provider")
             self.cached = provider == "cached_response"
@@ -135,7 +147,7 @@ class Pieces:
         if (error := error_in(self._instead())) is not None:
             self._stream.feed({"error": error})
         self._stream.finish()
-        if not self._came and hasattr(type(stream), "chunk_creator"):
+        if not self._came and self._translated:
             self._ended = False  # what it hands on then is made up
         hidden, self._last_hidden = self._last_hidden, None
         came, sent = _as_they_came(stream), None
@@ -161,10 +173,12 @@ class Pieces:
     def _whole(self) -> Whole:
         """Return what has come; where only LiteLLM says that it was finished, it is not."""
         whole = self._stream.whole()
-        if self._ended is not False or whole.verdict.status not in ("success", "failure"):
+        if self._confirmed or whole.verdict.status not in ("success", "failure"):
             return whole
         for choice in whole.choices:
-            choice.finish, choice.absent = "", "choices"
+            choice.finish = ""
+            if self._ended is False:
+                choice.absent = "choices"
         if whole.verdict.status == "failure":
             return whole
         return whole._replace(verdict=Verdict("partial", ended="unfinished"))
@@ -178,7 +192,7 @@ class Pieces:
         ) and not self._reasoned:  # LiteLLM has counted them in the text
             tokens = tokens._replace(reasoning=None)
         whole = self._whole()
-        final = stream.is_counted and self._ended is not False
+        final = stream.is_counted and self._confirmed
         if not final:  # so far, and the provider counts on
             tokens = tokens._replace(tokens_out=None, reasoning=None)
         cost = self._cost(tokens) if final or self.cached else None

@@ -196,15 +196,24 @@ def _followed(base: type) -> type:
     def chunk_creator(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Make a chunk for the reader of one from the provider, and show both."""
         follower = self.__dict__.get(_FOLLOWER)
-        if follower is not None:  # once more: some streams begin their request with the first step
-            _watch_parser(self, follower)
         made = base.chunk_creator(self, *args, **kwargs)  # type: ignore[attr-defined]
         if follower is not None:
             for raw in (*args, *kwargs.values()):
                 follower.made(raw, made)
         return made
 
-    steps = (__next__, __anext__, aclose, close, chunk_creator)
+    def fetch_sync_stream(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send the request, and watch the parser before the first event."""
+        fetched = base.fetch_sync_stream(self, *args, **kwargs)  # type: ignore[attr-defined]
+        _begun(self)
+        return fetched
+
+    async def fetch_stream(self: Any, *args: Any, **kwargs: Any) -> Any:
+        fetched = await base.fetch_stream(self, *args, **kwargs)  # type: ignore[attr-defined]
+        _begun(self)
+        return fetched
+
+    steps = (__next__, __anext__, aclose, close, chunk_creator, fetch_sync_stream, fetch_stream)
     methods: dict[str, Any] = {
         step.__name__: step for step in steps if hasattr(base, step.__name__)
     }
@@ -238,6 +247,12 @@ def _without_finalizer(base: type) -> type:
     )
 
 
+def _begun(stream: Any) -> None:
+    follower = stream.__dict__.get(_FOLLOWER)
+    if follower is not None:
+        _watch_parser(stream, follower)
+
+
 def _watch_parser(stream: Any, follower: Follower) -> None:
     """Have the parser of a provider's events, where a stream reads from one, show them to the follower.
 
@@ -253,11 +268,11 @@ def _watch_parser(stream: Any, follower: Follower) -> None:
     if type(own) is not dict or _FOLLOWER in own:
         return
     base: Any = type(source)
-    if (kind := _parsing(base)) is None:
-        return
     try:
+        if (kind := _parsing(base)) is None:
+            return
         source.__class__ = kind
-    except TypeError:  # a class with slots
+    except TypeError:  # a class with slots, or one that lets nobody derive from it
         return
     own[_FOLLOWER] = follower
 
