@@ -67,6 +67,7 @@ def _told(error: BaseException, body: Any, around: int) -> Iterator[str]:
     yield _words_in(error_in(body))
     for one in _behind(error, around):
         kept = held(one, "body")
+        kept = kept if is_builtin(kept) else MISSING  # no mapping of a user's is asked
         yield _words_in(kept if isinstance(kept, str) else error_in(kept) or kept)
         if type(one) is json.JSONDecodeError:  # of an answer that is none
             yield _words_in(held(one, "doc"))

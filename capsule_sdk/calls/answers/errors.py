@@ -12,8 +12,12 @@ __all__ = ["BODY", "error_in"]
 BODY: Final = 1 << 20
 #: Where a body has its error, in the order in which they are believed.
 _PLACES: Final = ("error", "errors", "detail", "details", "message", "msg", "error_message")
+#: Those that are an error only as text, and in a body that has no answer.
+_WORDS: Final = frozenset({"message", "msg"})
 #: Entries of an answer that is one; its ``message`` is no error.
-_ANSWERS: Final = frozenset({"candidates", "choices", "content", "output"})
+_ANSWERS: Final = frozenset(
+    {"candidates", "choices", "content", "data", "embeddings", "output", "result", "results"}
+)
 
 
 def error_in(body: Any) -> Any:
@@ -24,7 +28,9 @@ def error_in(body: Any) -> Any:
         return None
     for name in _PLACES:
         found = body.get(name)
-        if name == "message" and (not isinstance(found, str) or any(map(body.get, _ANSWERS))):
+        if name in _WORDS and (not isinstance(found, str) or any(map(body.get, _ANSWERS))):
+            continue
+        if name == "details" and not isinstance(found, str):
             continue
         if found:
             return found[0] if isinstance(found, list) and len(found) == 1 else found
