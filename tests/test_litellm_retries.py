@@ -124,6 +124,8 @@ def test_a_fallback_that_answers(chain: Chain, ask: Ask) -> None:
         ask(model="openai/bad", fallbacks=["openai/gpt-4o"])
     call = expect_one(chain, "plan", "success")
     assert call["reasoning"]["model"] == "openai/bad"
+    assert call["reasoning"]["reasoning"] == "Routed to bad, then to gpt-4o"
+    assert call["outcome"]["summary"] == "Completed: gpt-4o"
     assert call["outcome"]["error"] is None
     assert usage(call) == (10, 2, "0.000045")  # at the price of the model that answered
     facts = {"attempts": 2, "models_tried": ["bad", "gpt-4o"], "response_model": "gpt-4o"}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from capsule_sdk.content import (
     ContentPolicy,
     safe,
 )
+from capsule_sdk.content.secret_names import names_secret
 
 SECRETS = """
 password passwd pwd secret client_secret api_key apikey API_KEY x-api-key authorization
@@ -50,3 +53,16 @@ def test_a_name_of_a_secret_hides_its_value(name: str):
 )
 def test_a_name_that_only_resembles_a_secret_hides_nothing(name: str):
     assert safe({name: "hunter2"}) == {name: "hunter2"}
+
+
+#: Words that a name may end with, and those that are looked at before them.
+ENDS = "list map str json b64 text values new backup database 2 id key token auth pin pass_ API_KEY value x"
+
+
+@pytest.mark.timeout(20)
+def test_a_name_of_any_words_is_answered() -> None:
+    """``x_b64_json`` once was not: the second word of its end was looked at again and again."""
+    for words in itertools.product(ENDS.split(), repeat=3):
+        assert isinstance(names_secret("_".join(words)), bool)
+    assert not names_secret("x_b64_json")
+    assert names_secret("x_token_b64_json") == names_secret("x_token_json")

@@ -78,7 +78,8 @@ def _names_secret(name: str) -> bool:
     words = [word.lower() for word in _WORDS.findall(end)]
     held = False
     while words and _is_trailer(words):
-        held = held or _HELD.fullmatch(words.pop()) is not None
+        last = words.pop()
+        held = held or _HELD.fullmatch(last) is not None
     if words and words[-1] == "token":
         if held:
             return _ENDING.search("".join(words)) is not None

@@ -203,6 +203,9 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
     usage = {"tokens_in": safe(answer.tokens_in), "tokens_out": safe(answer.tokens_out)}
     cost = decimal_text(answer.cost_usd)
     model, call_type = request.model, request.call_type
+    tried = _tried(call.attempts)
+    routed = ", then to ".join(tried) if len(tried) > 1 else model
+    last = labelled(call.attempts[-1]) if len(tried) > 1 else model
     return Capsule(
         id=call.id,
         type=CapsuleType(call.capsule_type),
@@ -219,7 +222,7 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
         reasoning=ReasoningSection(
             analysis=f"LLM {call_type} via LiteLLM",
             selected_option=call_type,
-            reasoning=f"Routed to {model}",
+            reasoning=f"Routed to {routed}",
             model=model,
             prompt_hash=request.prompt_hash,
         ),
@@ -245,7 +248,7 @@ def _capsule_of_call(call: LLMCall) -> Capsule:
         outcome=OutcomeSection(
             status=call.status,
             result=answer.result,
-            summary=f"{_VERBS.get(call.status, call.status)}: {model}",
+            summary=f"{_VERBS.get(call.status, call.status)}: {last}",
             error=call.error,
             metrics={
                 **usage,
@@ -277,8 +280,12 @@ def _attempts(models: Sequence[str]) -> dict[str, Any]:
     """Return how often the request was sent, and to which models where there were several."""
     if not models:
         return {}
-    tried = [labelled(model) for model in dict.fromkeys(models)]
+    tried = _tried(models)
     return {"attempts": len(models), **({"models_tried": tried} if len(tried) > 1 else {})}
+
+
+def _tried(models: Sequence[str]) -> list[str]:
+    return [labelled(model) for model in dict.fromkeys(models)]
 
 
 def _trigger(record: Record, *, source: str, request: str) -> TriggerSection:

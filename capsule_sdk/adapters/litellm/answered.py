@@ -136,11 +136,15 @@ def facts(**told: Any) -> dict[str, Any]:
     }
 
 
-@functools.lru_cache(maxsize=256)
 def shown(address: Any) -> str | None:
     """Return an address as it may be sealed: without user, password and query."""
+    return _shown(address if type(address) is str else str(address or ""))
+
+
+@functools.lru_cache(maxsize=256)
+def _shown(address: str) -> str | None:
     try:
-        parts = urlsplit(str(address or ""))
+        parts = urlsplit(address)
     except ValueError:
         return None
     if not parts.netloc:
