@@ -155,7 +155,8 @@ def test_a_capsule_says_that_litellm_may_leave_out_parameters(
     chain: Chain, llm: LLM, way: str
 ) -> None:
     litellm.drop_params = way == "setting"
-    llm.ask(**({"drop_params": True} if way == "argument" else {}))
+    options: dict[str, Any] = {"drop_params": True} if way == "argument" else {}
+    llm.ask(**options)
     told = expect_one(chain, None, "success")["context"]["environment"].get("drop_params")
     assert told is (None if way == "neither" else True)
 

@@ -123,8 +123,6 @@ class Pieces:
     def begin(self, stream: Any, logging_obj: Any = None, address: Any = None) -> None:
         """Take what the stream tells before its first chunk."""
         with guarded("litellm.stream"):
-            self._unstreamed = watch_body(stream)
-        with guarded("litellm.stream"):
             self._translated = hasattr(type(stream), "chunk_creator")
             self._bridged = get(stream, "litellm_custom_stream_wrapper") is not None
             provider = get(stream, "custom_llm_provider")
@@ -137,6 +135,7 @@ class Pieces:
                 model_id=get(hidden, "model_id"),
                 provider_request_id=request_id(headers_of(stream, hidden, logging_obj)),
             )
+            self._unstreamed = watch_body(stream)
 
     def finish(self, stream: Any = None) -> None:
         """Take what LiteLLM adds behind the last chunk of ``stream``.

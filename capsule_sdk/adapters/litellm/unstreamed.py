@@ -19,8 +19,6 @@ from ...content.inert import module_of
 __all__ = ["Unstreamed", "watch_body"]
 
 _KEPT: Final = "_capsule_sdk_kept"
-#: Where the streams of LiteLLM and of OpenAI's client hold the answer that they read from.
-_PLACES: Final = ("response", "http_response")
 
 
 class Unstreamed:
@@ -58,7 +56,9 @@ def watch_body(stream: Any) -> Unstreamed | None:
     """Have the answer that a stream reads from keep its body, if it says that this is no stream of events."""
     held = _entries(stream)
     held = _entries(held.get("completion_stream")) or held
-    response = next((found for name in _PLACES if (found := held.get(name)) is not None), None)
+    response = held.get("response")
+    if response is None:
+        response = held.get("http_response")
     if response is None or not module_of(type(response)).startswith("httpx"):
         return None
     kind = response.headers.get("content-type", "")
