@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -131,3 +134,62 @@ def test_a_stream_that_breaks_off_without_an_error_is_no_success(
     else:
         assert call["outcome"]["status"] == "partial"
         assert call["outcome"]["metrics"]["ended"] == "unfinished"
+
+
+#: Entry points whose streams LiteLLM makes of one of chat, for a provider that has none of their own.
+BRIDGES = {
+    "text_completion": lambda **asked: litellm.text_completion(prompt=asked.pop("text"), **asked),
+    "responses": lambda **asked: litellm.responses(input=asked.pop("text"), **asked),
+    "anthropic_messages": lambda **asked: litellm.anthropic_messages(
+        messages=user(asked.pop("text")), max_tokens=9, **asked
+    ),
+    "generate_content": lambda **asked: litellm.google_genai.agenerate_content_stream(
+        contents=[{"role": "user", "parts": [{"text": asked.pop("text")}]}], **asked
+    ),
+}
+BRIDGED = ("gemini/gemini-2.5-flash", "ollama_chat/l")
+
+
+def _read_bridged(llm: LLM, bridge: str, model: str, events: list[Any]) -> None:
+    kind = "lines" if model.startswith(LINES) else "shape"
+    text = f"{kind}:{json.dumps(events, separators=(',', ':'))}"
+    asked = {"model": model, "text": text, "stream": True, **_options(llm, model)}
+    if bridge == "generate_content":
+        del asked["stream"]
+
+    async def main() -> None:
+        answer = BRIDGES[bridge](**asked)
+        stream = await answer if inspect.isawaitable(answer) else answer
+        if hasattr(stream, "__aiter__") and not hasattr(stream, "__next__"):
+            async for _ in stream:
+                pass
+        else:
+            for _ in stream:
+                pass
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("model", BRIDGED)
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_a_stream_made_of_another_is_as_complete_as_that(
+    chain: Chain, llm: LLM, bridge: str, model: str
+) -> None:
+    if bridge == "generate_content" and model.startswith("gemini/"):
+        pytest.skip("Gemini's own stream")
+    _read_bridged(llm, bridge, model, STREAMS[model])
+    assert only(chain)["outcome"]["status"] == "success"
+
+
+@pytest.mark.parametrize("model", BRIDGED)
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_a_stream_made_of_one_that_breaks_off_is_no_success(
+    chain: Chain, llm: LLM, bridge: str, model: str
+) -> None:
+    if bridge == "generate_content" and model.startswith("gemini/"):
+        pytest.skip("Gemini's own stream")
+    with contextlib.suppress(Exception):  # later LiteLLM raises at some
+        _read_bridged(llm, bridge, model, STREAMS[model][:-1])
+    call = only(chain)
+    assert call["outcome"]["status"] in ("failure", "partial")
+    assert metrics_of(call)[1:] == (None, None)

@@ -291,6 +291,12 @@ class Flight:
         except Exception as error:  # noqa: BLE001 - as above
             self.went_wrong("litellm.stream.dropped", error)
 
+    def beneath(self, raw: Any) -> None:
+        """LiteLLM has read this of the provider, in a stream that it makes another of."""
+        with self.guarded("litellm.stream.beneath"):
+            if self._pieces is not None:
+                self._pieces.beneath(raw)
+
     def end(self, stream: Any) -> None:
         """The stream is read to its end."""
         with self.guarded("litellm.stream.end"):

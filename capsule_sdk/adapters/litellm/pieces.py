@@ -33,8 +33,9 @@ class Pieces:
     """One streamed answer in the making."""
 
     __slots__ = (
-        "_bridged", "_came", "_ended", "_estimated", "_last_hidden", "_mocked", "_price", "_raw", "_read_end",
-        "_reasoned", "_sent_id", "_stream", "_translated", "_unstreamed", "cached", "facts",
+        "_beneath", "_bridged", "_came", "_ended", "_estimated", "_last_hidden", "_mocked", "_price",
+        "_raw", "_read_end", "_reasoned", "_sent_id", "_stream", "_translated", "_unstreamed", "cached",
+        "facts",
     )  # fmt: skip
 
     def __init__(self, price: Price, *, mocked: bool = False) -> None:
@@ -54,8 +55,8 @@ class Pieces:
         self._translated = self._read_end = False
         #: Whether it is a stream of responses that LiteLLM makes of one of chunks, which nobody sees.
         self._bridged = False
-        #: Whether LiteLLM has made chunks of anything at all.
-        self._came = False
+        #: Whether LiteLLM has made chunks of anything at all; or has read a stream that it makes this one of.
+        self._came = self._beneath = False
         #: Whether a chunk or event came from the provider, and whether one of them told tokens of reasoning.
         self._raw = False
         self._reasoned = False
@@ -95,6 +96,12 @@ class Pieces:
             elif not self._raw:  # LiteLLM's, of one that nobody saw; it counts later
                 self._reasoned = _tells_reasoning(raw)
         compare(raw, chunk, self._stream.feed)
+
+    def beneath(self, raw: Any) -> None:
+        """Take over what LiteLLM has read in a stream that it makes this one of."""
+        self._translated = self._beneath = True
+        if not self._ended:
+            self._look_at(raw)
 
     def _look_at(self, raw: Any) -> None:
         ends = said_to_end(raw)
@@ -146,7 +153,7 @@ class Pieces:
         if (error := error_in(self._instead())) is not None:
             self._stream.feed({"error": error})
         self._stream.finish()
-        if not self._came and self._translated:
+        if self._translated and not (self._came or self._beneath):
             self._ended = False  # what it hands on then is made up
         hidden, self._last_hidden = self._last_hidden, None
         came, sent = _as_they_came(stream), None

@@ -10,7 +10,6 @@ on), or take another of its own steps there. Neither is its reader's doing: how 
 from __future__ import annotations
 
 import functools
-import inspect
 import types
 import weakref
 from collections.abc import Callable
@@ -19,17 +18,11 @@ from typing import Any, Protocol
 
 import wrapt
 
-from ...content.inert import per_class
 from ...scopes.confirming import Confirmation
 from ...scopes.driving import drive
+from .reading import FOLLOWER, derived, fetching, is_stream, look_beneath, watch_parser
 
 __all__ = ["Follower", "follow", "is_stream"]
-
-_FOLLOWER = "_capsule_sdk_follower"
-_LOOKED_AT = "_capsule_sdk_looked_at"
-
-#: The method that LiteLLM runs in its threads, by which these keep a stream alive.
-_LATER = "run_success_logging_and_cache_storage"
 
 #: Whose stream takes a step in this context, and in those of the tasks and threads that the step starts. It
 #: is the follower, never the stream: a context that is kept would keep the stream alive.
@@ -44,6 +37,9 @@ class Follower(Protocol):
 
     def made(self, raw: Any, chunk: Any) -> None:
         """LiteLLM has made ``chunk``, ``None`` for none, of one that its provider has sent."""
+
+    def beneath(self, raw: Any) -> None:
+        """LiteLLM has read ``raw`` in a stream of its own, of which it makes the one that is followed."""
 
     def end(self, stream: Any) -> None:
         """The stream has ended by itself."""
@@ -67,19 +63,9 @@ class Follower(Protocol):
         """End what ``error``, out of a signal handler, has interrupted in lines of ours."""
 
 
-def is_stream(value: Any) -> bool:
-    """Tell whether ``value`` is read step by step."""
-    kind: Any = type(value)
-    return _has_steps(kind)
-
-
-@per_class
-def _has_steps(kind: type) -> bool:
-    return hasattr(kind, "__next__") or hasattr(kind, "__anext__")
-
-
 def follow(stream: Any, follower: Follower) -> Any:
     """Return ``stream``, followed: the same object wherever Python allows it."""
+    look_beneath(stream, follower)
     if isinstance(stream, types.GeneratorType | types.AsyncGeneratorType):
         driver = drive(stream, _FollowedRun(follower))
         _watch(driver, follower)
@@ -87,8 +73,8 @@ def follow(stream: Any, follower: Follower) -> Any:
     try:
         kind: Any = type(stream)
         stream.__class__ = _followed(kind)
-        setattr(stream, _FOLLOWER, follower)
-        _watch_parser(stream, follower)
+        setattr(stream, FOLLOWER, follower)
+        watch_parser(stream, follower)
     except (TypeError, AttributeError):  # a class with slots, or one written in C
         return _Proxy(stream, follower)
     _watch(stream, follower)
@@ -180,134 +166,32 @@ def _followed(base: type) -> type:
     """Return the subclass of ``base`` whose steps report to the follower of each object."""
 
     def __next__(self: Any) -> Any:  # noqa: N807 - the name it has in the class
-        return _step(base.__next__, self, self.__dict__[_FOLLOWER])  # type: ignore[attr-defined]
+        return _step(base.__next__, self, self.__dict__[FOLLOWER])  # type: ignore[attr-defined]
 
     async def __anext__(self: Any) -> Any:  # noqa: N807 - as above
-        return await _astep(base.__anext__, self, self.__dict__[_FOLLOWER])  # type: ignore[attr-defined]
+        return await _astep(base.__anext__, self, self.__dict__[FOLLOWER])  # type: ignore[attr-defined]
 
     async def aclose(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _closed(self.__dict__[_FOLLOWER])
+        _closed(self.__dict__[FOLLOWER])
         return await base.aclose(self, *args, **kwargs)  # type: ignore[attr-defined]
 
     def close(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _closed(self.__dict__[_FOLLOWER])
+        _closed(self.__dict__[FOLLOWER])
         return base.close(self, *args, **kwargs)  # type: ignore[attr-defined]
 
     def chunk_creator(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Make a chunk for the reader of one from the provider, and show both."""
-        follower = self.__dict__.get(_FOLLOWER)
+        follower = self.__dict__.get(FOLLOWER)
         made = base.chunk_creator(self, *args, **kwargs)  # type: ignore[attr-defined]
         if follower is not None:
             for raw in (*args, *kwargs.values()):
                 follower.made(raw, made)
         return made
 
-    def fetch_sync_stream(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """Send the request, and watch the parser before the first event."""
-        fetched = base.fetch_sync_stream(self, *args, **kwargs)  # type: ignore[attr-defined]
-        _begun(self)
-        return fetched
-
-    async def fetch_stream(self: Any, *args: Any, **kwargs: Any) -> Any:
-        fetched = await base.fetch_stream(self, *args, **kwargs)  # type: ignore[attr-defined]
-        _begun(self)
-        return fetched
-
-    steps = (__next__, __anext__, aclose, close, chunk_creator, fetch_sync_stream, fetch_stream)
-    methods: dict[str, Any] = {
-        step.__name__: step for step in steps if hasattr(base, step.__name__)
-    }
-    for name, method in methods.items():
-        functools.update_wrapper(method, getattr(base, name))
-    if hasattr(base, _LATER):
-        methods[_LATER] = property(lambda self: getattr(_twin(self, base), _LATER))
-    names = {
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        "__doc__": base.__doc__,
-    }
-    return type(base.__name__, (base,), {**methods, **names})
-
-
-def _twin(stream: Any, base: type) -> Any:
-    """Return an object that knows what a stream knows, for who outlives it.
-
-    LiteLLM's threads log each chunk of a stream by a method of it, and take their time: the first of them
-    imports half of LiteLLM, and one that raises stays in a cycle. The stream would live as long.
-    """
-    twin: Any = object.__new__(_without_finalizer(base))
-    twin.__dict__.update(stream.__dict__)
-    return twin
-
-
-@functools.cache
-def _without_finalizer(base: type) -> type:
-    return type(
-        base.__name__, (base,), {"__module__": base.__module__, "__del__": lambda self: None}
-    )
-
-
-def _begun(stream: Any) -> None:
-    follower = stream.__dict__.get(_FOLLOWER)
-    if follower is not None:
-        _watch_parser(stream, follower)
-
-
-def _watch_parser(stream: Any, follower: Follower) -> None:
-    """Have the parser of a provider's events, where a stream reads from one, show them to the follower.
-
-    LiteLLM's chunks take only the reasons to stop that it knows; what the provider said stands in the event.
-    """
-    source = stream.__dict__.get("completion_stream")
-    if type(source) is types.GeneratorType or type(source) is types.AsyncGeneratorType:
-        if stream.__dict__.get(_LOOKED_AT) is True:
-            return
-        stream.__dict__[_LOOKED_AT] = True
-        source = _whose(source)
-    own = getattr(source, "__dict__", None)
-    if type(own) is not dict or _FOLLOWER in own:
-        return
-    base: Any = type(source)
-    try:
-        if (kind := _parsing(base)) is None:
-            return
-        source.__class__ = kind
-    except TypeError:  # a class with slots, or one that lets nobody derive from it
-        return
-    own[_FOLLOWER] = follower
-
-
-def _whose(generator: Any) -> Any:
-    """Return the object whose method a generator is, such as Bedrock's decoder; ``None`` if it is no method."""
-    frame = getattr(generator, "gi_frame", None) or getattr(generator, "ag_frame", None)
-    return frame.f_locals.get("self") if frame is not None else None
-
-
-@functools.cache
-def _parsing(base: type) -> type | None:
-    """Return the subclass of a parser's class that shows each event; ``None`` where it is no parser."""
-    for name in ("chunk_parser", "_chunk_parser"):
-        parser = getattr(base, name, None)
-        if inspect.isfunction(parser):
-            break
-    else:
-        return None
-
-    @functools.wraps(parser)
-    def chunk_parser(self: Any, *args: Any, **kwargs: Any) -> Any:
-        follower = self.__dict__.get(_FOLLOWER)
-        if follower is not None:
-            for event in (*args, *kwargs.values())[:1]:
-                follower.made(event, event)  # only what it tells itself: the rest is compared later
-        return parser(self, *args, **kwargs)
-
-    names = {
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        "__doc__": base.__doc__,
-        name: chunk_parser,
-    }
-    return type(base.__name__, (base,), names)
+    methods = {"chunk_creator": chunk_creator, **fetching(base)}
+    for step in (__next__, __anext__, aclose, close):
+        methods[step.__name__] = step
+    return derived(base, methods)
 
 
 class _Proxy(wrapt.ObjectProxy):  # type: ignore[type-arg]  # takes its argument from wrapt 2 on
