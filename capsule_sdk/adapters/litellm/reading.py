@@ -202,7 +202,8 @@ def _watch_beneath(stream: Any, follower: Reader) -> None:
     held = stream.__dict__
     if held.get("custom_llm_provider") == "cached_response" or FOLLOWER in held:
         return
-    stream.__class__ = _read_from(type(stream))
+    kind: Any = type(stream)
+    stream.__class__ = _read_from(kind)
     held[FOLLOWER] = _Beneath(follower)
     watch_parser(stream, held[FOLLOWER])
 
