@@ -140,7 +140,8 @@ def test_where_nothing_can_be_written_the_last_line_has_the_number(home: Path) -
             """
 import logging, tempfile
 logging.getLogger("capsule_sdk").addHandler(logging.NullHandler())  # nobody reads the log
-tempfile.tempdir = "/nowhere"
+from capsule_sdk.journal import temporary
+tempfile.tempdir, temporary.COMMON[:] = "/nowhere", []
 capsule_sdk.configure(exit_timeout=0.5)
 write(7)
 """,
