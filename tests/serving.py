@@ -9,17 +9,18 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 from chain_support import ROOT, assert_one_unbroken_chain, rows
 
 from capsule_sdk.evidence.exporting.export import read_chain
 
-__all__ = ["Server", "call_all", "nothing_committed", "recover", "serving"]
+__all__ = ["Server", "call_all", "nothing_committed", "recover", "serving", "tasks_and_calls"]
 
 
 class Server:
@@ -120,6 +121,25 @@ def call_all(server: Server, count: int, path: str = "call") -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: server.call(f"{path}-{number}", path), range(count)))
     assert len([name for name in server.answered if name.startswith(f"{path}-")]) == count
+
+
+def tasks_and_calls(db: Path, source: str) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Return the tasks of this name by their request, and what hangs under each by its id.
+
+    After a look that the chain is unbroken and holds nothing else but what was done at import.
+    """
+    capsules = list(read_chain(db))
+    assert_one_unbroken_chain(db, len(capsules))
+    tasks: dict[str, list[Any]] = defaultdict(list)
+    below: dict[str, list[Any]] = defaultdict(list)
+    for capsule in capsules:
+        if capsule["trigger"]["source"] == source:
+            tasks[capsule["trigger"]["request"]].append(capsule)
+        elif capsule["parent_id"]:
+            below[capsule["parent_id"]].append(capsule)
+    imports = sum(one["trigger"]["source"] == "import" for one in capsules)
+    assert len(capsules) == 2 * sum(map(len, tasks.values())) + 2 * imports
+    return tasks, below
 
 
 @contextlib.contextmanager

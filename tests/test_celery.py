@@ -9,17 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chain_support import ROOT, assert_one_unbroken_chain
+from chain_support import ROOT
 from provider import Provider, ProviderProcess
-from serving import nothing_committed, recover
-
-from capsule_sdk.evidence.exporting.export import read_chain
+from serving import nothing_committed, recover, tasks_and_calls
 
 pytest.importorskip("celery", reason="Celery is not installed")
 WORKER = (
@@ -93,21 +90,11 @@ class Celery:
 
     def jobs(self) -> dict[str, list[Any]]:
         """Return the tasks by name, after a look that each has exactly one call under it."""
-        capsules = list(read_chain(self.db))
-        assert_one_unbroken_chain(self.db, len(capsules))
-        jobs: dict[str, list[Any]] = defaultdict(list)
-        below: dict[str, list[Any]] = defaultdict(list)
-        for capsule in capsules:
-            if capsule["trigger"]["source"] == "job":
-                jobs[capsule["trigger"]["request"]].append(capsule)
-            elif capsule["parent_id"]:
-                below[capsule["parent_id"]].append(capsule)
+        jobs, below = tasks_and_calls(self.db, "job")
         for name, found in jobs.items():
             for job in found:
                 (call,) = below[job["id"]]
                 assert call["trigger"]["request"].split()[0] == name
-        imports = sum(one["trigger"]["source"] == "import" for one in capsules)
-        assert len(capsules) == 2 * sum(map(len, jobs.values())) + 2 * imports
         return jobs
 
 

@@ -29,7 +29,8 @@ from capsule_sdk.cli import main
 from capsule_sdk.directories import open_directory
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.journal import temporary
-from capsule_sdk.journal.files import Home, homes
+from capsule_sdk.journal.contents import homes
+from capsule_sdk.journal.files import Home
 from capsule_sdk.journal.frames import Kind, encode
 from capsule_sdk.journal.unwritten import Unwritten
 from capsule_sdk.owners import open_to_others

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from chain_support import assert_one_unbroken_chain
 from provider import Provider, ProviderProcess
-from serving import Server, nothing_committed, recover, serving
-
-from capsule_sdk.evidence.exporting.export import read_chain
+from serving import Server, nothing_committed, recover, serving, tasks_and_calls
 
 GUNICORN = (
     "gunicorn",
@@ -61,15 +57,7 @@ def numbered(part: str, count: int) -> list[str]:
 
 def assert_each_request_once(server: Server, *cut_off: str) -> dict[str, Any]:
     """All that was served is a task, once, with its one call; return the tasks of what was cut off."""
-    capsules = list(read_chain(server.db))
-    assert_one_unbroken_chain(server.db, len(capsules))
-    tasks: dict[str, list[Any]] = defaultdict(list)
-    below: dict[str, list[Any]] = defaultdict(list)
-    for capsule in capsules:
-        if capsule["trigger"]["source"] == "request":
-            tasks[capsule["trigger"]["request"]].append(capsule)
-        elif capsule["parent_id"]:
-            below[capsule["parent_id"]].append(capsule)
+    tasks, below = tasks_and_calls(server.db, "request")
     assert {*server.answered, *cut_off} <= set(tasks), server.log
     for name, found in tasks.items():
         assert len(found) == 1, f"{name} is there {len(found)} times"
@@ -78,8 +66,6 @@ def assert_each_request_once(server: Server, *cut_off: str) -> dict[str, Any]:
         assert call["trigger"]["request"].split()[0] == name
         if name in server.answered:
             assert found[0]["outcome"]["status"] == call["outcome"]["status"] == "success"
-    imports = [one for one in capsules if one["trigger"]["source"] == "import"]
-    assert len(capsules) == 2 * len(tasks) + 2 * len(imports)
     assert "internal error" not in server.log
     return {name: tasks[name][0] for name in cut_off}
 

@@ -22,7 +22,8 @@ from recording import in_threads
 from capsule_sdk.directories import open_directory
 from capsule_sdk.journal import backlog as backlog_module
 from capsule_sdk.journal.backlog import Backlog
-from capsule_sdk.journal.files import UNWRITTEN, Home, homes, is_alive, set_aside_in
+from capsule_sdk.journal.contents import UNWRITTEN, homes, set_aside_in
+from capsule_sdk.journal.files import Home, is_alive
 from capsule_sdk.journal.frames import Damage, Frame, Kind, encode, parse, read
 from capsule_sdk.journal.journal import Journal
 from capsule_sdk.journal.leftovers import leftovers

@@ -170,26 +170,59 @@ def _read_bridged(llm: LLM, bridge: str, model: str, events: list[Any]) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("breaks_off", [False, True])
 @pytest.mark.parametrize("model", BRIDGED)
 @pytest.mark.parametrize("bridge", BRIDGES)
 def test_a_stream_made_of_another_is_as_complete_as_that(
-    chain: Chain, llm: LLM, bridge: str, model: str
+    chain: Chain, llm: LLM, bridge: str, model: str, breaks_off: bool
 ) -> None:
     if bridge == "generate_content" and model.startswith("gemini/"):
         pytest.skip("Gemini's own stream")
-    _read_bridged(llm, bridge, model, STREAMS[model])
-    assert only(chain)["outcome"]["status"] == "success"
-
-
-@pytest.mark.parametrize("model", BRIDGED)
-@pytest.mark.parametrize("bridge", BRIDGES)
-def test_a_stream_made_of_one_that_breaks_off_is_no_success(
-    chain: Chain, llm: LLM, bridge: str, model: str
-) -> None:
-    if bridge == "generate_content" and model.startswith("gemini/"):
-        pytest.skip("Gemini's own stream")
-    with contextlib.suppress(Exception):  # later LiteLLM raises at some
-        _read_bridged(llm, bridge, model, STREAMS[model][:-1])
+    events = STREAMS[model][:-1] if breaks_off else STREAMS[model]
+    with contextlib.suppress(Exception) if breaks_off else contextlib.nullcontext():
+        _read_bridged(llm, bridge, model, events)  # later LiteLLM raises at some that break off
     call = only(chain)
-    assert call["outcome"]["status"] in ("failure", "partial")
-    assert metrics_of(call)[1:] == (None, None)
+    if breaks_off:
+        assert call["outcome"]["status"] in ("failure", "partial")
+        assert metrics_of(call)[1:] == (None, None)
+    else:
+        assert call["outcome"]["status"] == "success"
+
+
+def _text(text: str, reason: str | None) -> dict[str, Any]:
+    choice = {"index": 0, "text": text, "finish_reason": reason}
+    return {
+        "id": "t-1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice],
+    }  # fmt: skip
+
+
+USAGE = {
+    **_text("", None),
+    "choices": [],
+    "usage": {"prompt_tokens": 4, "completion_tokens": 2, "total_tokens": 6},
+}
+
+
+@pytest.mark.parametrize(
+    "model", ["text-completion-openai/gpt-3.5-turbo-instruct", "hosted_vllm/m"]
+)
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [
+        ([_text("hello", None), _text("", "stop")], "success"),
+        ([_text("hello", "stop")], "success"),
+        ([_text("hello", "stop"), USAGE], "success"),
+        ([_text("hel", None), _text("lo", "stop"), USAGE], "success"),
+        ([_text("hello", None)], "partial"),
+        ([_text("hel", None), _text("lo", None)], "partial"),
+    ],
+)
+def test_a_text_completion_is_as_complete_as_its_provider_says(
+    chain: Chain, llm: LLM, model: str, events: list[Any], status: str
+) -> None:
+    """LiteLLM makes the stream that it reads from only when the first chunk is read."""
+    _read_bridged(llm, "text_completion", model, events)
+    outcome = only(chain)["outcome"]
+    assert (outcome["status"], outcome["result"]) == (status, "hello")
+    if status == "partial":
+        assert outcome["metrics"]["ended"] == "unfinished"

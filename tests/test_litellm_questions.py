@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import litellm
 import pytest
+import tripwires
 from litellm_support import LITELLM_NOISE, LLM, reference_hash, run, user
 
 from capsule_sdk import capsule_scope, flush
+from capsule_sdk.adapters.litellm.asked import attribution_of
 
 if TYPE_CHECKING:
     from conftest import Capsule, Chain
@@ -341,3 +343,12 @@ def test_strange_messages_are_left_as_they_are(chain: Chain, llm: LLM) -> None:
     assert [arguments["messages"][0]["role"] for arguments in told[:1]] == ["user"]
     assert told[0]["messages"][0]["content"] == "say:hi"
     assert all(len(arguments["request_hash"]) == 64 for arguments in told)
+
+
+def test_no_code_of_the_metadata_of_a_call_runs() -> None:
+    text, entries = map(tripwires.wired, (str, dict))
+    given = {"metadata": entries({"session_id": text("s-1"), "user_id": text("ana")})}
+    with tripwires.armed():
+        named = attribution_of(given)
+    assert tripwires.hits == []
+    assert (named.session_id, named.user_id) == ("s-1", "ana")

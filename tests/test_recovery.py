@@ -22,7 +22,7 @@ from recording import FaultyChain, assert_tree_is_whole, begin_call, begin_task,
 from capsule_sdk.errors import ChainUnavailable
 from capsule_sdk.evidence.exporting.export import read_chain
 from capsule_sdk.forks import let_go
-from capsule_sdk.journal.files import homes
+from capsule_sdk.journal.contents import homes
 from capsule_sdk.recording.default import recover
 from capsule_sdk.recording.recorder import Recorder
 from capsule_sdk.recording.recovery import Found

@@ -333,13 +333,21 @@ HOSTILE = [
     "--password ", "bearer ", "curl -u a",
     "identified by '", "Cookie: ", "auth: auth: ", "-eyJ",
     "redis://a:", "('token', '", "`password: `", "123456789:AA", "SG.aaaaaaaaaaaaaaaa.",
+    "<password>a", "<a b=", "<password a=b>x<", "<a name='password' >", "<![CDATA[", "| password ", "-----",
+    "|a|b|\n|--|--|\n", "password%3D", "%22password%22%3A%22", "password: |\n  a\n", "password:\n\n  a1b2c3\n",
+    "password: >", " -p mysql", " mysql -p a", "   =",
+    "docker login ", " htpasswd -b a ", "echo a | ", "'mysql', '-p",
+    "set password ", "login a password ", "machine a login b password ", "jdbc:oracle:thin:a/", "a/b@", ":",
+    'variable "password" {default=', "M" * 23 + ".",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("part", HOSTILE)
 def test_no_text_takes_more_than_linear_time(part: str):
     def cost(size: int) -> float:
-        text = (part * size)[:size] + " password=1 bearer curl -- ://@"
+        text = (part * size)[
+            :size
+        ] + " password=1 bearer curl -- ://@ login env set </ %3d value= |--|\n"
         best = float("inf")
         for _ in range(3):
             start = time.thread_time()
@@ -347,4 +355,4 @@ def test_no_text_takes_more_than_linear_time(part: str):
             best = min(best, time.thread_time() - start)
         return best
 
-    assert cost(1 << 16) < 12 * cost(1 << 13) + 0.01
+    assert cost(1 << 16) < 16 * cost(1 << 13) + 0.02

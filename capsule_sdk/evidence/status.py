@@ -22,7 +22,8 @@ from ..chain.privacy import openness
 from ..chain.reading import ChainLength, Glance
 from ..directories import UnsafeError, open_directory
 from ..errors import ChainUnavailable, EvidenceError
-from ..journal.files import gaps_in, homes, is_alive, set_aside_in, size_of
+from ..journal.contents import gaps_in, homes, set_aside_in, size_of
+from ..journal.files import is_alive
 from ..journal.leftovers import Contents, Known
 from ..journal.unwritten import left_in
 from ..owners import looking_as

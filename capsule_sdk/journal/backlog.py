@@ -16,7 +16,8 @@ from io import BufferedReader
 from typing import Any, BinaryIO, cast
 
 from ..directories import Held
-from .files import Home, leads_to, reading
+from .contents import leads_to, reading
+from .files import Home
 from .frames import Frame, Kind, encode, parse
 
 __all__ = ["Backlog"]

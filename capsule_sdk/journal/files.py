@@ -17,39 +17,30 @@ journal is then recovered later, never twice.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import secrets
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
-from ..directories import Held, open_directory, open_if_any, ours
+from ..directories import Held, open_directory, ours
+from .contents import (
+    BACKLOG,
+    DAMAGED,
+    GAPS,
+    RECORDS,
+    backlog_in,
+    is_same,
+    leads_to,
+    records_in,
+    size_of,
+)
 
-__all__ = [
-    "UNWRITTEN",
-    "Home",
-    "backlog_in",
-    "gaps_in",
-    "homes",
-    "is_alive",
-    "leads_to",
-    "reading",
-    "records_in",
-    "set_aside_in",
-    "size_of",
-    "sweep",
-]
+__all__ = ["Home", "is_alive", "sweep"]
 
 _LOCK = "owner.lock"
-_RECORDS, _BACKLOG = "records-", "backlog-"
-_DAMAGED, _GAPS = "damaged", "gaps"
 _PROBE_NAME = "probe"
-#: The file of what could not be written.
-UNWRITTEN = "unwritten"
 #: Bytes that have to fit on a disk that was full, before it is used again.
 _PROBE = 65_536
 #: How often a directory is made, in case that others sweep it away before it is locked.
@@ -173,7 +164,9 @@ class Home:
         """Tell whether its name still leads to it, as seen from the directory that it is in."""
         with contextlib.suppress(OSError):
             there, lock = self._root.look(self.path.name), self.directory.look(_LOCK)
-            return _same(there, os.fstat(self.directory.fd)) and _same(lock, os.fstat(self._lock))
+            return is_same(there, os.fstat(self.directory.fd)) and is_same(
+                lock, os.fstat(self._lock)
+            )
         return False
 
     def is_there(self) -> bool | None:
@@ -193,11 +186,11 @@ class Home:
 
     def new_records(self) -> Path:
         """Return the name of a file of records that is not there yet."""
-        return self._new(_RECORDS)
+        return self._new(RECORDS)
 
     def new_backlog(self) -> Path:
         """Return the name of a file of capsules that is not there yet."""
-        return self._new(_BACKLOG)
+        return self._new(BACKLOG)
 
     def probe(self) -> None:
         """Find out whether files can be written here again, without leaving one.
@@ -221,8 +214,8 @@ class Home:
 
         """
         text = "\n".join(" ".join(gap.split()) for gap in gaps)
-        self.directory.unlink(_GAPS)
-        self._write(_GAPS, text.encode("utf-8", "replace"))
+        self.directory.unlink(GAPS)
+        self._write(GAPS, text.encode("utf-8", "replace"))
 
     def _write(self, name: str, content: bytes) -> None:
         with os.fdopen(self.directory.create(name), "wb") as file:
@@ -248,8 +241,8 @@ class Home:
     def set_aside(self) -> None:
         """Keep what lies here where nobody recovers it again, and let go of it."""
         with contextlib.suppress(FileExistsError):
-            self._root.make(_DAMAGED)
-        aside, name = self._root.directory(_DAMAGED), self.path.name
+            self._root.make(DAMAGED)
+        aside, name = self._root.directory(DAMAGED), self.path.name
         try:
             os.rename(name, name, src_dir_fd=self._root.fd, dst_dir_fd=aside.fd)
         finally:
@@ -269,29 +262,6 @@ class Home:
     def _new(self, kind: str) -> Path:
         self._numbers += 1
         return self.path / f"{kind}{self._numbers:08}"
-
-
-def _same(one: os.stat_result, other: os.stat_result) -> bool:
-    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
-
-
-def leads_to(path: Path, held: os.stat_result) -> bool | None:
-    """Tell whether a path leads to what is held; ``None`` where nobody can look."""
-    try:
-        return _same(path.lstat(), held)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        return False if error.errno == errno.ELOOP or not held.st_nlink else None
-
-
-def gaps_in(directory: Held) -> list[str]:
-    """Return what the process of a directory said that it cannot record as it should."""
-    try:
-        with os.fdopen(directory.open(_GAPS), encoding="utf-8", errors="replace") as file:
-            return file.read().splitlines()
-    except OSError:
-        return []
 
 
 def sweep(root: Held) -> None:
@@ -316,68 +286,6 @@ def _sweep_one(root: Held, name: str) -> None:
             home.release()
 
 
-def reading(directory: Held, name: str) -> BinaryIO:
-    """Open a file of a journal to read it.
-
-    Raises:
-        UnsafeError: it is a link, no file, or not this user's alone.
-        OSError: it cannot be read.
-
-    """
-    return os.fdopen(directory.open(name), "rb")
-
-
-def records_in(directory: Held) -> list[str]:
-    """Return the files of records, oldest first."""
-    return directory.names(_RECORDS)
-
-
-def backlog_in(directory: Held) -> list[str]:
-    """Return the files of capsules that wait for the store, oldest first."""
-    return directory.names(_BACKLOG)
-
-
-def set_aside_in(root: Path) -> list[Path]:
-    """Return the directories that are kept because they are damaged."""
-    with contextlib.suppress(OSError):
-        held = open_directory(root / _DAMAGED)
-        try:
-            return [held.path / name for name in held.names()]
-        finally:
-            held.close()
-    return []
-
-
-def homes(root: Path | Held) -> Iterator[Path]:
-    """Yield the directories of all processes that have a journal here, oldest first; and links in their place.
-
-    Raises:
-        UnsafeError: ``root`` is not this user's alone.
-        OSError: it cannot be read.
-
-    """
-    if isinstance(root, Held):
-        yield from _homes(root)
-        return
-    held = open_if_any(root)
-    if held is None:
-        return
-    try:
-        found = list(_homes(held))
-    finally:
-        held.close()
-    yield from found
-
-
-def _homes(root: Held) -> Iterator[Path]:
-    for name in root.names():
-        if name != _DAMAGED and not name.startswith("."):
-            with contextlib.suppress(FileNotFoundError):
-                mode = root.look(name).st_mode
-                if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
-                    yield root.path / name
-
-
 def is_alive(path: Path) -> bool:
     """Tell whether somebody holds a directory: its process, or one that is recovering it.
 
@@ -396,13 +304,3 @@ def is_alive(path: Path) -> bool:
         return path.exists()
     home.release()
     return False
-
-
-def size_of(directory: Held) -> int:
-    """Return how many bytes lie in a directory, as far as that can be told; room that was taken is none."""
-    total = 0
-    with contextlib.suppress(OSError):
-        for name in directory.names():
-            with contextlib.suppress(OSError):
-                total += directory.look(name).st_size if name != UNWRITTEN else 0
-    return total

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..directories import Held, UnsafeError, open_if_any
-from .files import UNWRITTEN, Home, backlog_in, homes, reading, records_in, sweep
+from .contents import UNWRITTEN, backlog_in, homes, reading, records_in
+from .files import Home, sweep
 from .frames import Damage, Frame, Kind, read
 from .unwritten import entries_in
 

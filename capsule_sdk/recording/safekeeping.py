@@ -17,7 +17,8 @@ from uuid import uuid4
 
 from ..clocks import monotonic
 from ..journal.backlog import Backlog
-from ..journal.files import UNWRITTEN, Home
+from ..journal.contents import UNWRITTEN
+from ..journal.files import Home
 from ..journal.frames import Kind
 from ..journal.journal import Journal
 from ..journal.leftovers import Contents

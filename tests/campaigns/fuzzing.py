@@ -168,11 +168,11 @@ def _reads_alike(text: bytes, good: bytes, name: str) -> bool:
 def _sealed(records: Sequence[Record]) -> list[Record]:
     """Return records without what no seal covers, by the protocol: who signed, when, and a second signature.
 
-    A signature is the same in capital letters.
+    A signature is the same however its bytes are spelled: in capital letters, with a space between two of them.
     """
     return [
         {
-            name: str(value).lower() if name == "signature" else value
+            name: _as_bytes(value) if name == "signature" else value
             for name, value in record.items()
             if name not in SEAL[2:]
         }
@@ -180,6 +180,13 @@ def _sealed(records: Sequence[Record]) -> list[Record]:
         else record
         for record in records
     ]
+
+
+def _as_bytes(signature: Any) -> Any:
+    try:
+        return bytes.fromhex(signature).hex()
+    except (TypeError, ValueError):
+        return signature
 
 
 def _bundle(records: Sequence[Record], folder: Path) -> Path:

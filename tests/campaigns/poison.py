@@ -20,7 +20,8 @@ from uuid import UUID
 from recording import make_call, make_task
 
 from capsule_sdk.evidence.exporting.export import read_chain
-from capsule_sdk.journal.files import Home, homes
+from capsule_sdk.journal.contents import homes
+from capsule_sdk.journal.files import Home
 from capsule_sdk.journal.frames import Kind, encode
 from capsule_sdk.recording.default import recover, store_and_journals
 from capsule_sdk.records.capsules import capsule_of

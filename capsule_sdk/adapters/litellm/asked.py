@@ -10,9 +10,10 @@ import litellm
 from litellm.types.utils import all_litellm_params
 
 from ...calls.memory import Remembering
+from ...calls.objects import entries_of
 from ...calls.prompts import last_user_text
 from ...calls.question import question_of
-from ...content import ContentPolicy, label
+from ...content import ContentPolicy, is_builtin, label
 from ...records.attribution import NOBODY, Attribution
 from ...records.call import Request
 
@@ -119,24 +120,36 @@ def attribution_of(given: Mapping[str, Any], around: Attribution = NOBODY) -> At
     metadata: Mapping[str, Any] = _mapping(given.get("metadata"))
     if beside := _mapping(given.get("litellm_metadata")):
         metadata = {**beside, **metadata}
-    session = metadata.get("session_id") or given.get("litellm_session_id")
-    user = given.get("user") or metadata.get("user_id") or metadata.get("trace_user_id")
+    session = _first(metadata.get("session_id"), given.get("litellm_session_id"))
+    user = _first(given.get("user"), metadata.get("user_id"), metadata.get("trace_user_id"))
     trace = given.get("litellm_trace_id")
     if "model_group" in metadata and around.correlation_id is not None:
         trace = None
-    correlation = metadata.get("correlation_id") or trace or metadata.get("trace_id")
-    if not (session or user or correlation):
+    correlation = _first(metadata.get("correlation_id"), trace, metadata.get("trace_id"))
+    if session is None and user is None and correlation is None:
         return NOBODY
     return Attribution(
         session_id=_name(session), user_id=_name(user), correlation_id=_name(correlation)
     )
 
 
+def _first(*told: Any) -> Any:
+    """Return the first that says something; no class of theirs is asked."""
+    for value in told:
+        if value is None or (is_builtin(value) and not value):
+            continue
+        if not (isinstance(value, str) and str.__len__(value) == 0):
+            return value
+    return None
+
+
 def _name(value: Any) -> str | None:
-    return label(value) if value else None
+    return None if value is None else label(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, dict):
+        return entries_of(value) or {}  # past the methods of its class
     return value if value is not None and isinstance(value, Mapping) else {}
 
 

@@ -31,6 +31,7 @@ from ...scopes.scope import Scope, parent_of
 from .answered import answer_of, facts_of_failure
 from .asked import attribution_of, is_mocked, is_private, request_of
 from .discovery import asks_model
+from .guard import Guard
 from .pieces import Pieces
 from .refusals import blocked
 from .streams import follow
@@ -45,31 +46,12 @@ __all__ = ["Flight", "current"]
 current: ContextVar[Flight | None] = ContextVar("capsule_sdk_litellm_flight", default=None)
 
 
-class _Guard:
-    """What `Flight.guarded` returns, at a fraction of what a context manager of `contextlib` costs."""
-
-    __slots__ = ("_flight", "_place")
-
-    def __init__(self, flight: Flight, place: str) -> None:
-        self._flight = flight
-        self._place = place
-
-    def __enter__(self) -> None:
-        """Begin what may go wrong."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if not isinstance(error, Exception):
-            return False
-        self._flight.went_wrong(self._place, error)
-        return True
-
-
 class Flight:
     """One call that is under way, recorded once in each chain that a logger stands for."""
 
     __slots__ = (
         "__weakref__", "_address", "_around", "_attempts", "_body", "_details", "_finalizer", "_pieces",
-        "_strict", "_targets", "_trouble", "early",
+        "_strict", "_targets", "_trouble", "early", "seeking",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +71,7 @@ class Flight:
         self._around = id(sys.exc_info()[1])
         self._details: weakref.ref[Any] | None = None
         self._pieces: Pieces | None = None
+        self.seeking = False
         #: Calls `vanish`, once nobody can read the stream any more.
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._targets: list[tuple[Recorder, LLMCall]] = []
@@ -150,9 +133,9 @@ class Flight:
         if remembering is not None:
             remembering.kept_by(call.id)
 
-    def guarded(self, place: str) -> _Guard:
+    def guarded(self, place: str) -> Guard:
         """Do as `logs.guarded`; what went wrong is raised where the user asked for strictness."""
-        return _Guard(self, place)
+        return Guard(self.went_wrong, place)
 
     def went_wrong(self, place: str, error: Exception) -> None:
         """Report an error of our own, and remember it for who asked for strictness."""

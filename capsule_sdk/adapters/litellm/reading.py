@@ -173,10 +173,14 @@ class _Beneath:
         self._follower.beneath(raw)
 
 
-def look_beneath(stream: Any, follower: Reader) -> None:
+def look_beneath(stream: Any, follower: Reader) -> bool:
     """Watch the stream that LiteLLM translates, where another is made of it.
 
     The one above ends as that does, and LiteLLM ends that as if its provider had said so.
+
+    Returns:
+        Whether it is there: some are made when the first chunk is read.
+
     """
     streams, depth = [stream], 0
     while streams and depth < _DEEPEST:
@@ -184,9 +188,10 @@ def look_beneath(stream: Any, follower: Reader) -> None:
             if hasattr(type(one), "chunk_creator"):
                 if one is not stream:
                     _watch_beneath(one, follower)
-                return
+                return True
         streams = [within for one in streams for within in _within(one)]
         depth += 1
+    return False
 
 
 def _within(stream: Any) -> list[Any]:
@@ -205,6 +210,8 @@ def _watch_beneath(stream: Any, follower: Reader) -> None:
     kind: Any = type(stream)
     stream.__class__ = _read_from(kind)
     held[FOLLOWER] = _Beneath(follower)
+    # Where the first chunk has been read by now, this is what LiteLLM has read there of an end:
+    follower.beneath({"finish_reason": held.get("received_finish_reason")})
     watch_parser(stream, held[FOLLOWER])
 
 

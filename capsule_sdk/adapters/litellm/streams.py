@@ -32,6 +32,9 @@ _stepping: ContextVar[object] = ContextVar("capsule_sdk_litellm_stepping", defau
 class Follower(Protocol):
     """Who wants to know how a stream goes. None of these may raise."""
 
+    #: Whether the stream that LiteLLM makes this one of is still to be found.
+    seeking: bool
+
     def chunk(self, chunk: Any) -> None:
         """One chunk is on its way to the reader."""
 
@@ -65,7 +68,7 @@ class Follower(Protocol):
 
 def follow(stream: Any, follower: Follower) -> Any:
     """Return ``stream``, followed: the same object wherever Python allows it."""
-    look_beneath(stream, follower)
+    follower.seeking = not look_beneath(stream, follower)
     if isinstance(stream, types.GeneratorType | types.AsyncGeneratorType):
         driver = drive(stream, _FollowedRun(follower))
         _watch(driver, follower)
@@ -110,6 +113,9 @@ def _step(step: Callable[[Any], Any], stream: Any, follower: Follower) -> Any:
             raise
         _leave(own)
         follower.chunk(chunk)
+        if follower.seeking:
+            follower.seeking = False
+            look_beneath(stream, follower)
     except BaseException as error:
         if not told:  # a signal handler has raised in a line of ours
             _leave(own)
@@ -141,6 +147,9 @@ async def _astep(step: Callable[[Any], Any], stream: Any, follower: Follower) ->
             raise
         _leave(own)
         follower.chunk(chunk)
+        if follower.seeking:
+            follower.seeking = False
+            look_beneath(stream, follower)
     except BaseException as error:
         if not told:  # a signal handler has raised in a line of ours
             _leave(own)
