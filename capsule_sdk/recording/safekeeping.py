@@ -314,10 +314,8 @@ class Safekeeping:
     def _brought_to_disk(self, journal: Journal, backlog: Backlog) -> str | None:
         """Say all again, where it is to be found; return why the disk does not confirm it."""
         with suppress(OSError):
-            hidden, before = (
-                journal.is_there() is None,
-                journal.home,
-            )  # somebody has closed the way to it
+            # Somebody has closed the way to it:
+            hidden, before = journal.is_there() is None, journal.home
             if journal.is_open and journal.is_there() is False:
                 journal.let_go()  # somebody has taken it away
             self._rotate(journal, anew=hidden)

@@ -70,9 +70,8 @@ class WayOut:
     def __get__(self, block: Any, owner: type) -> Any:
         if block is None:
             return self._leave
-        if (
-            block.way_out is not None or block.is_open
-        ):  # asked for once more, by somebody who only looks
+        # Asked for once more, by somebody who only looks:
+        if block.way_out is not None or block.is_open:
             return MethodType(self._leave, block)
         way = functools.partial(self._leave, block)
         block.way_out = weakref.ref(way, block.abandon)
