@@ -122,9 +122,8 @@ class Held:
 
         """
         os.mkdir(name, 0o700, dir_fd=self.fd)
-        if (
-            self.look(name).st_mode & 0o700 != 0o700
-        ):  # a umask of 0777; nobody else can swap it here
+        if self.look(name).st_mode & 0o700 != 0o700:
+            # A umask of 0777; nobody else can swap it here.
             os.chmod(name, 0o700, dir_fd=self.fd)
 
     def unlink(self, name: str) -> None:

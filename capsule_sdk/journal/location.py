@@ -42,10 +42,8 @@ def journal_root(identity: str, data_directory: Path, chosen: Path | None = None
 
     """
     name = name_of_root(identity)
-    if chosen is not None and _MARKED.match(
-        chosen.name
-    ):  # where journals were left: bring these in
-        return chosen
+    if chosen is not None and _MARKED.match(chosen.name):
+        return chosen  # where journals were left: bring these in
     if identity.startswith(_SQLITE) and chosen is None:
         return Path(identity.removeprefix(_SQLITE)).parent / "journal" / name
     return (chosen or data_directory / "journal") / name
