@@ -207,12 +207,12 @@ class Safekeeping:
                 if journal.trouble is not None:
                     self._complain(journal.trouble)
                 self._rotate(journal)
-            elif journal.outgrown(SIZE) or not (journal.is_empty() or self._anything_lives()):
-                self._rotate(journal)
             elif self._returns(journal, now):
                 tell(
                     "warning", "the journal is where it belongs again", directory=str(journal.root)
                 )
+            elif journal.outgrown(SIZE) or not (journal.is_empty() or self._anything_lives()):
+                self._rotate(journal)
             else:
                 self._take_room()
                 return
